@@ -1,0 +1,58 @@
+# scenario_repo: `make demo` and `make test` start from a bare checkout.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STACK := supabase/local/node_modules/.installed-lock
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.installed $(STACK) ## set up, and run the main job on the embedded stack
+	@$(BIN)/python supabase/local/demo.py
+
+.PHONY: test
+test: $(VENV)/.installed $(STACK) postgres ## set up, and run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: unit
+unit: $(VENV)/.installed ## run the unit tests: no server, no network
+	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+.PHONY: check
+check: $(VENV)/.installed ## lint, formatting and strict types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: wheel
+wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
+	$(BIN)/python tests/check_wheel.py
+
+.PHONY: stack
+stack: $(VENV)/.installed $(STACK) ## run the embedded stack until Ctrl-C, with the sample data
+	@$(BIN)/python supabase/local/embedded_stack.py serve --seed
+
+.PHONY: postgres
+postgres: $(VENV)/.installed
+	@$(BIN)/python tests/postgres/install.py
+
+.PHONY: clean
+clean: ## remove everything that was set up or built here
+	rm -rf $(VENV) supabase/local/node_modules dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: pyproject.toml tests/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scenario_repo needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint tests/constraints.txt --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable . --group dev
+	@touch $@
+
+$(STACK): supabase/local/package-lock.json | $(VENV)/.installed
+	$(BIN)/python supabase/local/embedded_stack.py install
+	@touch $@
