@@ -1,0 +1,385 @@
+-- Who may do what: every actor tries every act on every table and calls every function.
+--
+-- The acts are generated from the three lists below. A new table or function that isn't listed fails the first
+-- tests: add a line, and its acts come by themselves.
+
+begin;
+select no_plan();
+
+-- The lists --------------------------------------------------------------------------------------------------------
+
+-- In the templates, %1$L is a user and %2$L an organization.
+--   readable   whether signed-in users read their own rows
+--   columns, row   what an insert writes
+--   belongs    finds the row of that user and organization
+--   change     a harmless update; key   what an upsert conflicts on
+create temp table known_table (
+  name text primary key, readable boolean, columns text, row text, belongs text, change text, key text
+);
+insert into known_table values
+  ('scenario_notifications', true,
+   'user_id, organization_id, scenario_type', '%1$L, %2$L, ''inactivity''',
+   'user_id = %1$L', 'attempt_count = attempt_count + 1', 'id'),
+  ('peer_mentors', false,
+   'user_id, organization_id', '%1$L, %2$L',
+   'user_id = %1$L', 'is_active = not is_active', 'user_id, organization_id'),
+  ('activities', false,
+   'user_id, organization_id, activity_date', '%1$L, %2$L, now()',
+   'user_id = %1$L', 'activity_date = now()', 'id'),
+  ('certifications', false,
+   'user_id, organization_id, expires_at', '%1$L, %2$L, now()',
+   'user_id = %1$L', 'expires_at = now()', 'id'),
+  ('device_tokens', false,
+   'user_id, token, platform', '%1$L, ''token of '' || %1$L, ''ios''',
+   'user_id = %1$L', 'platform = ''web''', 'user_id, token'),
+  -- Nobody's in particular: the user's id stands for an organization's.
+  ('scenario_evaluation_config', false,
+   'scenario_type, organization_id', '''inactivity'', %1$L',
+   'organization_id = %1$L', 'resume_after = null', 'scenario_type, organization_id');
+
+-- caller: service_role, or nobody (triggers, and what only other functions run). rights: invoker, or definer.
+create temp table known_function (signature text primary key, caller text, rights text);
+insert into known_function values
+  ('public.scenario_claim_notifications(p_claims jsonb)', 'service_role', 'invoker'),
+  ('public.scenario_evaluate(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit integer, '
+   'p_dry_run boolean)', 'service_role', 'invoker'),
+  ('public.scenario_evaluate_next_page(p_scenario_type text, p_organization_id uuid, p_limit integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_explain(p_user_id uuid)', 'service_role', 'invoker'),
+  ('public.scenario_find_inactive_mentors(p_organization_id uuid, p_inactive_after interval, p_limit integer, '
+   'p_after uuid)', 'service_role', 'definer'),
+  ('public.scenario_get_last_sent_at_many(p_user_ids uuid[], p_scenario_type text)', 'service_role', 'invoker'),
+  ('public.scenario_get_milestone_record_many(p_user_ids uuid[], p_milestone_value integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_get_organization_report(p_organization_id uuid, p_since timestamp with time zone, '
+   'p_until timestamp with time zone)', 'service_role', 'invoker'),
+  ('public.scenario_has_been_sent_since_threshold_many(p_user_ids uuid[], p_scenario_type text, '
+   'p_cutoff timestamp with time zone)', 'service_role', 'invoker'),
+  ('public.scenario_lease_notifications(p_limit integer, p_lease_seconds double precision, p_organization_id uuid, '
+   'p_scenario_types text[])', 'service_role', 'invoker'),
+  ('public.scenario_purge_notifications(p_older_than_seconds double precision, p_after uuid, p_limit integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer)', 'service_role', 'invoker'),
+  ('scenario_private.claim(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
+   'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
+  ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, '
+   'p_milestone_value integer)', 'service_role', 'invoker'),
+  ('scenario_private.is_storable_metadata(p_metadata jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.lock_existing_users(p_user_ids uuid[])', 'service_role', 'definer'),
+  ('scenario_private.refuse_rewriting_history()', 'nobody', 'invoker'),
+  ('scenario_private.refuse_too_many(p_count integer, p_limit integer)', 'service_role', 'invoker');
+
+-- own: whose rows the actor has, by the name of a user. sees: how many of the rows of a readable table there are
+-- for the actor, and how many of the owner's.
+create temp table actor (name text primary key, role name, claims jsonb, own text, sees_all int, sees_owners int);
+insert into actor values
+  ('owner', 'authenticated',
+   jsonb_build_object('sub', md5('owner')::uuid, 'role', 'authenticated'), 'owner', 1, 1),
+  ('stranger in the same organization', 'authenticated',
+   jsonb_build_object('sub', md5('neighbour')::uuid, 'role', 'authenticated'), 'neighbour', 1, 0),
+  ('stranger in another organization', 'authenticated',
+   jsonb_build_object('sub', md5('foreigner')::uuid, 'role', 'authenticated'), 'foreigner', 1, 0),
+  ('stranger who claims to be the service', 'authenticated',
+   jsonb_build_object('sub', md5('neighbour')::uuid, 'role', 'service_role'), 'neighbour', 1, 0),
+  ('signed-in user without sub', 'authenticated', jsonb_build_object('role', 'authenticated'), 'neighbour', 0, 0),
+  ('signed-in user without claims', 'authenticated', null, 'neighbour', 0, 0),
+  ('deleted user', 'authenticated',
+   jsonb_build_object('sub', md5('nobody')::uuid, 'role', 'authenticated'), 'neighbour', 0, 0),
+  ('anonymous', 'anon', jsonb_build_object('role', 'anon'), 'neighbour', null, null),
+  ('anonymous with the owner''s sub', 'anon',
+   jsonb_build_object('sub', md5('owner')::uuid, 'role', 'anon'), 'owner', null, null),
+  ('service', 'service_role', jsonb_build_object('role', 'service_role'), 'newcomer', 3, 1);
+
+-- The scene ---------------------------------------------------------------------------------------------------------
+
+create temp table person (name text primary key, user_id uuid, organization_id uuid);
+insert into person
+select name, md5(name)::uuid, md5(organization)::uuid
+from (values
+  ('owner', 'organization'), ('neighbour', 'organization'), ('foreigner', 'another'), ('newcomer', 'third')
+) as person (name, organization);
+
+insert into auth.users (id) select user_id from person;
+
+-- Only the scene's rows count: others are deleted, and come back with the rollback.
+do $$
+declare
+  known known_table;
+begin
+  for known in table known_table loop
+    execute format('delete from public.%I', known.name);
+    execute (
+      select string_agg(
+        format(
+          'insert into public.%I (%s) values (%s) on conflict do nothing',
+          known.name,
+          known.columns,
+          format(known.row, person.user_id, person.organization_id)
+        ),
+        '; '
+      )
+      from person
+      where person.name <> 'newcomer'
+    );
+  end loop;
+end
+$$;
+
+-- Does a statement as the actor, undoes it, and tells what came of it: the number of rows, or the refusal. A count
+-- gives what was counted.
+create function pg_temp.act(p_actor actor, p_statement text)
+returns text
+language plpgsql
+as $$
+declare
+  result bigint;
+begin
+  perform set_config('request.jwt.claims', coalesce(p_actor.claims::text, ''), true);
+  perform set_config('role', p_actor.role, true);
+  if p_statement like 'select count(*)%' then
+    execute p_statement into result;
+  else
+    execute p_statement;
+    get diagnostics result = row_count;
+  end if;
+  raise exception using errcode = 'UNDOX', message = format('%s rows', result);
+exception
+  when sqlstate 'UNDOX' then return sqlerrm;
+  when others then return format('%s %s', sqlstate, sqlerrm);
+end
+$$;
+
+-- The lists are complete --------------------------------------------------------------------------------------------
+
+select set_eq(
+  $$ select relname::text from pg_class
+     where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+       and not exists (
+         select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e'
+       ) $$,
+  $$ select name from known_table $$,
+  'every table in public has its acts in this file'
+);
+
+select is_empty(
+  $$ select relname from pg_class where relnamespace = 'scenario_private'::regnamespace and relkind in ('r', 'p') $$,
+  'there is no table in scenario_private'
+);
+
+create temp view existing_function as
+  select
+    proc.oid,
+    namespace.nspname as schema,
+    proc.proname as name,
+    format('%s.%s(%s)', namespace.nspname, proc.proname, pg_get_function_identity_arguments(proc.oid)) as signature,
+    proc.prosecdef,
+    proc.prorettype = 'trigger'::regtype as is_trigger,
+    proc.proargtypes
+  from pg_proc as proc
+  join pg_namespace as namespace
+    on namespace.oid = proc.pronamespace and namespace.nspname in ('public', 'scenario_private')
+  where not exists (
+    select from pg_depend where classid = 'pg_proc'::regclass and objid = proc.oid and deptype = 'e'
+  );
+
+select set_eq(
+  $$ select signature from existing_function $$,
+  $$ select signature from known_function $$,
+  'every function in public and scenario_private is listed in this file'
+);
+
+-- Acts on tables ----------------------------------------------------------------------------------------------------
+
+create temp view act as
+  select
+    known.name as table_name,
+    known.readable,
+    actor.name as actor_name,
+    known.name || ': ' || actor.name || ' ' || act.name as description,
+    act.statement,
+    case
+      when actor.role = 'service_role' then act.by_service
+      when actor.role = 'authenticated' and known.readable then coalesce(act.by_user, 'denied')
+      else 'denied'
+    end as expected
+  from known_table as known
+  cross join actor
+  join person as owner on owner.name = 'owner'
+  join person as own on own.name = actor.own
+  -- What names of the table's templates become.
+  cross join lateral (
+    select
+      format('%I.%I', 'public', known.name) as relation,
+      format(known.row, own.user_id, own.organization_id) as own_row,
+      format(known.row, owner.user_id, owner.organization_id) as owners_row,
+      format(known.belongs, owner.user_id, owner.organization_id) as is_owners
+  ) as text
+  cross join lateral (values
+    ('selects everything',
+     format('select 1 from %s', relation), format('%s rows', actor.sees_all), null),
+    ('selects the owner''s row',
+     format('select * from %s where %s', relation, is_owners), format('%s rows', actor.sees_owners), '1 rows'),
+    ('counts',
+     format('select count(*) from %s', relation), format('%s rows', actor.sees_all), null),
+    ('counts the owner''s rows',
+     format('select count(*) from %s where %s', relation, is_owners), format('%s rows', actor.sees_owners), '1 rows'),
+    ('locks the owner''s row',
+     format('select 1 from %s where %s for update', relation, is_owners), null, '1 rows'),
+    ('inserts a row of her own',
+     format('insert into %s (%s) values (%s)', relation, known.columns, own_row), null, '1 rows'),
+    ('inserts a row of her own and reads it back',
+     format('insert into %s (%s) values (%s) returning *', relation, known.columns, own_row), null, '1 rows'),
+    ('upserts the owner''s row',
+     format('insert into %s (%s) values (%s) on conflict (%s) do update set %s',
+            relation, known.columns, owners_row, known.key,
+            regexp_replace(known.change, '= (not )?(attempt_count|is_active)', '= \1' || known.name || '.\2')),
+     null, '1 rows'),
+    ('upserts the owner''s row, ignoring duplicates',
+     format('insert into %s (%s) values (%s) on conflict do nothing', relation, known.columns, own_row),
+     null, '1 rows'),
+    ('updates the owner''s row',
+     format('update %s set %s where %s', relation, known.change, is_owners), null, '1 rows'),
+    ('updates everything',
+     format('update %s set %s', relation, known.change), null, null),
+    ('deletes the owner''s row',
+     format('delete from %s where %s', relation, is_owners), null, '1 rows'),
+    ('deletes everything',
+     format('delete from %s', relation), null, null),
+    ('truncates',
+     format('truncate %s', relation), null, 'denied')
+  ) as act (name, statement, by_user, by_service);
+
+select is(
+  pg_temp.act(actor, act.statement),
+  case act.expected when 'denied' then '42501 permission denied for table ' || act.table_name else act.expected end,
+  act.description
+)
+from act
+join actor on actor.name = act.actor_name
+where act.expected is not null
+order by act.table_name, act.actor_name;
+
+-- What the service does to everything: as many rows as there are.
+select cmp_ok(
+  split_part(pg_temp.act(actor, act.statement), ' rows', 1),
+  '~',
+  '^[1-9][0-9]*$',
+  act.description
+)
+from act
+join actor on actor.name = act.actor_name
+where act.expected is null
+order by act.table_name, act.description;
+
+-- A signed-in user can't get at others' rows by other ways ----------------------------------------------------------
+
+select is(pg_temp.act(actor, statement), expected, format('%s: %s', actor.name, way.name))
+from actor
+cross join lateral (values
+  ('filters on another''s id',
+   format('select * from public.scenario_notifications where id = %L',
+          (select id from public.scenario_notifications where user_id = md5('foreigner')::uuid)),
+   case actor.own when 'foreigner' then '1 rows' else '0 rows' end),
+  ('filters on an organization',
+   format('select * from public.scenario_notifications where organization_id = %L', md5('organization')::uuid),
+   case actor.own when 'foreigner' then '0 rows' else '1 rows' end),
+  ('filters on everybody else',
+   format('select * from public.scenario_notifications where user_id <> %L', md5(actor.own)::uuid),
+   '0 rows'),
+  ('filters on what is always true',
+   'select * from public.scenario_notifications where user_id is not null or true',
+   '1 rows'),
+  ('embeds her device tokens',
+   'select * from public.scenario_notifications left join public.device_tokens using (user_id)',
+   '42501 permission denied for table device_tokens'),
+  ('embeds from her mentor row',
+   'select * from public.peer_mentors left join public.scenario_notifications using (user_id)',
+   '42501 permission denied for table peer_mentors'),
+  ('reads the users',
+   'select id from auth.users',
+   '42501 permission denied for table users'),
+  ('becomes the service by set_config',
+   $act$ select set_config('request.jwt.claims', '{"role": "service_role"}', true);
+         select * from public.scenario_notifications $act$,
+   '0 rows'),
+  ('copies the table',
+   'create table public.copy as select * from public.scenario_notifications',
+   '42501 permission denied for schema public'),
+  ('adds a policy',
+   'create policy mine on public.scenario_notifications using (true)',
+   '42501 must be owner of table scenario_notifications'),
+  ('switches row level security off',
+   'alter table public.scenario_notifications disable row level security',
+   '42501 must be owner of table scenario_notifications'),
+  ('asks for rows without row level security',
+   'set local row_security = off; select * from public.scenario_notifications',
+   '42501 query would be affected by row-level security policy for table "scenario_notifications"')
+) as way (name, statement, expected)
+where actor.sees_all = 1 and actor.role = 'authenticated'
+order by actor.name;
+
+-- Functions ---------------------------------------------------------------------------------------------------------
+
+-- A trigger function can't be called at all; the grant is what counts.
+select is(
+  pg_temp.act(
+    actor,
+    format(
+      'select * from %I.%I(%s)',
+      existing.schema,
+      existing.name,
+      (
+        select string_agg(format('null::%s', format_type(argument.type, null)), ', ' order by argument.ordinal)
+        from unnest(existing.proargtypes) with ordinality as argument (type, ordinal)
+      )
+    )
+  ),
+  case existing.schema
+    when 'public' then '42501 permission denied for function ' || existing.name
+    else '42501 permission denied for schema ' || existing.schema
+  end,
+  format('%s calls %s.%s', actor.name, existing.schema, existing.name)
+)
+from existing_function as existing
+cross join actor
+where actor.role in ('anon', 'authenticated') and not existing.is_trigger
+order by existing.signature, actor.name;
+
+select is(
+  array(
+    select role
+    from unnest(array['anon', 'authenticated', 'service_role']) as role
+    where has_function_privilege(role, existing.oid, 'execute')
+  ),
+  array_remove(array[known.caller], 'nobody'),
+  format('%s is for %s', known.signature, known.caller)
+)
+from known_function as known
+join existing_function as existing using (signature)
+order by known.signature;
+
+select is(
+  existing.prosecdef,
+  known.rights = 'definer',
+  format('%s runs with the rights of its %s', known.signature, known.rights)
+)
+from known_function as known
+join existing_function as existing using (signature)
+order by known.signature;
+
+-- Views -------------------------------------------------------------------------------------------------------------
+
+select is(
+  pg_temp.act(actor, format('select * from %s', view.oid::regclass)),
+  '42501 permission denied for schema scenario_private',
+  format('%s reads %s', actor.name, view.relname)
+)
+from pg_class as view
+cross join actor
+where view.relnamespace = 'scenario_private'::regnamespace
+  and view.relkind = 'v'
+  and actor.role in ('anon', 'authenticated')
+order by view.relname, actor.name;
+
+select * from finish();
+rollback;

@@ -1,0 +1,101 @@
+"""A migrated database, and what tests do with it in plain SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import AsyncConnection, sql
+
+class Database:
+    """The address of a migrated database."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def connect(self, role: str | None = "service_role") -> psycopg.Connection:
+        """Connect as a role of the API (None: as the owner, postgres), in autocommit."""
+        return psycopg.connect(self.url, autocommit=True, options=f"-c role={role}" if role else "")
+
+    async def connect_async(self, role: str | None = "service_role") -> AsyncConnection:
+        """Connect as :meth:`connect` does, without blocking."""
+        return await AsyncConnection.connect(self.url, autocommit=True, options=f"-c role={role}" if role else "")
+
+    def new_users(self, number: int) -> list[UUID]:
+        """Create users, and return their ids."""
+        ids = [uuid4() for _ in range(number)]
+        with self.connect(role=None) as owner:
+            owner.execute("insert into auth.users (id) select unnest(%s::uuid[])", [ids])
+        return ids
+
+    def new_mentors(self, number: int, organization_id: UUID, *, is_active: bool = True) -> list[UUID]:
+        """Create users who are mentors of one organization, and return their ids."""
+        ids = self.new_users(number)
+        with self.connect() as worker:
+            worker.execute(
+                "insert into public.peer_mentors (user_id, organization_id, is_active) select unnest(%s::uuid[]), %s, %s",
+                [ids, organization_id, is_active],
+            )
+        return ids
+
+    def add_activities(self, user_id: UUID, *ago: timedelta) -> None:
+        """Record activities of a user that long before the database's now()."""
+        with self.connect() as worker:
+            for distance in ago:
+                worker.execute(
+                    "insert into public.activities (user_id, organization_id, activity_date) values (%s, %s, now() - %s)",
+                    [user_id, uuid4(), distance],
+                )
+
+    def let_pass(self, time: timedelta) -> None:
+        """Move the whole past back, which is what time passing looks like from inside a database.
+
+        The triggers that keep history are off meanwhile; the exclusive lock lets no claim see half of it.
+        """
+        with self.connect(role=None) as owner, owner.transaction():
+            owner.execute("lock table public.scenario_notifications in access exclusive mode")
+            owner.execute("alter table public.scenario_notifications disable trigger user")
+            owner.execute(
+                """
+                update public.scenario_notifications
+                set triggered_at = triggered_at - %(time)s,
+                    next_attempt_at = next_attempt_at - %(time)s,
+                    cooldown_window_start = case
+                      when cooldown_window_start > 'epoch' then cooldown_window_start - %(time)s
+                      else cooldown_window_start
+                    end
+                """,
+                {"time": time},
+            )
+            owner.execute("alter table public.scenario_notifications enable trigger user")
+            for table, column in (("activities", "activity_date"), ("certifications", "expires_at")):
+                owner.execute(
+                    sql.SQL("update public.{table} set {column} = {column} - %s").format(
+                        table=sql.Identifier(table), column=sql.Identifier(column)
+                    ),
+                    [time],
+                )
+
+
+def claim(worker: psycopg.Connection, claims: Iterable[Mapping[str, object]]) -> list[dict[str, Any]]:
+    """Call the claim function with plain json, and return its outcomes."""
+    row = worker.execute(
+        "select public.scenario_claim_notifications(%s::jsonb)", [json.dumps(list(claims), default=str)]
+    ).fetchone()
+    assert row is not None
+    outcomes: list[dict[str, Any]] = row[0]
+    return outcomes
+
+
+def new_claim(user_id: UUID, **overrides: object) -> dict[str, object]:
+    """Make the json of a claim; inactivity with a cooldown of seven days unless told otherwise."""
+    return {
+        "user_id": user_id,
+        "organization_id": UUID(int=1),
+        "scenario_type": "inactivity",
+        "cooldown_seconds": timedelta(days=7).total_seconds(),
+    } | overrides

