@@ -1,0 +1,81 @@
+"""Who is due for which notification, recorded exactly once: scenario notifications on Supabase.
+
+A worker opens a client and asks; every decision is made inside PostgreSQL::
+
+    async with connect() as client:  # SUPABASE_URL and SUPABASE_SECRET_KEY
+        repository = ScenarioNotificationRepository(client)
+        last = await repository.get_last_sent_at(user_id, ScenarioType.INACTIVITY)
+
+Values are frozen models (:mod:`scenario_repo.models`); whatever goes wrong is a
+:class:`ScenarioRepositoryException` (:mod:`scenario_repo.exceptions`).
+"""
+
+from scenario_repo.client import connect, connect_as_user
+from scenario_repo.delivery import DeliveryWorker, PermanentDeliveryError
+from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
+from scenario_repo.exceptions import (
+    ConfigurationException,
+    DuplicateNotificationException,
+    InvalidDataException,
+    PermissionDeniedException,
+    ScenarioRepositoryException,
+    SchemaNotMigratedException,
+    UnavailableException,
+    UnexpectedResponseException,
+    UnknownReferenceException,
+)
+from scenario_repo.models import (
+    ClaimOutcome,
+    DeliveryResult,
+    DeliveryStatus,
+    DeviceToken,
+    EvaluationPage,
+    LeasedNotification,
+    NewScenarioNotification,
+    NotificationClaim,
+    OrganizationReport,
+    ReportLine,
+    ScenarioExplanation,
+    ScenarioNotification,
+    ScenarioType,
+    Settlement,
+    SettlementAnswer,
+    SkipReason,
+)
+from scenario_repo.repository import ScenarioNotificationRepository
+
+__all__ = [
+    "ClaimOutcome",
+    "ConfigurationException",
+    "DeliveryResult",
+    "DeliveryStatus",
+    "DeliveryWorker",
+    "DeviceToken",
+    "DuplicateNotificationException",
+    "EngineReport",
+    "EvaluationPage",
+    "InvalidDataException",
+    "LeasedNotification",
+    "NewScenarioNotification",
+    "NotificationClaim",
+    "OrganizationReport",
+    "PermanentDeliveryError",
+    "PermissionDeniedException",
+    "ReportLine",
+    "ScenarioExplanation",
+    "ScenarioNotification",
+    "ScenarioNotificationRepository",
+    "ScenarioReport",
+    "ScenarioRepositoryException",
+    "ScenarioTriggerEngine",
+    "ScenarioType",
+    "SchemaNotMigratedException",
+    "Settlement",
+    "SettlementAnswer",
+    "SkipReason",
+    "UnavailableException",
+    "UnexpectedResponseException",
+    "UnknownReferenceException",
+    "connect",
+    "connect_as_user",
+]

@@ -1,0 +1,132 @@
+"""The arguments of the repository's methods, checked before anything is sent.
+
+Each function takes what the caller gave and returns it as its type, or raises
+:class:`~scenario_repo.exceptions.InvalidDataException` naming the argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+from uuid import UUID
+
+from pydantic import InstanceOf, TypeAdapter
+
+from scenario_repo._validation import Duration, Id, Instant, PositiveInteger, validated
+from scenario_repo.exceptions import InvalidDataException
+from scenario_repo.models import (
+    NewScenarioNotification,
+    NotificationClaim,
+    ScenarioNotification,
+    ScenarioType,
+    Settlement,
+)
+
+T = TypeVar("T")
+
+MAX_CLAIMS: Final = 20_000
+"""The most claims in one call: one statement has to fit its timeout."""
+MAX_LOOK_UPS: Final = 50_000
+"""The most distinct users in one look-up."""
+MAX_LEASES: Final = 1_000
+"""The most notifications in one lease or settlement."""
+MAX_PAGE_SIZE: Final = 100_000
+"""The most mentors in one page of an evaluation, or users in one of a purge."""
+MAX_LISTED: Final = 1_000
+"""The most notifications in one page of a history: where PostgREST cuts."""
+
+_NEW_NOTIFICATION = TypeAdapter(InstanceOf[NewScenarioNotification])
+_UUID: TypeAdapter[UUID] = TypeAdapter(Id)
+_OPTIONAL_UUID: TypeAdapter[UUID | None] = TypeAdapter(Id | None)
+_UUIDS: TypeAdapter[list[UUID]] = TypeAdapter(list[Id])
+_SCENARIO_TYPE = TypeAdapter(ScenarioType)
+_SCENARIO_TYPES: TypeAdapter[list[ScenarioType] | None] = TypeAdapter(list[ScenarioType] | None)
+_NOTIFICATION: TypeAdapter[ScenarioNotification | None] = TypeAdapter(InstanceOf[ScenarioNotification] | None)
+_CLAIMS = TypeAdapter(list[InstanceOf[NotificationClaim]])
+_SETTLEMENTS = TypeAdapter(list[InstanceOf[Settlement]])
+_INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
+_DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
+_POSITIVE_INTEGER: TypeAdapter[int] = TypeAdapter(PositiveInteger)
+
+
+def new_notification(value: NewScenarioNotification) -> NewScenarioNotification:
+    """Check a notification to insert."""
+    return validated(_NEW_NOTIFICATION, "notification", value)
+
+
+def user_id(value: UUID) -> UUID:
+    """Check a user's id."""
+    return validated(_UUID, "user_id", value)
+
+
+def user_ids(values: Iterable[UUID]) -> list[UUID]:
+    """Check users' ids: the distinct ones, at most 50,000, in the order of their first mention."""
+    given = values if isinstance(values, list) else _listed("user_ids", values)
+    checked = validated(_UUIDS, "user_ids", given)
+    return _at_most_elements(MAX_LOOK_UPS, "user_ids", list(dict.fromkeys(checked)))
+
+
+def organization_id(value: UUID) -> UUID:
+    """Check an organization's id."""
+    return validated(_UUID, "organization_id", value)
+
+
+def optional_id(field: str, value: UUID | None) -> UUID | None:
+    """Check an id that may be left out."""
+    return validated(_OPTIONAL_UUID, field, value)
+
+
+def scenario_type(value: ScenarioType) -> ScenarioType:
+    """Check a scenario type."""
+    return validated(_SCENARIO_TYPE, "scenario_type", value)
+
+
+def scenario_types(values: Collection[ScenarioType] | None) -> list[ScenarioType] | None:
+    """Check scenario types; None is all of them."""
+    return validated(_SCENARIO_TYPES, "scenario_types", None if values is None else _listed("scenario_types", values))
+
+
+def instant(field: str, value: datetime) -> datetime:
+    """Check an aware datetime, and express it in UTC."""
+    return validated(_INSTANT, field, value)
+
+
+def seconds(field: str, value: timedelta) -> float:
+    """Check a positive duration, and express it in seconds."""
+    return validated(_DURATION, field, value).total_seconds()
+
+
+def positive(field: str, value: int, most: int | None = None) -> int:
+    """Check a positive integer, at most ``most`` where that is given."""
+    number = validated(_POSITIVE_INTEGER, field, value)
+    if most is not None and number > most:
+        raise InvalidDataException(f"{field}: expected at most {most:,}, got {number:,}")
+    return number
+
+
+def notification(field: str, value: ScenarioNotification | None) -> ScenarioNotification | None:
+    """Check a notification that may be left out."""
+    return validated(_NOTIFICATION, field, value)
+
+
+def claims(values: Sequence[NotificationClaim]) -> list[NotificationClaim]:
+    """Check a batch of claims, at most 20,000."""
+    return _at_most_elements(MAX_CLAIMS, "claims", validated(_CLAIMS, "claims", values))
+
+
+def settlements(values: Sequence[Settlement]) -> list[Settlement]:
+    """Check a batch of settlements, at most 1,000."""
+    return _at_most_elements(MAX_LEASES, "results", validated(_SETTLEMENTS, "results", values))
+
+
+def _listed(field: str, values: object) -> list[object]:
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping):
+        raise InvalidDataException(f"{field}: expected several, got {type(values).__name__}")
+    return list(values)
+
+
+def _at_most_elements(most: int, field: str, values: list[T]) -> list[T]:
+    if len(values) > most:
+        raise InvalidDataException(f"{field}: expected at most {most:,} elements, got {len(values):,}")
+    return values

@@ -1,0 +1,143 @@
+"""The seam to the database: its names, the requests, and the way an answer comes back as a value.
+
+Requests are built by supabase-py and sent once; no hidden retry, whatever the client's options say. The answer is
+parsed from its bytes straight into the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final, Protocol, TypeVar
+from uuid import UUID
+
+from httpx import AsyncClient as HttpClient
+from httpx import Headers
+from postgrest.base_request_builder import RequestConfig
+from pydantic import TypeAdapter, ValidationError
+from supabase import AsyncClient
+
+from scenario_repo._translation import exception_from_error, exception_from_response, exception_from_unfit_answer
+from scenario_repo.exceptions import ScenarioRepositoryException
+from scenario_repo.models import (
+    DeliveryStatus,
+    NewScenarioNotification,
+    NotificationClaim,
+    ScenarioNotification,
+    ScenarioType,
+)
+
+T = TypeVar("T")
+
+NOTIFICATIONS: Final = "scenario_notifications"
+NOTIFICATION_COLUMNS: Final = tuple(ScenarioNotification.model_fields)
+
+FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "scenario_claim_notifications": ("p_claims",),
+    "scenario_evaluate": ("p_scenario_type", "p_organization_id", "p_after", "p_limit", "p_dry_run"),
+    "scenario_evaluate_next_page": ("p_scenario_type", "p_organization_id", "p_limit"),
+    "scenario_explain": ("p_user_id",),
+    "scenario_get_last_sent_at_many": ("p_user_ids", "p_scenario_type"),
+    "scenario_get_milestone_record_many": ("p_user_ids", "p_milestone_value"),
+    "scenario_get_organization_report": ("p_organization_id", "p_since", "p_until"),
+    "scenario_has_been_sent_since_threshold_many": ("p_user_ids", "p_scenario_type", "p_cutoff"),
+    "scenario_lease_notifications": ("p_limit", "p_lease_seconds", "p_organization_id", "p_scenario_types"),
+    "scenario_purge_notifications": ("p_older_than_seconds", "p_after", "p_limit"),
+    "scenario_settle_notifications": ("p_results", "p_max_attempts"),
+}
+"""Every function called, with its arguments in order; a test holds it against the live catalogue."""
+
+
+class Sendable(Protocol):
+    """What supabase-py's builders have in common: a request that is ready to be sent."""
+
+    @property
+    def request(self) -> RequestConfig[HttpClient]: ...
+
+
+async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operation: str, harmless: bool) -> T:
+    """Build a request, send it once and return its answer as a value.
+
+    ``harmless`` says that doing the call twice does no harm (a read, or a write that finds its first try done).
+
+    Raises:
+        ScenarioRepositoryException: whatever goes wrong, as its subclass; cancellation passes through.
+
+    """
+    # Raised outside the except blocks, so that no foreign error stays behind as context: some quote headers or rows.
+    failure: ScenarioRepositoryException
+    try:
+        response = await build().request.send(Headers())
+        if response.is_success:
+            return answer.validate_json(response.content)
+        failure = exception_from_response(response, operation=operation, harmless=harmless)
+    except ValidationError as error:
+        failure = exception_from_unfit_answer(error, response, operation=operation)
+    except Exception as error:  # noqa: BLE001 - the seam lets nothing foreign through
+        failure = exception_from_error(error, operation=operation, harmless=harmless)
+    raise failure
+
+
+def insert_request(client: AsyncClient, new: NewScenarioNotification) -> Sendable:
+    """Insert one row and return it; what is not given is left to the database's defaults."""
+    row = new.model_dump(mode="json", exclude_none=True, warnings=False)
+    return client.table(NOTIFICATIONS).insert(row).select(*NOTIFICATION_COLUMNS)
+
+
+def last_sent_request(
+    client: AsyncClient, user_id: UUID, scenario_type: ScenarioType, cutoff: datetime | None = None
+) -> Sendable:
+    """Read the newest sent ``triggered_at`` of a user and scenario type, not before the cutoff if there is one."""
+    query = (
+        client.table(NOTIFICATIONS)
+        .select("triggered_at")
+        .eq("user_id", user_id)
+        .eq("scenario_type", scenario_type)
+        .eq("delivery_status", DeliveryStatus.SENT)
+    )
+    if cutoff is not None:
+        query = query.gte("triggered_at", cutoff.isoformat())
+    return query.order("triggered_at", desc=True).limit(1)
+
+
+def milestone_request(client: AsyncClient, user_id: UUID, milestone_value: int) -> Sendable:
+    """Read the record that holds a milestone: the one that has not failed."""
+    return (
+        client.table(NOTIFICATIONS)
+        .select(*NOTIFICATION_COLUMNS)
+        .eq("user_id", user_id)
+        .eq("scenario_type", ScenarioType.MILESTONE)
+        .eq("milestone_value", milestone_value)
+        .neq("delivery_status", DeliveryStatus.FAILED)
+        .limit(1)
+    )
+
+
+def history_request(client: AsyncClient, user_id: UUID, before: ScenarioNotification | None, limit: int) -> Sendable:
+    """Read a user's notifications, newest first, from the one before ``before`` on."""
+    query = client.table(NOTIFICATIONS).select(*NOTIFICATION_COLUMNS).eq("user_id", user_id)
+    if before is not None:
+        instant = before.triggered_at.isoformat()
+        query = query.or_(f"triggered_at.lt.{instant},and(triggered_at.eq.{instant},id.lt.{before.id})")
+    return query.order("triggered_at", desc=True).order("id", desc=True).limit(limit)
+
+
+def function_request(client: AsyncClient, function: str, *arguments: object) -> Sendable:
+    """Call a function of FUNCTIONS, its arguments in the order given there."""
+    named = dict(zip(FUNCTIONS[function], arguments, strict=True))
+    return client.rpc(function, named)
+
+
+def claim_argument(claims: Sequence[NotificationClaim]) -> list[dict[str, object]]:
+    """Put claims the way ``scenario_claim_notifications`` takes them."""
+    return [
+        {
+            "user_id": claim.user_id,
+            "organization_id": claim.organization_id,
+            "scenario_type": claim.scenario_type,
+            "cooldown_seconds": claim.cooldown and claim.cooldown.total_seconds(),
+            "milestone_value": claim.milestone_value,
+            "metadata": claim.metadata,
+        }
+        for claim in claims
+    ]

@@ -1,0 +1,253 @@
+"""One table from everything that can go wrong on the wire to the exception a caller sees.
+
+Most specific first: the SQLSTATE or PGRST code, then its class, then the HTTP status. The codes are PostgreSQL's
+(appendix A of its manual) and PostgREST's (its reference, "Errors"); ``SR…`` are scenario_repo's own.
+
+Whether a call may be repeated depends on what is known of the first try. Refused before it ran, or rolled back:
+always. Outcome unknown, because the connection broke or the time ran out after the request had left: only a read,
+or a write that does no harm when done twice.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+import httpx
+from httpx import Response
+from postgrest import APIError
+from postgrest.exceptions import APIErrorFromJSON, generate_default_error_message
+from pydantic import ValidationError
+
+from scenario_repo.exceptions import (
+    ConfigurationException,
+    DuplicateNotificationException,
+    InvalidDataException,
+    PermissionDeniedException,
+    ScenarioRepositoryException,
+    SchemaNotMigratedException,
+    UnavailableException,
+    UnexpectedResponseException,
+    UnknownReferenceException,
+)
+
+
+class Repeat(Enum):
+    """When the same call may be made again."""
+
+    NEVER = "never"
+    IF_HARMLESS = "reads, and writes that do no harm when done twice"
+    ALWAYS = "always: nothing was done"
+
+
+class Verdict(NamedTuple):
+    """The exception for a failure, and when the call may be repeated."""
+
+    exception: type[ScenarioRepositoryException]
+    repeat: Repeat = Repeat.NEVER
+    message: str | None = None
+
+
+_NOT_DONE = Verdict(UnavailableException, Repeat.ALWAYS)
+_UNKNOWN_OUTCOME = Verdict(UnavailableException, Repeat.IF_HARMLESS)
+_DENIED = Verdict(PermissionDeniedException)
+_INVALID = Verdict(InvalidDataException)
+_NOT_MIGRATED = Verdict(SchemaNotMigratedException)
+_UNEXPECTED = Verdict(UnexpectedResponseException)
+_CLIENT_MISUSED = Verdict(
+    ConfigurationException, message="the HTTP client can't be used: closed, of another event loop, or misconfigured"
+)
+_UNENCODABLE = Verdict(InvalidDataException, message="the input can't be encoded as JSON")
+
+BY_CODE: dict[str, Verdict] = {
+    "23503": Verdict(UnknownReferenceException),
+    "23505": Verdict(DuplicateNotificationException),
+    "25006": _NOT_DONE,  # read-only transaction: a replica, or a failover under way
+    "3F000": _NOT_MIGRATED,
+    "40001": _NOT_DONE,
+    "40P01": _NOT_DONE,
+    "42501": _DENIED,
+    "42703": _NOT_MIGRATED,
+    "42883": _NOT_MIGRATED,
+    "42P01": _NOT_MIGRATED,
+    "42P10": _NOT_MIGRATED,  # ON CONFLICT names no constraint
+    "55P03": _NOT_DONE,
+    "57014": Verdict(
+        UnavailableException, Repeat.ALWAYS, "the statement timed out and was rolled back: ask for less at once"
+    ),
+    "P0001": _INVALID,
+    "PGRST000": _NOT_DONE,
+    "PGRST001": _NOT_DONE,
+    "PGRST002": _NOT_DONE,
+    "PGRST003": _NOT_DONE,
+    "PGRST106": _NOT_MIGRATED,
+    "PGRST116": _UNEXPECTED,
+}
+"""SQLSTATE or PGRST code → verdict."""
+
+BY_CODE_CLASS: dict[str, Verdict] = {
+    "08": _UNKNOWN_OUTCOME,
+    "22": _INVALID,
+    "23": _INVALID,
+    "28": _DENIED,
+    "53": _NOT_DONE,
+    "54": _INVALID,
+    "57P": _NOT_DONE,
+    "PGRST1": Verdict(InvalidDataException, message="PostgREST can't read the request"),
+    "PGRST2": _NOT_MIGRATED,
+    "PGRST3": _DENIED,
+    "SR": _INVALID,
+}
+"""The code's first characters → verdict."""
+
+BY_STATUS: dict[int, Verdict] = {
+    401: _DENIED,
+    403: _DENIED,
+    408: _UNKNOWN_OUTCOME,
+    413: Verdict(InvalidDataException, message="the request is too large for the server"),
+    414: Verdict(InvalidDataException, message="the request is too large for the server"),
+    429: _NOT_DONE,
+    431: Verdict(InvalidDataException, message="the request is too large for the server"),
+    502: _UNKNOWN_OUTCOME,
+    503: _NOT_DONE,
+    504: _UNKNOWN_OUTCOME,
+    **dict.fromkeys(range(520, 525), _UNKNOWN_OUTCOME),
+}
+"""HTTP status → verdict, for answers that carry no known code (a gateway's, most often)."""
+
+BY_HTTPX_CLASS: dict[type[Exception], Verdict] = {
+    httpx.ConnectError: _NOT_DONE,
+    httpx.ConnectTimeout: _NOT_DONE,
+    httpx.PoolTimeout: _NOT_DONE,
+    httpx.ProxyError: _NOT_DONE,
+    httpx.ReadError: _UNKNOWN_OUTCOME,
+    httpx.ReadTimeout: _UNKNOWN_OUTCOME,
+    httpx.WriteError: _UNKNOWN_OUTCOME,
+    httpx.WriteTimeout: _UNKNOWN_OUTCOME,
+    httpx.CloseError: _UNKNOWN_OUTCOME,
+    httpx.RemoteProtocolError: _UNKNOWN_OUTCOME,
+    httpx.LocalProtocolError: _CLIENT_MISUSED,
+    httpx.UnsupportedProtocol: _CLIENT_MISUSED,
+    httpx.InvalidURL: _CLIENT_MISUSED,
+    httpx.CookieConflict: _CLIENT_MISUSED,
+    httpx.DecodingError: _UNEXPECTED,
+    httpx.TooManyRedirects: _UNEXPECTED,
+    httpx.HTTPStatusError: _UNEXPECTED,
+    httpx.StreamClosed: _UNEXPECTED,
+    httpx.StreamConsumed: _UNEXPECTED,
+    httpx.RequestNotRead: _UNEXPECTED,
+    httpx.ResponseNotRead: _UNEXPECTED,
+}
+"""Every exception class of httpx that can be raised → verdict. A test walks httpx's tree and misses none."""
+
+_BY_BUILTIN_CLASS: dict[type[Exception], Verdict] = {
+    httpx.TransportError: _UNKNOWN_OUTCOME,
+    TypeError: _UNENCODABLE,
+    ValueError: _UNENCODABLE,  # with UnicodeEncodeError
+    RuntimeError: _CLIENT_MISUSED,
+    OSError: _UNKNOWN_OUTCOME,
+}
+
+# What PostgreSQL's and PostgREST's codes look like; a gateway may put anything there.
+_CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{3}")
+
+# Their text may quote a header or a value.
+_TALKATIVE = (httpx.LocalProtocolError, httpx.RemoteProtocolError)
+_DISCREET = (httpx.TransportError, OSError)
+
+
+def exception_from_response(response: Response, *, operation: str, harmless: bool) -> ScenarioRepositoryException:
+    """Turn an HTTP response that is not a success into its exception.
+
+    ``harmless`` says that doing the call twice does no harm.
+    """
+    error = _api_error(response)
+    code = error.code if _CODE.fullmatch(error.code or "") else None
+    verdict = _verdict(code) or BY_STATUS.get(response.status_code, _UNEXPECTED)
+    exception = _exception(
+        verdict,
+        operation=operation,
+        harmless=harmless,
+        code=code,
+        constraint=_constraint_name(error.message) if code is not None and code.startswith("23") else None,
+        http_status=response.status_code,
+        retry_after=_retry_after(response),
+    )
+    exception.__cause__ = APIError({"code": code, "message": verdict.exception.__name__})
+    return exception
+
+
+def exception_from_error(error: Exception, *, operation: str, harmless: bool) -> ScenarioRepositoryException:
+    """Turn an error of httpx, or of the encoding of a request, into its exception, with the error as its cause."""
+    verdict = next(
+        (table[cls] for table in (BY_HTTPX_CLASS, _BY_BUILTIN_CLASS) for cls in type(error).__mro__ if cls in table),
+        Verdict(ScenarioRepositoryException),
+    )
+    exception = _exception(verdict, operation=operation, harmless=harmless, detail=type(error).__name__)
+    exception.__cause__ = error if isinstance(error, _DISCREET) and not isinstance(error, _TALKATIVE) else None
+    return exception
+
+
+def exception_from_unfit_answer(
+    error: ValidationError, response: Response, *, operation: str
+) -> ScenarioRepositoryException:
+    """Turn a success whose body is not what was asked for into its exception, naming the fields at fault."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    where = ", ".join(".".join(str(step) for step in fault["loc"]) or "the body" for fault in faults[:3])
+    return UnexpectedResponseException(
+        f"the server's answer does not fit: {faults[0]['type']} at {where}",
+        operation=operation,
+        http_status=response.status_code,
+    )
+
+
+def _api_error(response: Response) -> APIError:
+    """Read the error as postgrest-py does."""
+    try:
+        return APIError(dict(APIErrorFromJSON.model_validate_json(response.content)))
+    except ValidationError:
+        return APIError(generate_default_error_message(response))
+
+
+def _verdict(code: str | None) -> Verdict | None:
+    if code is None:
+        return None
+    if code in BY_CODE:
+        return BY_CODE[code]
+    return next((verdict for prefix, verdict in BY_CODE_CLASS.items() if code.startswith(prefix)), None)
+
+
+def _exception(  # noqa: PLR0913 - the facts of one failure
+    verdict: Verdict,
+    *,
+    operation: str,
+    harmless: bool,
+    detail: str | None = None,
+    code: str | None = None,
+    constraint: str | None = None,
+    http_status: int | None = None,
+    retry_after: float | None = None,
+) -> ScenarioRepositoryException:
+    message = verdict.message or (verdict.exception.__doc__ or "").removesuffix(".")
+    return verdict.exception(
+        f"{message} [{detail}]" if detail else message,
+        operation=operation,
+        code=code,
+        constraint=constraint,
+        http_status=http_status,
+        retryable=verdict.repeat is Repeat.ALWAYS or (harmless and verdict.repeat is Repeat.IF_HARMLESS),
+        retry_after=retry_after,
+    )
+
+
+def _constraint_name(message: str | None) -> str | None:
+    """Take the constraint's name, and nothing else, from PostgreSQL's message."""
+    found = re.search(r'constraint "([A-Za-z0-9_]+)"', message or "")
+    return found[1] if found else None
+
+
+def _retry_after(response: Response) -> float | None:
+    """Read Retry-After in its form of seconds (RFC 9110, section 10.2.3); its date form is left alone."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdigit() else None

@@ -1,0 +1,107 @@
+"""What can go wrong, told apart by what a caller would do about it.
+
+::
+
+    ScenarioRepositoryException
+    ├── DuplicateNotificationException    it is already there: go on
+    ├── UnknownReferenceException         the user does not exist (any more): drop the row
+    ├── InvalidDataException              refused, by this library or by a constraint: correct the input
+    ├── PermissionDeniedException         the key or token may not do this: use another
+    ├── SchemaNotMigratedException        a table or function is missing: apply the migrations
+    ├── UnavailableException              nobody answered, or not in time: try again later
+    ├── UnexpectedResponseException       the answer makes no sense here: look at what is in between
+    └── ConfigurationException            the URL or the key can't be used: correct the settings
+
+No message, ``str`` or ``repr`` holds a key, a token, metadata or a value of a row.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ScenarioRepositoryException(Exception):  # noqa: N818 - the owner's word for it, part of the contract
+    """Something went wrong between the repository and the database."""
+
+    _may_repeat: ClassVar[bool] = False
+
+    operation: str | None
+    """The repository method that failed, such as ``insert_notification``."""
+    code: str | None
+    """The SQLSTATE or PGRST code, where there was one."""
+    constraint: str | None
+    """The name of the constraint that refused a row."""
+    http_status: int | None
+    """The status of the HTTP response, where there was one."""
+    retryable: bool
+    """Whether the same call may succeed later, and repeating it can do no harm."""
+    retry_after: float | None
+    """Seconds the server asked to wait before trying again."""
+
+    def __init__(  # noqa: PLR0913 - the facts of one failure, all by name
+        self,
+        message: str | None = None,
+        *,
+        operation: str | None = None,
+        code: str | None = None,
+        constraint: str | None = None,
+        http_status: int | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Take the class's docstring for want of a message."""
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+        self.operation = operation
+        self.code = code
+        self.constraint = constraint
+        self.http_status = http_status
+        self.retryable = self._may_repeat if retryable is None else retryable
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        """Say operation, message and the codes to search for."""
+        facts = [
+            f"{name} {value}"
+            for name, value in (
+                ("code", self.code),
+                ("constraint", self.constraint),
+                ("HTTP", self.http_status),
+            )
+            if value is not None
+        ]
+        text = f"{self.operation}: {self.args[0]}" if self.operation else str(self.args[0])
+        return f"{text} ({', '.join(facts)})" if facts else text
+
+
+class DuplicateNotificationException(ScenarioRepositoryException):
+    """The notification exists already."""
+
+
+class UnknownReferenceException(ScenarioRepositoryException):
+    """The user does not exist."""
+
+
+class InvalidDataException(ScenarioRepositoryException):
+    """The data does not fit."""
+
+
+class PermissionDeniedException(ScenarioRepositoryException):
+    """The key or token in use may not do this."""
+
+
+class SchemaNotMigratedException(ScenarioRepositoryException):
+    """A table, column or function of scenario_repo is missing: apply supabase/migrations (`supabase db push`)."""
+
+
+class UnavailableException(ScenarioRepositoryException):
+    """The database could not be reached, or did not answer in time."""
+
+    _may_repeat = True
+
+
+class UnexpectedResponseException(ScenarioRepositoryException):
+    """The server's answer is not one of PostgREST's."""
+
+
+class ConfigurationException(ScenarioRepositoryException):
+    """The URL or the key can't be used."""

@@ -1,0 +1,381 @@
+"""ScenarioNotificationRepository: one coroutine per use case, one request each."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, TypeVar
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, TypeAdapter
+from supabase import AsyncClient
+
+from scenario_repo import _arguments, _postgrest
+from scenario_repo._arguments import MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE
+from scenario_repo.exceptions import UnexpectedResponseException
+from scenario_repo.models import (
+    ClaimOutcome,
+    EvaluationPage,
+    LeasedNotification,
+    NewScenarioNotification,
+    NotificationClaim,
+    OrganizationReport,
+    ReportLine,
+    ScenarioExplanation,
+    ScenarioNotification,
+    ScenarioType,
+    Settlement,
+    SettlementAnswer,
+    SkipReason,
+)
+
+T = TypeVar("T")
+
+
+class _Triggered(BaseModel):
+    triggered_at: AwareDatetime
+
+
+class _PurgedPage(BaseModel):
+    purged: int
+    next_after: UUID | None
+
+
+_NOTIFICATIONS = TypeAdapter(list[ScenarioNotification])
+_TRIGGERED = TypeAdapter(list[_Triggered])
+_TIMES = TypeAdapter(list[AwareDatetime | None])
+_TRUTHS = TypeAdapter(list[bool])
+_RECORDS = TypeAdapter(list[ScenarioNotification | None])
+_OUTCOMES = TypeAdapter(list[ClaimOutcome])
+_PAGE = TypeAdapter(EvaluationPage)
+_EXPLANATIONS = TypeAdapter(list[ScenarioExplanation])
+_LEASED = TypeAdapter(list[LeasedNotification])
+_ANSWERS = TypeAdapter(list[SettlementAnswer])
+_PURGED = TypeAdapter(_PurgedPage)
+_REPORT_LINES = TypeAdapter(tuple[ReportLine, ...])
+
+DEFAULT_PAGE_SIZE: Final = 10_000
+"""Far below the platform's statement timeout, and large enough for the round trip not to matter."""
+
+_HELD_ALREADY: Final = frozenset(
+    {SkipReason.COOLDOWN, SkipReason.MILESTONE_REACHED, SkipReason.DUPLICATE_IN_BATCH, SkipReason.CONCURRENT_CLAIM}
+)
+_logger = logging.getLogger("scenario_repo")
+
+
+class ScenarioNotificationRepository:
+    """The history of scenario notifications, and the decisions that rest on it.
+
+    Takes any ``supabase.AsyncClient``: a worker's (secret key, see :func:`scenario_repo.connect`) sees everything,
+    a signed-in user's sees that user's own rows and writes nothing.
+
+    Every method sends at most one request, never retries, and raises
+    :class:`~scenario_repo.exceptions.ScenarioRepositoryException` or a subclass of it for whatever goes wrong:
+    ``InvalidDataException`` for input that does not fit, before anything is sent.
+    """
+
+    def __init__(self, client: AsyncClient) -> None:
+        """Keep the client; closing it is up to whoever made it."""
+        self._client = client
+
+    async def insert_notification(self, notification: NewScenarioNotification) -> ScenarioNotification:
+        """Record a notification unconditionally and return its row.
+
+        Asking first whether one was sent and then inserting is a race: two workers may both find none. Whoever
+        dispatches notifications uses ``claim_notifications``, which decides and records in one step.
+
+        Raises:
+            DuplicateNotificationException: the user has this milestone already.
+            UnknownReferenceException: there is no such user.
+            InvalidDataException: a constraint refuses the row.
+
+        """
+        operation = "insert_notification"
+        _arguments.new_notification(notification)
+        rows = await _postgrest.fetch(
+            partial(_postgrest.insert_request, self._client, notification),
+            _NOTIFICATIONS,
+            operation=operation,
+            harmless=False,
+        )
+        if len(rows) != 1:
+            message = f"expected the inserted row, got {len(rows)} rows"
+            raise UnexpectedResponseException(message, operation=operation)
+        return rows[0]
+
+    async def get_last_sent_at(self, user_id: UUID, scenario_type: ScenarioType) -> datetime | None:
+        """Return when a notification of this type was last sent to the user (aware), or None if never.
+
+        Only rows with delivery status ``sent`` count. To decide whether to send, claim instead: between this
+        answer and an insert another worker may have sent.
+        """
+        request = partial(
+            _postgrest.last_sent_request,
+            self._client,
+            _arguments.user_id(user_id),
+            _arguments.scenario_type(scenario_type),
+        )
+        rows = await _postgrest.fetch(request, _TRIGGERED, operation="get_last_sent_at", harmless=True)
+        return rows[0].triggered_at if rows else None
+
+    async def has_been_sent_since_threshold(self, user_id: UUID, scenario_type: ScenarioType, cutoff: datetime) -> bool:
+        """Tell whether a notification of this type was sent to the user at the cutoff or later.
+
+        ``cutoff`` is aware and inclusive; only rows with delivery status ``sent`` count. To decide whether to send,
+        claim instead: between this answer and an insert another worker may have sent.
+        """
+        request = partial(
+            _postgrest.last_sent_request,
+            self._client,
+            _arguments.user_id(user_id),
+            _arguments.scenario_type(scenario_type),
+            _arguments.instant("cutoff", cutoff),
+        )
+        rows = await _postgrest.fetch(request, _TRIGGERED, operation="has_been_sent_since_threshold", harmless=True)
+        return bool(rows)
+
+    async def get_milestone_record(self, user_id: UUID, milestone_value: int) -> ScenarioNotification | None:
+        """Return the record that holds this milestone for the user, pending or sent, or None.
+
+        A failed record does not hold it. To decide whether to send, claim instead: between this answer and an
+        insert another worker may have claimed.
+        """
+        request = partial(
+            _postgrest.milestone_request,
+            self._client,
+            _arguments.user_id(user_id),
+            _arguments.positive("milestone_value", milestone_value),
+        )
+        rows = await _postgrest.fetch(request, _NOTIFICATIONS, operation="get_milestone_record", harmless=True)
+        return rows[0] if rows else None
+
+    async def list_notifications(
+        self, user_id: UUID, before: ScenarioNotification | None = None, limit: int = 50
+    ) -> list[ScenarioNotification]:
+        """Return a page of a user's notifications, newest first; ``before`` is the last one of the page before.
+
+        ``limit`` is at most 1,000, which is where PostgREST cuts. For the signed-in user's own client as well.
+        """
+        request = partial(
+            _postgrest.history_request,
+            self._client,
+            _arguments.user_id(user_id),
+            _arguments.notification("before", before),
+            _arguments.positive("limit", limit, MAX_LISTED),
+        )
+        return await _postgrest.fetch(request, _NOTIFICATIONS, operation="list_notifications", harmless=True)
+
+    async def get_last_sent_at_many(
+        self, user_ids: Iterable[UUID], scenario_type: ScenarioType
+    ) -> dict[UUID, datetime | None]:
+        """Answer :meth:`get_last_sent_at` for up to 50,000 users in one request; every id asked for is a key."""
+        operation = "get_last_sent_at_many"
+        ids = _arguments.user_ids(user_ids)
+        kind = _arguments.scenario_type(scenario_type)
+        if not ids:
+            return {}
+        times = await self._call(_TIMES, operation, "scenario_get_last_sent_at_many", _texts(ids), kind)
+        return _paired(ids, times, operation)
+
+    async def has_been_sent_since_threshold_many(
+        self, user_ids: Iterable[UUID], scenario_type: ScenarioType, cutoff: datetime
+    ) -> dict[UUID, bool]:
+        """Answer :meth:`has_been_sent_since_threshold` for up to 50,000 users in one request."""
+        operation = "has_been_sent_since_threshold_many"
+        ids = _arguments.user_ids(user_ids)
+        kind = _arguments.scenario_type(scenario_type)
+        instant = _arguments.instant("cutoff", cutoff)
+        if not ids:
+            return {}
+        truths = await self._call(
+            _TRUTHS, operation, "scenario_has_been_sent_since_threshold_many", _texts(ids), kind, instant
+        )
+        return _paired(ids, truths, operation)
+
+    async def get_milestone_record_many(
+        self, user_ids: Iterable[UUID], milestone_value: int
+    ) -> dict[UUID, ScenarioNotification | None]:
+        """Answer :meth:`get_milestone_record` for up to 50,000 users in one request."""
+        operation = "get_milestone_record_many"
+        ids = _arguments.user_ids(user_ids)
+        value = _arguments.positive("milestone_value", milestone_value)
+        if not ids:
+            return {}
+        records = await self._call(_RECORDS, operation, "scenario_get_milestone_record_many", _texts(ids), value)
+        return _paired(ids, records, operation)
+
+    async def claim_notifications(self, claims: Sequence[NotificationClaim]) -> list[ClaimOutcome]:
+        """Claim up to 20,000 notifications in one request, and return one outcome per claim, in the same order.
+
+        A claim is granted if and only if no pending or sent notification of its type to its user is younger than its
+        cooldown, whoever claims at the same time; a milestone if the user does not have it. What is granted exists
+        as a pending notification and is the caller's to send. What is not is skipped with a reason; one bad row never
+        loses the others. Repeating a call does no harm: what it had claimed is then in cooldown, and pending.
+
+        A larger batch is refused rather than split: after a failure half way the caller could not know which half
+        was claimed. Duplicates (everything somebody else holds already) are logged as one warning, in numbers.
+        """
+        operation = "claim_notifications"
+        checked = _arguments.claims(claims)
+        if not checked:
+            return []
+        outcomes = await self._call(
+            _OUTCOMES, operation, "scenario_claim_notifications", _postgrest.claim_argument(checked)
+        )
+        _refuse_other_length(operation, checked, outcomes)
+        _warn_of_duplicates(outcomes)
+        return outcomes
+
+    async def evaluate_scenario(
+        self,
+        scenario_type: ScenarioType,
+        organization_id: UUID | None = None,
+        after: UUID | None = None,
+        limit: int = DEFAULT_PAGE_SIZE,
+        *,
+        dry_run: bool = False,
+    ) -> EvaluationPage:
+        """Find who is due among the next ``limit`` mentors after the user ``after``, and claim for them.
+
+        One organization's mentors, or all. A dry run writes nothing and gives the same numbers. Pages stand for
+        themselves: evaluating one twice claims nothing twice.
+        """
+        return await self._call(
+            _PAGE,
+            "evaluate_scenario",
+            "scenario_evaluate",
+            _arguments.scenario_type(scenario_type),
+            _arguments.optional_id("organization_id", organization_id),
+            _arguments.optional_id("after", after),
+            _arguments.positive("limit", limit, MAX_PAGE_SIZE),
+            bool(dry_run),
+        )
+
+    async def evaluate_next_page(
+        self, scenario_type: ScenarioType, organization_id: UUID | None = None, limit: int = DEFAULT_PAGE_SIZE
+    ) -> EvaluationPage:
+        """Evaluate the next page of the pass that is under way, or the first of a new one.
+
+        Where the pass stands is kept in ``scenario_evaluation_config``, in the same transaction: a pass goes on where
+        it stood, whoever died in between, and several callers share it.
+        """
+        return await self._call(
+            _PAGE,
+            "evaluate_next_page",
+            "scenario_evaluate_next_page",
+            _arguments.scenario_type(scenario_type),
+            _arguments.optional_id("organization_id", organization_id),
+            _arguments.positive("limit", limit, MAX_PAGE_SIZE),
+        )
+
+    async def explain_scenarios(self, user_id: UUID) -> list[ScenarioExplanation]:
+        """Say for each scenario, in each of the user's organizations, whether the user is due, and why or why not.
+
+        Empty for a user who is no mentor.
+        """
+        return await self._call(_EXPLANATIONS, "explain_scenarios", "scenario_explain", _arguments.user_id(user_id))
+
+    async def lease_notifications(
+        self,
+        limit: int,
+        lease: timedelta = timedelta(minutes=5),
+        organization_id: UUID | None = None,
+        scenario_types: Collection[ScenarioType] | None = None,
+    ) -> list[LeasedNotification]:
+        """Take up to ``limit`` (at most 1,000) pending notifications that are due, oldest first, to send them.
+
+        Until the lease (1 second to 1 day) runs out nobody else gets them; then they come back by themselves. Delivery
+        is at least once: whoever dies between sending and settling has sent, and nobody knows.
+        """
+        return await self._call(
+            _LEASED,
+            "lease_notifications",
+            "scenario_lease_notifications",
+            _arguments.positive("limit", limit, MAX_LEASES),
+            _arguments.seconds("lease", lease),
+            _arguments.optional_id("organization_id", organization_id),
+            _arguments.scenario_types(scenario_types),
+        )
+
+    async def settle_notifications(
+        self, results: Sequence[Settlement], max_attempts: int = 8
+    ) -> list[SettlementAnswer]:
+        """Record what became of up to 1,000 leases, and return one answer each, in the same order.
+
+        A retry comes due after a minute, doubled by each attempt up to six hours, less up to half of it at random;
+        after ``max_attempts`` attempts it fails for good. A lease that was lost or settled before is refused, alone.
+        """
+        operation = "settle_notifications"
+        checked = _arguments.settlements(results)
+        attempts = _arguments.positive("max_attempts", max_attempts)
+        if not checked:
+            return []
+        rows = [settlement.model_dump(mode="json") for settlement in checked]
+        answers = await self._call(_ANSWERS, operation, "scenario_settle_notifications", rows, attempts)
+        _refuse_other_length(operation, checked, answers)
+        return answers
+
+    async def purge_notifications(self, older_than: timedelta, batch: int = DEFAULT_PAGE_SIZE) -> int:
+        """Delete what was settled longer ago, for ``batch`` users a request, and return how many rows went.
+
+        Nothing a decision rests on is deleted: milestones, pending rows, and of every user and scenario type the
+        newest row of each status and the newest claim stay whatever their age. A period shorter than the longest
+        cooldown configured is refused.
+        """
+        seconds = _arguments.seconds("older_than", older_than)
+        users = _arguments.positive("batch", batch, MAX_PAGE_SIZE)
+        purged, after, more = 0, None, True
+        while more:
+            page = await self._call(
+                _PURGED, "purge_notifications", "scenario_purge_notifications", seconds, after, users
+            )
+            purged, after, more = purged + page.purged, page.next_after, page.next_after is not None
+        return purged
+
+    async def get_organization_report(
+        self, organization_id: UUID, since: datetime, until: datetime
+    ) -> OrganizationReport:
+        """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
+
+        Per day (UTC), scenario type and delivery status.
+        """
+        organization = _arguments.organization_id(organization_id)
+        first, last = _arguments.instant("since", since), _arguments.instant("until", until)
+        lines = await self._call(
+            _REPORT_LINES,
+            "get_organization_report",
+            "scenario_get_organization_report",
+            organization,
+            first,
+            last,
+        )
+        return OrganizationReport(organization_id=organization, since=first, until=last, lines=lines)
+
+    async def _call(self, answer: TypeAdapter[T], operation: str, function: str, *arguments: object) -> T:
+        """Call a function; all of them do no harm when called twice."""
+        request = partial(_postgrest.function_request, self._client, function, *arguments)
+        return await _postgrest.fetch(request, answer, operation=operation, harmless=True)
+
+
+def _refuse_other_length(operation: str, asked: Sequence[object], answered: Sequence[object]) -> None:
+    if len(asked) != len(answered):
+        raise UnexpectedResponseException(f"expected {len(asked)} answers, got {len(answered)}", operation=operation)
+
+
+def _texts(ids: Iterable[UUID]) -> list[str]:
+    return [str(user_id) for user_id in ids]
+
+
+def _paired(ids: Sequence[UUID], answers: Sequence[T], operation: str) -> dict[UUID, T]:
+    _refuse_other_length(operation, ids, answers)
+    return dict(zip(ids, answers, strict=True))
+
+
+def _warn_of_duplicates(outcomes: Sequence[ClaimOutcome]) -> None:
+    held = Counter(outcome.skip_reason for outcome in outcomes if outcome.skip_reason in _HELD_ALREADY)
+    if held:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(held.items()))
+        _logger.warning("%d of %d claims were duplicates: %s", held.total(), len(outcomes), reasons)

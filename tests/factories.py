@@ -1,0 +1,66 @@
+"""Values for tests, with defaults that fit together; whatever matters to a test is given by that test."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from scenario_repo import NewScenarioNotification
+
+PROJECT_URL: Final = "https://project.supabase.co"
+REST_URL: Final = f"{PROJECT_URL}/rest/v1"
+SECRET_KEY: Final = "sb_secret_of-the-worker"  # noqa: S105 - opens nothing
+PUBLISHABLE_KEY: Final = "sb_publishable_of-the-app"
+
+USER_ID: Final = UUID("0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d")
+ORGANIZATION_ID: Final = UUID("7d9e2c3b-4a5f-4b6c-8d7e-9f0a1b2c3d4e")
+MILESTONE: Final = 10
+
+
+def new_notification(**overrides: object) -> NewScenarioNotification:
+    """Make a notification to insert: of inactivity, or of a milestone when one is asked for."""
+    return NewScenarioNotification(**new_notification_fields(**overrides))
+
+
+def new_notification_fields(**overrides: object) -> dict[str, Any]:
+    """Make the arguments of a NewScenarioNotification, which the overrides may spoil."""
+    return {**_shared(**overrides), **overrides}
+
+
+def notification_row(**overrides: object) -> dict[str, Any]:
+    """Make a row of scenario_notifications as PostgREST returns it, as JSON."""
+    shared = _shared(**overrides)
+    return {
+        "id": str(uuid4()),
+        "user_id": str(shared["user_id"]),
+        "organization_id": str(shared["organization_id"]),
+        "scenario_type": shared["scenario_type"],
+        "triggered_at": "2026-11-02T08:30:00.123456+00:00",
+        "delivery_status": "pending",
+        "milestone_value": shared.get("milestone_value"),
+        "metadata": None,
+        "cooldown_window_start": None,
+        **overrides,
+    }
+
+
+def minted_jwt(role: object, **claims: object) -> str:
+    """Make an unsigned token in the form of Supabase's: a legacy API key, or a user's access token."""
+    header, payload = (_base64url({"alg": "HS256", "typ": "JWT"}), _base64url({"role": role, **claims}))
+    return f"{header}.{payload}.c2lnbmF0dXJl"
+
+
+def _shared(**overrides: object) -> dict[str, object]:
+    is_milestone = overrides.get("scenario_type", "milestone" if "milestone_value" in overrides else "") == "milestone"
+    return {
+        "user_id": USER_ID,
+        "organization_id": ORGANIZATION_ID,
+        "scenario_type": "milestone" if is_milestone else "inactivity",
+        **({"milestone_value": MILESTONE} if is_milestone else {}),
+    }
+
+
+def _base64url(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
