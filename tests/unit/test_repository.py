@@ -1,0 +1,148 @@
+"""What holds for every method of the repository; a new one that is not in the table here fails."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta, timezone
+from typing import Final
+from uuid import UUID
+
+import httpx
+import pytest
+import respx
+from supabase import AsyncClient
+
+from scenario_repo import (
+    ScenarioNotificationRepository,
+    ScenarioType,
+    UnavailableException,
+)
+from scenario_repo.models import DeliveryResult, NotificationClaim, Settlement
+from tests.factories import (
+    MILESTONE,
+    ORGANIZATION_ID,
+    SECRET_KEY,
+    USER_ID,
+    new_notification,
+)
+
+INACTIVITY: Final = ScenarioType.INACTIVITY
+CUTOFF: Final = datetime(2026, 11, 2, 10, 30, 0, 5, tzinfo=timezone(timedelta(hours=2)))
+
+CLAIM: Final = NotificationClaim(
+    user_id=USER_ID, organization_id=ORGANIZATION_ID, scenario_type=INACTIVITY, cooldown=timedelta(days=7)
+)
+SETTLEMENT: Final = Settlement(id=USER_ID, attempt_count=1, result=DeliveryResult.SENT)
+
+CALLS: dict[str, Callable[[ScenarioNotificationRepository], Awaitable[object]]] = {
+    "claim_notifications": lambda repository: repository.claim_notifications([CLAIM]),
+    "evaluate_next_page": lambda repository: repository.evaluate_next_page(INACTIVITY),
+    "evaluate_scenario": lambda repository: repository.evaluate_scenario(INACTIVITY),
+    "explain_scenarios": lambda repository: repository.explain_scenarios(USER_ID),
+    "get_last_sent_at": lambda repository: repository.get_last_sent_at(USER_ID, INACTIVITY),
+    "get_last_sent_at_many": lambda repository: repository.get_last_sent_at_many([USER_ID], INACTIVITY),
+    "get_milestone_record": lambda repository: repository.get_milestone_record(USER_ID, MILESTONE),
+    "get_milestone_record_many": lambda repository: repository.get_milestone_record_many([USER_ID], MILESTONE),
+    "get_organization_report": lambda repository: repository.get_organization_report(ORGANIZATION_ID, CUTOFF, CUTOFF),
+    "has_been_sent_since_threshold": lambda repository: repository.has_been_sent_since_threshold(
+        USER_ID, INACTIVITY, CUTOFF
+    ),
+    "has_been_sent_since_threshold_many": lambda repository: repository.has_been_sent_since_threshold_many(
+        [USER_ID], INACTIVITY, CUTOFF
+    ),
+    "insert_notification": lambda repository: repository.insert_notification(new_notification()),
+    "lease_notifications": lambda repository: repository.lease_notifications(10),
+    "list_notifications": lambda repository: repository.list_notifications(USER_ID),
+    "purge_notifications": lambda repository: repository.purge_notifications(timedelta(days=365)),
+    "settle_notifications": lambda repository: repository.settle_notifications([SETTLEMENT]),
+}
+"""A valid call of every method; a method without one fails below."""
+
+SINGLE_LOOK_UPS = {"get_last_sent_at", "get_milestone_record", "has_been_sent_since_threshold"}
+
+
+def _public_members() -> dict[str, object]:
+    return {name: member for name, member in vars(ScenarioNotificationRepository).items() if not name.startswith("_")}
+
+
+every_method = pytest.mark.parametrize("method", sorted(_public_members()))
+
+
+@every_method
+def test_every_method_is_a_coroutine_with_a_call_to_try(method: str) -> None:
+    """The repository offers coroutines and nothing else, and each is in the table above."""
+    assert inspect.iscoroutinefunction(_public_members()[method])
+    assert method in CALLS
+
+
+@every_method
+async def test_every_method_is_translated(
+    method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """A connection that fails gives the library's exception with the method's name, and may be tried again."""
+    rest.route().mock(side_effect=httpx.ConnectError("All connection attempts failed"))
+
+    with pytest.raises(UnavailableException) as failure:
+        await CALLS[method](repository)
+    assert failure.value.operation == method
+    assert failure.value.retryable is True
+
+
+@every_method
+@pytest.mark.parametrize("status", [503, 520])
+async def test_nothing_is_retried_in_secret(
+    method: str, status: int, rest: respx.MockRouter, client: AsyncClient, repository: ScenarioNotificationRepository
+) -> None:
+    """One call is one request, even on a client whose own retry is on."""
+    assert client.options.postgrest_client_retry is True
+    rest.route().respond(status)
+
+    with pytest.raises(UnavailableException):
+        await CALLS[method](repository)
+    assert rest.calls.call_count == 1
+
+
+@every_method
+async def test_every_request_carries_the_key(
+    method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """The key goes along as ``apikey`` and as bearer token, the latter until somebody signs in."""
+    rest.route().respond(503)
+
+    with pytest.raises(UnavailableException):
+        await CALLS[method](repository)
+
+    headers = rest.calls.last.request.headers
+    assert (headers["apikey"], headers["Authorization"]) == (SECRET_KEY, f"Bearer {SECRET_KEY}")
+
+
+@pytest.mark.parametrize("method", sorted(SINGLE_LOOK_UPS))
+async def test_a_read_may_be_repeated_when_its_answer_was_lost(
+    method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """Reading twice does no harm, so a read that timed out is retryable."""
+    rest.route().mock(side_effect=httpx.ReadTimeout(""))
+
+    with pytest.raises(UnavailableException) as failure:
+        await CALLS[method](repository)
+    assert failure.value.retryable is True
+
+
+@pytest.mark.parametrize("method", sorted(SINGLE_LOOK_UPS))
+async def test_a_user_without_notifications_is_no_error(
+    method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """No row is None or False."""
+    rest.route().respond(200, json=[])
+
+    assert await CALLS[method](repository) is (False if method == "has_been_sent_since_threshold" else None)
+
+
+async def test_an_injected_client_is_used_as_it_is(rest: respx.MockRouter, client: AsyncClient) -> None:
+    """Two repositories may share a client, and neither closes it."""
+    rest.route().respond(200, json=[])
+
+    for _ in range(2):
+        assert await ScenarioNotificationRepository(client).get_milestone_record(UUID(int=1), 1) is None
+    assert client.postgrest.session.is_closed is False
