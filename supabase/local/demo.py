@@ -1,0 +1,238 @@
+"""`make demo`: the main job on the embedded stack, from an empty database to a delivered notification.
+
+Everything here goes the way a worker's and an app's requests go: HTTP, supabase-py, row level security.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sys
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import httpx
+from embedded_stack import EmbeddedStack, EmbeddedStackError, embedded_stack
+from pydantic import BaseModel, TypeAdapter
+from rich.console import Console
+from rich.table import Table
+
+from scenario_repo import (
+    ClaimOutcome,
+    DeliveryStatus,
+    DeliveryWorker,
+    LeasedNotification,
+    NewScenarioNotification,
+    NotificationClaim,
+    ScenarioNotificationRepository,
+    ScenarioTriggerEngine,
+    ScenarioType,
+    connect,
+    connect_as_user,
+)
+
+SAMPLE_ORGANIZATION = UUID("5ca1ab1e-0000-4000-8000-000000000001")
+"""The organization of supabase/seed.sql, with its 500 mentors."""
+CLAIMERS = 4
+TEXTS = {"who asks", "worker", "scenario", "reason", "rests on", "to the sender"}
+"""The columns that are no numbers."""
+
+
+class Mentor(BaseModel):
+    """A row of peer_mentors."""
+
+    user_id: UUID
+
+
+MENTORS = TypeAdapter(list[Mentor])
+console = Console()
+# The library warns of duplicate claims, one line a batch; here the tables tell.
+logging.getLogger("scenario_repo").addHandler(logging.NullHandler())
+
+
+def main() -> int:
+    """Run the demo, and leave nothing running."""
+    try:
+        started = time.monotonic()
+        with embedded_stack(seed=True) as stack:
+            console.print(f"embedded stack on {stack.url}, migrated and seeded in {time.monotonic() - started:.1f} s")
+            asyncio.run(demonstrate(stack))
+    except KeyboardInterrupt:
+        console.print("stopped; nothing is left running")
+        return 130
+    except EmbeddedStackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    console.print("\nstopped; nothing is left running")
+    return 0
+
+
+async def demonstrate(stack: EmbeddedStack) -> None:
+    """Show each part in turn."""
+    async with connect(stack.url, stack.secret_key) as client:
+        repository = ScenarioNotificationRepository(client)
+        await record_and_read(stack, repository)
+        rows = (await client.table("peer_mentors").select("user_id").order("user_id").execute()).data
+        await claim_at_once(stack, [mentor.user_id for mentor in MENTORS.validate_python(rows)])
+        await evaluate_and_explain(repository)
+        await deliver_and_report(repository)
+
+
+async def record_and_read(stack: EmbeddedStack, repository: ScenarioNotificationRepository) -> None:
+    """Record a notification each for two people who signed up, and let each of them look."""
+    table = new_table("Recorded by the worker, read by two signed-in users", "who asks", "rows of Ada", "rows of Bo")
+    people = {name: await sign_up(stack, name) for name in ("Ada", "Bo")}
+    for user_id, _ in people.values():
+        await repository.insert_notification(
+            NewScenarioNotification(
+                user_id=user_id,
+                organization_id=SAMPLE_ORGANIZATION,
+                scenario_type=ScenarioType.WELCOME_BACK,
+                delivery_status=DeliveryStatus.SENT,
+            )
+        )
+    table.add_row(
+        "the worker", *[str(len(await repository.list_notifications(user_id))) for user_id, _ in people.values()]
+    )
+    for name, (_, token) in people.items():
+        async with connect_as_user(token, stack.url, stack.publishable_key) as client:
+            own = ScenarioNotificationRepository(client)
+            table.add_row(name, *[str(len(await own.list_notifications(user_id))) for user_id, _ in people.values()])
+    console.print(table)
+
+    ada, _ = people["Ada"]
+    last = await repository.get_last_sent_at(ada, ScenarioType.WELCOME_BACK)
+    recently = await repository.has_been_sent_since_threshold(
+        ada, ScenarioType.WELCOME_BACK, datetime.now(UTC) - timedelta(hours=1)
+    )
+    never = await repository.get_last_sent_at(ada, ScenarioType.INACTIVITY)
+    console.print(f"  Ada: welcome_back last sent {last:%H:%M:%S}, within the hour: {recently}; inactivity: {never}")
+
+
+async def sign_up(stack: EmbeddedStack, name: str) -> tuple[UUID, str]:
+    """Create an account, and return the user's id and access token."""
+    async with httpx.AsyncClient(headers={"apikey": stack.publishable_key}) as http:
+        answer = await http.post(
+            f"{stack.url}/auth/v1/signup",
+            json={"email": f"{name.lower()}-{uuid4().hex[:8]}@example.com", "password": secrets.token_urlsafe(16)},
+        )
+    answer.raise_for_status()
+    session = answer.json()
+    return UUID(session["user"]["id"]), session["access_token"]
+
+
+async def claim_at_once(stack: EmbeddedStack, mentors: list[UUID]) -> None:
+    """Let several workers claim for all the mentors at the same moment."""
+    claims = [
+        NotificationClaim(
+            user_id=user_id,
+            organization_id=SAMPLE_ORGANIZATION,
+            scenario_type=ScenarioType.WELCOME_BACK,
+            cooldown=timedelta(days=30),
+        )
+        for user_id in mentors
+    ]
+    async with AsyncExitStack() as clients:
+        claimers = [
+            ScenarioNotificationRepository(await clients.enter_async_context(connect(stack.url, stack.secret_key)))
+            for _ in range(CLAIMERS)
+        ]
+        started = time.monotonic()
+        # Every claimer in an order of its own, and in parts, so that they overlap.
+        answers = await asyncio.gather(*(in_parts(claimer, claims, turn) for turn, claimer in enumerate(claimers)))
+        seconds = time.monotonic() - started
+    table = new_table(f"{CLAIMERS} workers claim for the same {len(mentors)} mentors", "worker", "claimed", "skipped")
+    winners: Counter[UUID] = Counter()
+    for number, outcomes in enumerate(answers, start=1):
+        won = [outcome.notification.user_id for outcome in outcomes if outcome.notification is not None]
+        winners.update(won)
+        table.add_row(
+            f"worker {number}", str(len(won)), reasons(Counter(o.skip_reason for o in outcomes if not o.claimed))
+        )
+    console.print(table)
+    console.print(
+        f"  {len(winners)} mentors claimed, {sum(n > 1 for n in winners.values())} of them twice, in {seconds:.2f} s"
+    )
+
+
+async def in_parts(
+    claimer: ScenarioNotificationRepository, claims: list[NotificationClaim], turn: int
+) -> list[ClaimOutcome]:
+    """Claim in batches of 100, starting at another mentor each turn."""
+    start = turn * len(claims) // CLAIMERS
+    rotated = claims[start:] + claims[:start]
+    outcomes: list[ClaimOutcome] = []
+    for first in range(0, len(rotated), 100):
+        outcomes += await claimer.claim_notifications(rotated[first : first + 100])
+    return outcomes
+
+
+async def evaluate_and_explain(repository: ScenarioNotificationRepository) -> None:
+    """Run the main job twice over the organization, and explain one mentor."""
+    engine = ScenarioTriggerEngine(repository)
+    for title in ("All four scenarios evaluated", "The same again: nobody is notified twice"):
+        report = await engine.run(organization_id=SAMPLE_ORGANIZATION)
+        table = new_table(title, "scenario", "evaluated", "due", "claimed", "skipped", "seconds")
+        for scenario in report.scenarios:
+            table.add_row(
+                scenario.scenario_type,
+                str(scenario.evaluated),
+                str(scenario.due),
+                str(scenario.claimed),
+                reasons(Counter(scenario.skipped)),
+                f"{scenario.seconds:.2f}",
+            )
+        console.print(table)
+    leased = await repository.lease_notifications(1, timedelta(seconds=1), scenario_types=[ScenarioType.INACTIVITY])
+    mentor = leased[0].user_id
+    table = new_table(f"Why, and why not: mentor {str(mentor)[:8]}…", "scenario", "reason", "rests on", "cooldown ends")
+    for explanation in await repository.explain_scenarios(mentor):
+        facts = ", ".join(str(value)[:10] for value in explanation.facts.values() if value is not None)
+        ends_at = f"{explanation.ends_at:%Y-%m-%d}" if explanation.ends_at else ""
+        table.add_row(explanation.scenario_type, explanation.reason, facts, ends_at)
+    console.print(table)
+
+
+async def deliver_and_report(repository: ScenarioNotificationRepository) -> None:
+    """Deliver what is pending to a sender that only counts, and report on the organization."""
+    delivered: Counter[str] = Counter()
+
+    async def send(notification: LeasedNotification) -> None:
+        delivered[f"{notification.scenario_type} to {len(notification.device_tokens)} device(s)"] += 1
+
+    await asyncio.sleep(1)  # the lease taken to find a mentor to explain
+    started = time.monotonic()
+    settled = await DeliveryWorker(repository, send, concurrency=200).run(until_idle=True)
+    seconds = time.monotonic() - started
+    table = new_table(f"Delivered {settled.total()} in {seconds:.1f} s", "to the sender", "notifications")
+    for name, number in sorted(delivered.items()):
+        table.add_row(name, str(number))
+    console.print(table)
+    now = datetime.now(UTC)
+    report = await repository.get_organization_report(SAMPLE_ORGANIZATION, now - timedelta(days=1), now)
+    table = new_table("The organization's last day", "scenario", *DeliveryStatus)
+    for kind in ScenarioType:
+        table.add_row(kind, *[str(report.count(kind, status)) for status in DeliveryStatus])
+    console.print(table)
+
+
+def reasons(counts: Counter[object]) -> str:
+    """Write counts as `cooldown 3, unknown_user 1`."""
+    return ", ".join(f"{reason} {number}" for reason, number in sorted(counts.items(), key=str)) or "0"
+
+
+def new_table(title: str, *columns: str) -> Table:
+    """Head a table, and start it with its numbers to the right."""
+    console.print(f"\n[bold]{title}[/bold]")
+    table = Table()
+    for column in columns:
+        table.add_column(column, justify="left" if column in TEXTS else "right")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
