@@ -1,0 +1,231 @@
+-- Evaluation: find who is due and claim for them, a page of mentors at a time, inside the database.
+
+-- Evaluates one page: the mentors after p_after, by user_id, p_limit memberships or a few more (a user's memberships
+-- are never split), of one organization or of all.
+--   out  {"evaluated", "due", "claimed", "skipped": {reason: count}, "next_after"}; next_after is null at the end.
+-- p_dry_run counts what would be claimed and writes nothing. Raises SR001 for an unknown scenario type or a limit
+-- outside 1 to 100,000. Every page stands for itself: repeated and overlapping calls are refused by the cooldown.
+-- The query is built for each call, so that it is planned for its own bounds (a generic plan costs up to 20 times).
+create or replace function public.scenario_evaluate(
+  p_scenario_type text,
+  p_organization_id uuid default null,
+  p_after uuid default null,
+  p_limit integer default 10000,
+  p_dry_run boolean default false
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  bounds text := '';
+  last_user_id uuid;
+  member_count bigint;
+  evaluated_count bigint;
+  due record;
+  skip_reasons text[];
+begin
+  if p_scenario_type is null
+    or p_scenario_type not in ('inactivity', 'milestone', 'certification_expiry', 'welcome_back')
+  then
+    raise exception using errcode = 'SR001', message = 'expected a known scenario type';
+  end if;
+  if p_limit is null or p_limit not between 1 and 100000 then
+    raise exception using errcode = 'SR001', message = 'expected a limit from 1 to 100000';
+  end if;
+
+  if p_organization_id is not null then
+    bounds := bounds || format(' and mentor.organization_id = %L', p_organization_id);
+  end if;
+  if p_after is not null then
+    bounds := bounds || format(' and mentor.user_id > %L', p_after);
+  end if;
+  execute format(
+    'select (array_agg(page.user_id order by page.user_id desc))[1], count(*)
+     from (
+       select mentor.user_id
+       from public.peer_mentors as mentor
+       where true%s
+       order by mentor.user_id
+       limit %s
+     ) as page',
+    bounds, p_limit
+  ) into last_user_id, member_count;
+  if member_count = p_limit then
+    bounds := bounds || format(' and mentor.user_id <= %L', last_user_id);
+  else
+    last_user_id := null;
+  end if;
+
+  execute format(
+    'select
+       count(*) as evaluated,
+       array_agg(mentor.user_id order by mentor.user_id, mentor.organization_id)
+         filter (where mentor.is_due) as user_ids,
+       array_agg(mentor.organization_id order by mentor.user_id, mentor.organization_id)
+         filter (where mentor.is_due) as organization_ids,
+       array_agg(mentor.cooldown order by mentor.user_id, mentor.organization_id)
+         filter (where mentor.is_due) as cooldowns,
+       array_agg(mentor.milestone_value order by mentor.user_id, mentor.organization_id)
+         filter (where mentor.is_due) as milestone_values,
+       array_agg(mentor.facts order by mentor.user_id, mentor.organization_id)
+         filter (where mentor.is_due) as facts
+     from scenario_private.scenario_rule as mentor
+     where mentor.scenario_type = %L and mentor.is_evaluated%s',
+    p_scenario_type, bounds
+  ) into due;
+
+  if due.user_ids is null then
+    skip_reasons := '{}';
+  elsif p_dry_run then
+    skip_reasons := array(
+      select case
+        when candidate.repetition > 1 then 'duplicate_in_batch'
+        when holder.id is null then null
+        else 'cooldown'
+      end
+      from (
+        select element.*, row_number() over (partition by element.user_id order by element.ordinal) as repetition
+        from unnest(due.user_ids, due.cooldowns, due.milestone_values)
+          with ordinality as element (user_id, cooldown, milestone_value, ordinal)
+      ) as candidate
+      cross join lateral scenario_private.current_holder(
+        candidate.user_id, p_scenario_type, candidate.cooldown, candidate.milestone_value
+      ) as holder
+    );
+  else
+    skip_reasons := array(
+      select outcome.skip_reason
+      from scenario_private.claim(
+        due.user_ids,
+        due.organization_ids,
+        array_fill(p_scenario_type, array[cardinality(due.user_ids)]),
+        due.cooldowns,
+        due.milestone_values,
+        due.facts
+      ) as outcome
+    );
+  end if;
+
+  return (
+    select json_build_object(
+      'evaluated', due.evaluated,
+      'due', cardinality(skip_reasons),
+      'claimed', coalesce(sum(tally.mentors) filter (where tally.reason is null), 0),
+      'skipped', coalesce(json_object_agg(tally.reason, tally.mentors) filter (where tally.reason is not null), '{}'),
+      'next_after', last_user_id
+    )
+    from (
+      select element.reason, count(*) as mentors
+      from unnest(skip_reasons) as element (reason)
+      group by element.reason
+    ) as tally
+  );
+end
+$$;
+revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean) from public, anon, authenticated;
+grant execute on function public.scenario_evaluate(text, uuid, uuid, integer, boolean) to service_role;
+
+-- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
+-- far, in the row of p_organization_id (made when there is none), or in the default row for all organizations.
+-- Page, figures and resume point are one transaction: a pass goes on where it stood, whoever died in between. Two
+-- callers take turns, page by page, and share one pass.
+create or replace function public.scenario_evaluate_next_page(
+  p_scenario_type text,
+  p_organization_id uuid default null,
+  p_limit integer default 10000
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  pass public.scenario_evaluation_config;
+  page json;
+  started_at timestamptz;
+begin
+  if p_organization_id is not null then
+    insert into public.scenario_evaluation_config (scenario_type, organization_id)
+    values (p_scenario_type, p_organization_id)
+    on conflict do nothing;
+  end if;
+  select * into pass
+  from public.scenario_evaluation_config as config
+  where config.scenario_type = p_scenario_type
+    and config.organization_id is not distinct from p_organization_id
+  for no key update;
+
+  started_at := clock_timestamp();
+  page := public.scenario_evaluate(p_scenario_type, p_organization_id, pass.resume_after, p_limit);
+
+  if pass.resume_after is null then
+    pass.pass_evaluated := 0;
+    pass.pass_due := 0;
+    pass.pass_claimed := 0;
+    pass.pass_duration := '0';
+  end if;
+  update public.scenario_evaluation_config as config
+  set
+    pass_evaluated = pass.pass_evaluated + (page ->> 'evaluated')::bigint,
+    pass_due = pass.pass_due + (page ->> 'due')::bigint,
+    pass_claimed = pass.pass_claimed + (page ->> 'claimed')::bigint,
+    pass_skipped = pass.pass_due + (page ->> 'due')::bigint - pass.pass_claimed - (page ->> 'claimed')::bigint,
+    pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
+    pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
+    resume_after = (page ->> 'next_after')::uuid
+  where config.id = pass.id;
+  return page;
+end
+$$;
+revoke all on function public.scenario_evaluate_next_page(text, uuid, integer) from public, anon, authenticated;
+grant execute on function public.scenario_evaluate_next_page(text, uuid, integer) to service_role;
+
+-- Explains, for one user, each scenario in each organization where the user is a mentor: whether the next evaluation
+-- would claim, and why or why not.
+--   out  [{"scenario_type", "organization_id", "is_due", "reason", "facts", "milestone_value", "held_by", "ends_at"}]
+-- reason is the rule's finding unless something comes first: mentor_not_active, scenario_disabled; or, for a mentor
+-- who is due, cooldown (held_by until ends_at). A user who is no mentor gives [].
+create or replace function public.scenario_explain(p_user_id uuid)
+returns json
+language sql
+volatile
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+  select coalesce(
+    json_agg(
+      json_build_object(
+        'scenario_type', verdict.scenario_type,
+        'organization_id', verdict.organization_id,
+        'is_due', verdict.is_evaluated and coalesce(verdict.is_due, false) and holder.id is null,
+        'reason', case
+          when not verdict.is_active then 'mentor_not_active'
+          when not verdict.is_enabled then 'scenario_disabled'
+          when verdict.is_due and holder.id is not null then 'cooldown'
+          else verdict.finding
+        end,
+        'facts', verdict.facts,
+        'milestone_value', verdict.milestone_value,
+        'held_by', holder.id,
+        'held_since', holder.triggered_at,
+        'ends_at', holder.triggered_at + verdict.cooldown
+      )
+      order by verdict.organization_id, verdict.scenario_type
+    ),
+    '[]'
+  )
+  from scenario_private.scenario_rule as verdict
+  cross join lateral scenario_private.current_holder(
+    verdict.user_id, verdict.scenario_type, verdict.cooldown, verdict.milestone_value
+  ) as holder
+  where verdict.user_id = p_user_id
+$$;
+revoke all on function public.scenario_explain(uuid) from public, anon, authenticated;
+grant execute on function public.scenario_explain(uuid) to service_role;
