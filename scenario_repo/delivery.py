@@ -1,0 +1,196 @@
+"""DeliveryWorker: lease, send, settle, with several sends at once and none lost.
+
+Delivery is at least once. A notification is leased for longer than its send may take; whoever dies in between loses
+the lease, and the notification comes back by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from scenario_repo import _arguments
+from scenario_repo._arguments import MAX_LEASES
+from scenario_repo.exceptions import InvalidDataException, ScenarioRepositoryException
+from scenario_repo.models import DeliveryResult, LeasedNotification, ScenarioType, Settlement, SettlementAnswer
+from scenario_repo.repository import ScenarioNotificationRepository
+
+Send = Callable[[LeasedNotification], Awaitable[None]]
+"""Delivers one notification, or raises."""
+
+_LEASE_MARGIN: Final = timedelta(seconds=60)
+_SETTLE_TRIES: Final = 5
+_logger = logging.getLogger("scenario_repo")
+
+
+class PermanentDeliveryError(Exception):
+    """Raised by a sender: this notification can never be delivered.
+
+    ``failure_code`` is a short code (lower-case letters, digits, underscores) that is kept with the row; never the
+    provider's own text, which may hold personal data.
+    """
+
+    def __init__(self, failure_code: str = "permanent_failure") -> None:
+        """Keep the code."""
+        super().__init__(failure_code)
+        self.failure_code = failure_code
+
+
+class DeliveryWorker:
+    """Sends pending notifications until it is told to stop.
+
+    ``send`` gets one leased notification, with the user's device tokens (none for a user without a device: whether
+    there is another way to tell is the sender's to know). It returns when the notification is sent. An exception is
+    a retry, with back-off, :class:`PermanentDeliveryError` final; so is the last of the attempts. Up to
+    ``concurrency`` sends run at once, each for ``send_timeout`` at most, and a slow one holds up no other.
+    """
+
+    def __init__(  # noqa: PLR0913 - settings, all by name
+        self,
+        repository: ScenarioNotificationRepository,
+        send: Send,
+        *,
+        concurrency: int = 20,
+        send_timeout: timedelta = timedelta(seconds=30),
+        idle_pause: timedelta = timedelta(seconds=5),
+        max_attempts: int = 8,
+        organization_id: UUID | None = None,
+        scenario_types: Collection[ScenarioType] | None = None,
+    ) -> None:
+        """Take a worker's repository and the sender."""
+        self._repository = repository
+        self._send = send
+        self._concurrency = _arguments.positive("concurrency", concurrency, MAX_LEASES)
+        self._send_timeout = _arguments.seconds("send_timeout", send_timeout)
+        self._lease = send_timeout + _LEASE_MARGIN
+        self._idle_seconds = _arguments.seconds("idle_pause", idle_pause)
+        self._max_attempts = _arguments.positive("max_attempts", max_attempts)
+        self._organization_id = _arguments.optional_id("organization_id", organization_id)
+        self._scenario_types = _arguments.scenario_types(scenario_types)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Take no further notification; those being sent are finished and settled (a handler for SIGTERM)."""
+        self._stopping.set()
+
+    async def run(self, *, until_idle: bool = False) -> Counter[SettlementAnswer]:
+        """Deliver until :meth:`stop`, or with ``until_idle`` until nothing is due; return what was settled as what.
+
+        Cancelled, it gives the notifications being sent up and releases them, so that others may have them at once.
+
+        Raises:
+            ScenarioRepositoryException: the database refuses (nothing that waiting would mend), or with
+                ``until_idle`` can't be reached.
+
+        """
+        settled: Counter[SettlementAnswer] = Counter()
+        sending: dict[asyncio.Task[Settlement], LeasedNotification] = {}
+        try:
+            while True:
+                leased = await self._lease_for_free_places(len(sending), patient=not until_idle)
+                for notification in leased:
+                    sending[asyncio.create_task(self._attempt(notification))] = notification
+                if not sending and (self._stopping.is_set() or (until_idle and not leased)):
+                    return settled
+                done = await self._wait(sending, full=len(sending) >= self._concurrency)
+                settled.update(await self._settle([task.result() for task in done]))
+                for task in done:
+                    del sending[task]
+        except BaseException:
+            await asyncio.shield(self._give_up(sending))
+            raise
+
+    async def _lease_for_free_places(self, taken: int, *, patient: bool) -> list[LeasedNotification]:
+        places = self._concurrency - taken
+        if self._stopping.is_set() or not places:
+            return []
+        try:
+            return await self._repository.lease_notifications(
+                places, self._lease, self._organization_id, self._scenario_types
+            )
+        except ScenarioRepositoryException as error:
+            if not error.retryable or not patient:
+                raise
+            _logger.warning("lease failed, will be tried again: %s", error)
+            await self._pause(error.retry_after or self._idle_seconds)
+            return []
+
+    async def _wait(
+        self, sending: dict[asyncio.Task[Settlement], LeasedNotification], *, full: bool
+    ) -> set[asyncio.Task[Settlement]]:
+        """Wait for a send to end; with places free, no longer than it is worth before looking for more to send."""
+        if not sending:
+            await self._pause(self._idle_seconds)
+            return set()
+        patience = None if full or self._stopping.is_set() else self._idle_seconds
+        done, _ = await asyncio.wait(sending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        return done
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but wake up to stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _attempt(self, notification: LeasedNotification) -> Settlement:
+        """Send once, and say what came of it."""
+        try:
+            async with asyncio.timeout(self._send_timeout):
+                await self._send(notification)
+        except PermanentDeliveryError as error:
+            return _failed(notification, DeliveryResult.FAILED, error.failure_code)
+        except TimeoutError:
+            return _failed(notification, DeliveryResult.RETRY, "timeout")
+        except Exception as error:  # noqa: BLE001 - whatever the sender raises is a failed attempt
+            # The class alone: a provider's text may quote a device token or a name.
+            _logger.warning("attempt %d failed: %s", notification.attempt_count, type(error).__name__)
+            return _failed(notification, DeliveryResult.RETRY, "send_failed")
+        return notification.settlement(DeliveryResult.SENT)
+
+    async def _settle(self, results: list[Settlement]) -> list[SettlementAnswer]:
+        """Settle, patiently: a result that is lost means sending again."""
+        if not results:
+            return []
+        for remaining in reversed(range(_SETTLE_TRIES)):
+            try:
+                answers = await self._repository.settle_notifications(results, self._max_attempts)
+            except ScenarioRepositoryException as error:
+                if not error.retryable or not remaining:
+                    raise
+                await asyncio.sleep(error.retry_after or 0.2 * 2 ** (_SETTLE_TRIES - remaining))
+            else:
+                lost = answers.count(SettlementAnswer.LEASE_LOST)
+                if lost:
+                    _logger.warning("%d of %d leases had run out; they may be sent twice", lost, len(answers))
+                return answers
+        raise AssertionError  # the last try returns or raises
+
+    async def _give_up(self, sending: dict[asyncio.Task[Settlement], LeasedNotification]) -> None:
+        """Cancel what is being sent; settle what had ended, release the rest."""
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+        results = [
+            notification.settlement(DeliveryResult.RELEASED)
+            if task.cancelled() or task.exception() is not None
+            else task.result()
+            for task, notification in sending.items()
+        ]
+        try:
+            await self._settle(results)
+        except ScenarioRepositoryException as error:
+            _logger.warning("%d leases could not be released and will run out: %s", len(results), error)
+
+
+def _failed(notification: LeasedNotification, result: DeliveryResult, failure_code: str) -> Settlement:
+    try:
+        return notification.settlement(result, failure_code)
+    except InvalidDataException:
+        return notification.settlement(result, "unnamed_failure")
