@@ -17,8 +17,9 @@ from postgrest.base_request_builder import RequestConfig
 from pydantic import TypeAdapter, ValidationError
 from supabase import AsyncClient
 
+from scenario_repo._keys import is_downgraded
 from scenario_repo._translation import exception_from_error, exception_from_response, exception_from_unfit_answer
-from scenario_repo.exceptions import ScenarioRepositoryException
+from scenario_repo.exceptions import ConfigurationException, ScenarioRepositoryException
 from scenario_repo.models import (
     DeliveryStatus,
     NewScenarioNotification,
@@ -28,6 +29,8 @@ from scenario_repo.models import (
 )
 
 T = TypeVar("T")
+
+_DOWNGRADED = "somebody signed in on the worker's client, which now acts as that user: sign in on a client of its own"
 
 NOTIFICATIONS: Final = "scenario_notifications"
 NOTIFICATION_COLUMNS: Final = tuple(ScenarioNotification.model_fields)
@@ -67,10 +70,14 @@ async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operat
     # Raised outside the except blocks, so that no foreign error stays behind as context: some quote headers or rows.
     failure: ScenarioRepositoryException
     try:
-        response = await build().request.send(Headers())
-        if response.is_success:
-            return answer.validate_json(response.content)
-        failure = exception_from_response(response, operation=operation, harmless=harmless)
+        request = build().request
+        if is_downgraded(request.headers):
+            failure = ConfigurationException(_DOWNGRADED, operation=operation)
+        else:
+            response = await request.send(Headers())
+            if response.is_success:
+                return answer.validate_json(response.content)
+            failure = exception_from_response(response, operation=operation, harmless=harmless)
     except ValidationError as error:
         failure = exception_from_unfit_answer(error, response, operation=operation)
     except Exception as error:  # noqa: BLE001 - the seam lets nothing foreign through

@@ -7,8 +7,6 @@ Settings come from the arguments or, as on the Supabase platform, from the envir
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import json
 import os
@@ -20,6 +18,7 @@ import httpx
 from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions, create_async_client
 
+from scenario_repo._keys import role_of
 from scenario_repo.exceptions import ConfigurationException
 
 # The server gives up after 8 s (Supabase's statement timeout for the API); its answer may still have to travel.
@@ -43,7 +42,7 @@ async def connect(
     secret = _secret_key_from_environment(os.environ) if key is None else _revealed(key)
     if not secret:
         raise ConfigurationException("no key: give one, or set SUPABASE_SECRET_KEYS or SUPABASE_SECRET_KEY")
-    role = _role_of(secret)
+    role = role_of(secret)
     if role != "service_role":
         raise ConfigurationException(
             "expected a secret key (sb_secret_… or a legacy service_role key), "
@@ -78,10 +77,10 @@ async def connect_as_user(
     )
     if not publishable:
         raise ConfigurationException("no key: give one, or set SUPABASE_PUBLISHABLE_KEY")
-    if _role_of(publishable) != "anon":
+    if role_of(publishable) != "anon":
         raise ConfigurationException("expected a publishable key (sb_publishable_… or a legacy anon key)")
     token = _revealed(access_token)
-    if not token or _role_of(token) != "authenticated":
+    if not token or role_of(token) != "authenticated":
         raise ConfigurationException("expected a signed-in user's access token")
     async with _client(url, publishable, timeout, {"Authorization": f"Bearer {token}"}) as client:
         yield client
@@ -145,20 +144,3 @@ def _secret_key_from_environment(environment: Mapping[str, str]) -> str | None:
             return str(json.loads(named)["default"])
         raise ConfigurationException('expected SUPABASE_SECRET_KEYS to be JSON: {"default": "sb_secret_…"}')
     return environment.get("SUPABASE_SECRET_KEY") or environment.get("SUPABASE_SERVICE_ROLE_KEY")
-
-
-def _role_of(key: str) -> str | None:
-    """Tell the database role a key or token stands for; only the server can say whether it is genuine."""
-    if not key.isascii() or not key.isprintable() or " " in key:
-        return None
-    if key.startswith("sb_secret_"):
-        return "service_role"
-    if key.startswith("sb_publishable_"):
-        return "anon"
-    try:
-        _, payload, _ = key.split(".")
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        role = claims["role"]
-    except (ValueError, KeyError, TypeError, binascii.Error):
-        return None
-    return role if isinstance(role, str) else None
