@@ -107,15 +107,12 @@ as $$
       element.*,
       case
         when element.user_id is null or element.organization_id is null then 'invalid_claim'
-        when element.scenario_type = 'milestone' and element.milestone_value > 0 and element.cooldown is null
-          or element.scenario_type in ('inactivity', 'certification_expiry', 'welcome_back')
-            and element.milestone_value is null
-            and element.cooldown > interval '0'
-            and element.cooldown <= interval '36525 days'
-          then case
-            when element.metadata is not null and not scenario_private.is_storable_metadata(element.metadata)
-              then 'invalid_metadata'
-          end
+        when element.scenario_type = 'milestone' and element.milestone_value > 0 and element.cooldown is null then null
+        when element.scenario_type in ('inactivity', 'certification_expiry', 'welcome_back')
+          and element.milestone_value is null
+          and element.cooldown > interval '0'
+          and element.cooldown <= interval '36525 days'
+          then null
         else 'invalid_claim'
       end as fault
     from unnest(p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata)
@@ -123,15 +120,17 @@ as $$
       as element (user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, ordinal)
     offset 0
   ),
-  checked as materialized (
+  held as (
     select
       judged.*,
-      row_number() over (
-        partition by judged.user_id, judged.scenario_type, judged.milestone_value, judged.fault
-        order by judged.ordinal
-      ) as repetition,
       coalesce(recent.id, reached.id) as held_by,
-      coalesce(recent.triggered_at, reached.triggered_at) as held_since
+      coalesce(recent.triggered_at, reached.triggered_at) as held_since,
+      -- Asked last, and only of what would go in.
+      judged.metadata is null
+        or recent.id is not null
+        or reached.id is not null
+        or judged.fault is not null
+        or scenario_private.is_storable_metadata(judged.metadata) as is_storable
     from judged
     left join lateral (
       select notification.id, notification.triggered_at
@@ -157,6 +156,15 @@ as $$
       limit 1
     ) as reached on true
   ),
+  checked as materialized (
+    select
+      held.*,
+      row_number() over (
+        partition by held.user_id, held.scenario_type, held.milestone_value, held.fault, held.is_storable
+        order by held.ordinal
+      ) as repetition
+    from held
+  ),
   inserted as (
     insert into public.scenario_notifications as notification
       (user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
@@ -179,7 +187,7 @@ as $$
       order by notification.cooldown_window_start desc
       limit 1
     ) as predecessor on true
-    where checked.fault is null and checked.repetition = 1 and checked.held_by is null
+    where checked.fault is null and checked.is_storable and checked.repetition = 1 and checked.held_by is null
     order by checked.user_id, checked.scenario_type, checked.milestone_value
     on conflict do nothing
     returning
@@ -225,6 +233,7 @@ as $$
         case
           when inserted.id is not null then null
           when checked.fault is not null then checked.fault
+          when not checked.is_storable then 'invalid_metadata'
           when checked.repetition > 1 then 'duplicate_in_batch'
           when checked.held_by is null then 'concurrent_claim'
           when checked.milestone_value is null then 'cooldown'
@@ -236,6 +245,7 @@ as $$
         and inserted.scenario_type = checked.scenario_type
         and inserted.milestone_value is not distinct from checked.milestone_value
         and checked.fault is null
+        and checked.is_storable
         and checked.repetition = 1
     ) as told
     offset 0 -- computes the winner once, and after the insert
