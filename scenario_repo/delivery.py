@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
@@ -25,6 +26,7 @@ Send = Callable[[LeasedNotification], Awaitable[None]]
 
 _LEASE_MARGIN: Final = timedelta(seconds=60)
 _SETTLE_TRIES: Final = 5
+_LONGEST_SETTLE_PAUSE_SECONDS: Final = 10.0
 _logger = logging.getLogger("scenario_repo")
 
 
@@ -73,6 +75,7 @@ class DeliveryWorker:
         self._organization_id = _arguments.optional_id("organization_id", organization_id)
         self._scenario_types = _arguments.scenario_types(scenario_types)
         self._stopping = asyncio.Event()
+        self._lease_again_at = 0.0
 
     def stop(self) -> None:
         """Take no further notification; those being sent are finished and settled (a handler for SIGTERM)."""
@@ -107,7 +110,7 @@ class DeliveryWorker:
 
     async def _lease_for_free_places(self, taken: int, *, patient: bool) -> list[LeasedNotification]:
         places = self._concurrency - taken
-        if self._stopping.is_set() or not places:
+        if self._stopping.is_set() or not places or time.monotonic() < self._lease_again_at:
             return []
         try:
             return await self._repository.lease_notifications(
@@ -117,7 +120,7 @@ class DeliveryWorker:
             if not error.retryable or not patient:
                 raise
             _logger.warning("lease failed, will be tried again: %s", error)
-            await self._pause(error.retry_after or self._idle_seconds)
+            self._lease_again_at = time.monotonic() + max(error.retry_after or 0, self._idle_seconds)
             return []
 
     async def _wait(
@@ -144,6 +147,12 @@ class DeliveryWorker:
         try:
             async with asyncio.timeout(self._send_timeout):
                 await self._send(notification)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Something inside the sender was cancelled, not the attempt.
+            return _failed(notification, DeliveryResult.RETRY, "send_failed")
         except PermanentDeliveryError as error:
             return _failed(notification, DeliveryResult.FAILED, error.failure_code)
         except TimeoutError:
@@ -164,7 +173,9 @@ class DeliveryWorker:
             except ScenarioRepositoryException as error:
                 if not error.retryable or not remaining:
                     raise
-                await asyncio.sleep(error.retry_after or 0.2 * 2 ** (_SETTLE_TRIES - remaining))
+                # However long the server would have us wait: the leases must not run out meanwhile.
+                pause = max(0.2 * 2 ** (_SETTLE_TRIES - remaining), error.retry_after or 0)
+                await asyncio.sleep(min(pause, _LONGEST_SETTLE_PAUSE_SECONDS))
             else:
                 lost = answers.count(SettlementAnswer.LEASE_LOST)
                 if lost:

@@ -138,7 +138,7 @@ class ScenarioTriggerEngine:
 
         A dry run starts from the first mentor, writes nothing and gives the same numbers.
         """
-        kinds = _arguments.scenario_types(scenario_types) or list(ScenarioType)
+        kinds = _arguments.scenario_types(list(ScenarioType) if scenario_types is None else scenario_types) or []
         organization = _arguments.optional_id("organization_id", organization_id)
         started = time.monotonic()
         deadline = started + _arguments.seconds("time_budget", time_budget)
@@ -160,7 +160,7 @@ class ScenarioTriggerEngine:
         started = time.monotonic()
         try:
             async with asyncio.timeout(deadline - started):
-                page = await self._page(turn, organization_id, dry_run=dry_run)
+                page = await self._page(turn, organization_id, deadline, dry_run=dry_run)
         except TimeoutError:
             # The budget is spent: not finished, and nothing wrong.
             turn.longest_page_seconds = float("inf")
@@ -172,7 +172,9 @@ class ScenarioTriggerEngine:
                 self._on_page(turn.scenario_type, page)
         turn.seconds += time.monotonic() - started
 
-    async def _page(self, turn: _Pass, organization_id: UUID | None, *, dry_run: bool) -> EvaluationPage:
+    async def _page(
+        self, turn: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool
+    ) -> EvaluationPage:
         for remaining in reversed(range(PAGE_TRIES)):
             try:
                 if dry_run:
@@ -181,8 +183,8 @@ class ScenarioTriggerEngine:
                     )
                 return await self._repository.evaluate_next_page(turn.scenario_type, organization_id, self._page_size)
             except ScenarioRepositoryException as error:
-                if not error.retryable or not remaining:
+                pause = max(_FIRST_PAUSE_SECONDS * 2 ** (PAGE_TRIES - 1 - remaining), error.retry_after or 0)
+                if not error.retryable or not remaining or time.monotonic() + pause >= deadline:
                     raise
-                pause = _FIRST_PAUSE_SECONDS * 2 ** (PAGE_TRIES - 1 - remaining)
-                await asyncio.sleep(max(pause, error.retry_after or 0))
+                await asyncio.sleep(pause)
         raise AssertionError  # the last try returns or raises

@@ -4,8 +4,8 @@
 -- What they share:
 --   * Evaluated are active mentors for whom the scenario is enabled. A rule looks at the user's own activities and
 --     certificates, whichever organization they belong to: a mentor who is busy in one organization has not gone
---     quiet. The cooldown is the user's as well, so a mentor of two organizations is notified once, for the one with
---     the lower organization_id that finds the mentor due.
+--     quiet. The cooldown is the user's as well, so a mentor of two organizations is notified once: for the one with
+--     the highest milestone or the shortest cooldown that finds the mentor due, then the lowest organization_id.
 --   * What lies in the future has not happened: an activity after now() is not seen.
 --   * Boundaries are inclusive: a gap of exactly inactive_after is long enough, a certificate that lapses in exactly
 --     expires_within is included; one that lapses now has lapsed.

@@ -60,21 +60,33 @@ begin
     last_user_id := null;
   end if;
 
+  -- Of a user's memberships that are due one is claimed for: that of the highest milestone or the shortest cooldown
+  -- (if it refuses, so does every longer one), then of the lowest organization_id.
   execute format(
-    'select
-       count(*) as evaluated,
-       array_agg(mentor.user_id order by mentor.user_id, mentor.organization_id)
-         filter (where mentor.is_due) as user_ids,
-       array_agg(mentor.organization_id order by mentor.user_id, mentor.organization_id)
-         filter (where mentor.is_due) as organization_ids,
-       array_agg(mentor.cooldown order by mentor.user_id, mentor.organization_id)
-         filter (where mentor.is_due) as cooldowns,
-       array_agg(mentor.milestone_value order by mentor.user_id, mentor.organization_id)
-         filter (where mentor.is_due) as milestone_values,
-       array_agg(mentor.facts order by mentor.user_id, mentor.organization_id)
-         filter (where mentor.is_due) as facts
-     from scenario_private.scenario_rule as mentor
-     where mentor.scenario_type = %L and mentor.is_evaluated%s',
+    'with member as materialized (
+       select
+         mentor.*,
+         row_number() over (
+           partition by mentor.user_id, mentor.is_due
+           order by mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
+         ) as repetition
+       from scenario_private.scenario_rule as mentor
+       where mentor.scenario_type = %L and mentor.is_evaluated%s
+     )
+     select
+       (select count(*) from member) as evaluated,
+       (select count(*) from member where member.is_due and member.repetition > 1) as repeated,
+       array_agg(chosen.user_id) as user_ids,
+       array_agg(chosen.organization_id) as organization_ids,
+       array_agg(chosen.cooldown) as cooldowns,
+       array_agg(chosen.milestone_value) as milestone_values,
+       array_agg(chosen.facts) as facts
+     from (
+       select *
+       from member
+       where member.is_due and member.repetition = 1
+       order by member.user_id
+     ) as chosen',
     p_scenario_type, bounds
   ) into due;
 
@@ -82,19 +94,19 @@ begin
     skip_reasons := '{}';
   elsif p_dry_run then
     skip_reasons := array(
-      select case
-        when candidate.repetition > 1 then 'duplicate_in_batch'
-        when holder.id is null then null
-        else 'cooldown'
-      end
-      from (
-        select element.*, row_number() over (partition by element.user_id order by element.ordinal) as repetition
-        from unnest(due.user_ids, due.cooldowns, due.milestone_values)
-          with ordinality as element (user_id, cooldown, milestone_value, ordinal)
-      ) as candidate
-      cross join lateral scenario_private.current_holder(
-        candidate.user_id, p_scenario_type, candidate.cooldown, candidate.milestone_value
-      ) as holder
+      -- A milestone that is due is one the user does not have: only a cooldown can refuse.
+      select case when recent.held then 'cooldown' end
+      from unnest(due.user_ids, due.cooldowns) as candidate (user_id, cooldown)
+      left join lateral (
+        select true as held
+        from public.scenario_notifications as notification
+        where notification.user_id = candidate.user_id
+          and notification.scenario_type = p_scenario_type
+          and notification.delivery_status <> 'failed'
+          and notification.triggered_at > now() - candidate.cooldown
+        order by notification.triggered_at desc
+        limit 1
+      ) as recent on true
     );
   else
     skip_reasons := array(
@@ -109,6 +121,7 @@ begin
       ) as outcome
     );
   end if;
+  skip_reasons := skip_reasons || array_fill('duplicate_in_batch'::text, array[due.repeated::integer]);
 
   return (
     select json_build_object(
@@ -160,6 +173,9 @@ begin
   where config.scenario_type = p_scenario_type
     and config.organization_id is not distinct from p_organization_id
   for no key update;
+  if pass.id is null then
+    raise exception using errcode = 'SR001', message = 'expected a known scenario type that has its default settings';
+  end if;
 
   started_at := clock_timestamp();
   page := public.scenario_evaluate(p_scenario_type, p_organization_id, pass.resume_after, p_limit);

@@ -71,7 +71,10 @@ begin
     returning notification.*
   )
   select coalesce(
-    json_agg(to_jsonb(taken) || jsonb_build_object('device_tokens', devices.tokens) order by taken.triggered_at, taken.id),
+    json_agg(
+      to_jsonb(taken) || jsonb_build_object('device_tokens', devices.tokens)
+      order by taken.triggered_at, taken.id
+    ),
     '[]'
   )
   into leased
@@ -99,7 +102,8 @@ grant execute on function public.scenario_lease_notifications(integer, double pr
 --            released  not tried: due again at once
 --   answer   sent, pending or failed (what the row is now), or why it was refused: lease_lost (another worker has it),
 --            already_settled, unknown
--- A failure_code that is no code becomes unnamed_failure. The same lease twice in one call settles once. Rows are locked by id: overlapping calls can't deadlock.
+-- A failure_code that is no code becomes unnamed_failure. The same lease twice in one call settles once. Rows are
+-- locked by id: overlapping calls can't deadlock.
 -- Raises SR001 for anything but an array of at most 1,000 known results.
 create or replace function public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer default 8)
 returns json

@@ -1,0 +1,188 @@
+"""What the command line shows: pure text, and a progress bar where rich and a terminal are there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, TextIO
+
+from pydantic import JsonValue
+
+from scenario_repo.engine import EngineReport, ScenarioReport
+from scenario_repo.models import (
+    DeliveryStatus,
+    EvaluationPage,
+    OrganizationReport,
+    ScenarioExplanation,
+    ScenarioType,
+    SettlementAnswer,
+)
+
+_WIDTH: Final = max(len(kind) for kind in ScenarioType)
+_BAR_WIDTH: Final = 40
+
+_PLAIN_FINDINGS: Final = {
+    "mentor_not_active": "the mentor is not active in this organization",
+    "scenario_disabled": "disabled for this organization",
+    "never_active": "never active",
+    "no_certificate_expiring": "no certificate is about to expire",
+    "not_active_lately": "not active lately",
+}
+
+
+def evaluation_lines(report: EngineReport) -> list[str]:
+    """Tell what a run did: one line per scenario, and one for all."""
+    lines = [f"{one.scenario_type:<{_WIDTH}}  {_evaluated(one)}" for one in report.scenarios]
+    claimed = sum(one.claimed for one in report.scenarios)
+    verb = "would be claimed" if report.dry_run else "claimed"
+    end = "" if report.completed else ", not finished"
+    return [*lines, f"{claimed:,} {verb} in {report.seconds:.1f} s{end}"]
+
+
+def _evaluated(one: ScenarioReport) -> str:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(one.skipped.items()))
+    end = "" if one.completed else ", failed" if one.error else ", more to do"
+    return (
+        f"evaluated {one.evaluated:,}, due {one.due:,}, claimed {one.claimed:,}, "
+        f"skipped {sum(one.skipped.values()):,}{f' ({reasons})' if reasons else ''}, "
+        f"{_counted(one.pages, 'page')}, {one.seconds:.1f} s{end}"
+    )
+
+
+def evaluation_json(report: EngineReport) -> dict[str, object]:
+    """Tell what a run did, as JSON."""
+    scenarios = []
+    for one in report.scenarios:
+        error = one.error
+        told = error and {"type": type(error).__name__, "message": str(error), "retryable": error.retryable}
+        scenarios.append(one.model_dump(mode="json", exclude={"error"}) | {"error": told})
+    return {
+        "dry_run": report.dry_run,
+        "completed": report.completed,
+        "seconds": report.seconds,
+        "scenarios": scenarios,
+    }
+
+
+def explanation_lines(explanations: Iterable[ScenarioExplanation]) -> list[str]:
+    """Tell why a mentor is due or not: one line per scenario, by organization where there are several."""
+    verdicts = list(explanations)
+    if not verdicts:
+        return ["not a mentor of any organization"]
+    several = len({verdict.organization_id for verdict in verdicts}) > 1
+    return [
+        f"{f'{verdict.organization_id}  ' if several else ''}{verdict.scenario_type}: "
+        f"{'due' if verdict.is_due else 'not due'}, {_because(verdict)}"
+        for verdict in verdicts
+    ]
+
+
+def _because(verdict: ScenarioExplanation) -> str:
+    reason, facts = verdict.reason, verdict.facts
+    if reason == "cooldown":
+        return (
+            f"in cooldown until {_minute(verdict.ends_at)}, held by {verdict.held_by} since {_day(verdict.held_since)}"
+        )
+    if reason == "no_new_milestone" and verdict.held_by is not None:
+        return f"milestone {verdict.milestone_value} already recorded on {_day(verdict.held_since)} ({reason})"
+    return f"{_found(reason, facts, verdict.milestone_value)} ({reason})"
+
+
+def _found(reason: str, facts: dict[str, JsonValue], milestone_value: int | None) -> str:
+    count = facts.get("activity_count")
+    match reason:
+        case "inactive" | "recently_active":
+            text = f"last active {_day(facts.get('last_activity_at'))}"
+        case "no_milestone_yet":
+            text = f"no milestone reached, activities counted: {count}"
+        case "milestone_crossed":
+            text = f"milestone {milestone_value} reached, activities counted: {count}"
+        case "no_new_milestone":
+            text = f"a milestone above {milestone_value} is recorded already, activities counted: {count}"
+        case "certificate_expiring":
+            ids = facts.get("certificate_ids")
+            number = len(ids) if isinstance(ids, list) else 0
+            text = f"{_counted(number, 'certificate')} about to expire, the first on {_day(facts.get('expires_at'))}"
+        case "newly_active":
+            text = f"active for the first time on {_day(facts.get('returned_at'))}"
+        case "returned" | "never_away":
+            back, before = facts.get("returned_at"), facts.get("last_activity_before")
+            text = f"active on {_day(back)}, and before that on {_day(before)}"
+        case _:
+            text = _PLAIN_FINDINGS.get(reason, "for a reason this version has no words for")
+    return text
+
+
+def report_lines(report: OrganizationReport, *, bar: str = "█") -> list[str]:
+    """Tell an organization's notifications: a table of scenario types and statuses, and a bar for every day."""
+    statuses = list(DeliveryStatus)
+    lines = [" " * _WIDTH + "".join(f"{name:>9}" for name in (*statuses, "total"))]
+    for kind in (*ScenarioType, None):
+        counts = [report.count(kind, status) for status in (*statuses, None)]
+        lines.append(f"{kind or 'total':<{_WIDTH}}" + "".join(f"{number:>9,}" for number in counts))
+    per_day: Counter[date] = Counter()
+    for line in report.lines:
+        per_day[line.day] += line.notifications
+    most = max(per_day.values(), default=0)
+    first, last = report.since.astimezone(UTC).date(), report.until.astimezone(UTC).date()
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    return [*lines, "", *(f"{day}  {_bar(per_day[day], most, bar)}{per_day[day]:,}" for day in days)]
+
+
+def _bar(number: int, most: int, bar: str) -> str:
+    length = -(-number * _BAR_WIDTH // most) if most else 0
+    return bar * length + " " * bool(length)
+
+
+def delivery_line(settled: Counter[SettlementAnswer]) -> str:
+    """Tell what became of the attempts to deliver."""
+    return ", ".join(f"{answer} {settled[answer]:,}" for answer in SettlementAnswer if settled[answer]) or "nothing due"
+
+
+@contextmanager
+def progress(stream: TextIO) -> Iterator[Callable[[ScenarioType, EvaluationPage], None] | None]:
+    """Show the pages as they come, or nothing where the stream is no terminal or rich is missing."""
+    if not stream.isatty():
+        yield None
+        return
+    try:
+        from rich.console import Console  # noqa: PLC0415 - an optional extra
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    except ImportError:
+        yield None
+        return
+    figures = TextColumn("{task.completed:,} mentors evaluated, {task.fields[claimed]:,} claimed")
+    columns = (TextColumn(f"{{task.description:<{_WIDTH}}}"), BarColumn(), figures, TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=stream), transient=True) as bars:
+        shown = {kind: bars.add_task(kind, total=None, visible=False, claimed=0) for kind in ScenarioType}
+        claimed: Counter[ScenarioType] = Counter()
+
+        def on_page(kind: ScenarioType, page: EvaluationPage) -> None:
+            claimed[kind] += page.claimed
+            bars.update(shown[kind], advance=page.evaluated, claimed=claimed[kind], visible=True)
+            if page.next_after is None:
+                bars.update(shown[kind], total=max(bars.tasks[shown[kind]].completed, 1))
+
+        yield on_page
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _moment(value: JsonValue | datetime) -> datetime | None:
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return value.astimezone(UTC) if isinstance(value, datetime) else None
+
+
+def _day(value: JsonValue | datetime) -> str:
+    moment = _moment(value)
+    return f"{moment:%Y-%m-%d}" if moment else "an unknown day"
+
+
+def _minute(value: JsonValue | datetime) -> str:
+    moment = _moment(value)
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "an unknown time"

@@ -1,0 +1,338 @@
+"""scenario-repo: evaluation, delivery and reports from a shell or a cron.
+
+Settings come from the environment, as for :func:`scenario_repo.connect`; no key is ever an argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import inspect
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, time, timedelta
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from scenario_repo import _console
+from scenario_repo._arguments import MAX_LEASES, MAX_PAGE_SIZE
+from scenario_repo.client import connect
+from scenario_repo.delivery import DeliveryWorker, Send
+from scenario_repo.engine import ScenarioTriggerEngine
+from scenario_repo.exceptions import (
+    ConfigurationException,
+    InvalidDataException,
+    PermissionDeniedException,
+    ScenarioRepositoryException,
+    SchemaNotMigratedException,
+    UnavailableException,
+    UnexpectedResponseException,
+)
+from scenario_repo.models import ScenarioType
+from scenario_repo.repository import DEFAULT_PAGE_SIZE, ScenarioNotificationRepository
+
+DONE: Final = 0
+STOPPED: Final = 1
+USAGE: Final = 2
+UNAVAILABLE: Final = 3
+FAILED: Final = 4
+
+_EPILOG: Final = """\
+settings, from the environment:
+  SUPABASE_URL           the project's URL
+  SUPABASE_SECRET_KEY    its secret key (or SUPABASE_SECRET_KEYS, or SUPABASE_SERVICE_ROLE_KEY)
+
+exit codes:
+  0  done
+  1  stopped before the end, by the time budget or a signal: the next run goes on there
+  2  wrong usage, settings or key: trying again changes nothing
+  3  the database is unavailable: try again later
+  4  refused or failed: no permission, migrations missing, or anything else
+"""
+
+_REMEDIES: Final[dict[type[ScenarioRepositoryException], str]] = {
+    ConfigurationException: "see --help for the settings",
+    PermissionDeniedException: "check that SUPABASE_SECRET_KEY is a secret key of this project",
+    SchemaNotMigratedException: "copy the migrations (`scenario-repo migrations supabase/migrations`) and apply them",
+    UnavailableException: "try again later, and check SUPABASE_URL if it lasts",
+    UnexpectedResponseException: "check SUPABASE_URL, and what stands between here and there",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, and return its exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], Coroutine[Any, Any, int]] = options.command
+    try:
+        code = asyncio.run(command(options))
+        sys.stdout.flush()
+    except ScenarioRepositoryException as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return STOPPED
+    except BrokenPipeError:
+        # Whoever read has gone; what Python still has to flush at its end must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return STOPPED
+    except OSError as error:
+        _say(f"{type(error).__name__}: {error.strerror or 'no reason given'}")
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - a cron wants a line; the text may hold anything
+        _say(f"failed unexpectedly with {type(error).__name__}")
+        return FAILED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="scenario-repo", description=__doc__.partition("\n")[0], epilog=_EPILOG, formatter_class=layout
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], Coroutine[Any, Any, int]]) -> argparse.ArgumentParser:
+        text = (command.__doc__ or "").partition("\n")[0]
+        added = commands.add_parser(name, help=text, description=text, epilog=_EPILOG, formatter_class=layout)
+        added.set_defaults(command=command)
+        return added
+
+    evaluate = add("evaluate", _evaluate)
+    evaluate.add_argument(
+        "--scenario", action="append", choices=[kind.value for kind in ScenarioType], help="only this one (repeatable)"
+    )
+    evaluate.add_argument("--organization", type=UUID, metavar="UUID", help="only this one's mentors")
+    evaluate.add_argument("--time-budget", type=_duration, default=timedelta(seconds=25), metavar="SECONDS")
+    evaluate.add_argument("--page-size", type=_up_to(MAX_PAGE_SIZE), default=DEFAULT_PAGE_SIZE, metavar="N")
+    evaluate.add_argument("--dry-run", action="store_true", help="count who would be notified, and write nothing")
+    evaluate.add_argument("--json", action="store_true")
+
+    explain = add("explain", _explain)
+    explain.add_argument("user_id", type=UUID, metavar="USER_ID")
+    explain.add_argument("--json", action="store_true")
+
+    deliver = add("deliver", _deliver)
+    deliver.add_argument(
+        "--sender", type=_sender, required=True, metavar="MODULE:FUNCTION", help="async send(notification)"
+    )
+    deliver.add_argument("--once", action="store_true", help="end when nothing is due any more")
+    deliver.add_argument("--concurrency", type=_up_to(MAX_LEASES), default=20, metavar="N")
+    deliver.add_argument("--send-timeout", type=_duration, default=timedelta(seconds=30), metavar="SECONDS")
+
+    report = add("report", _report)
+    report.add_argument("organization_id", type=UUID, metavar="ORGANIZATION_ID")
+    report.add_argument(
+        "--days", type=_up_to(36_525), default=30, metavar="N", help="today and the days before it, in UTC"
+    )
+    report.add_argument("--json", action="store_true")
+
+    migrations = add("migrations", _migrations)
+    migrations.add_argument("directory", type=Path, metavar="DIRECTORY")
+    return parser
+
+
+# The commands ------------------------------------------------------------
+
+
+async def _evaluate(options: argparse.Namespace) -> int:
+    """Find who is due, and claim their notifications."""
+    kinds = [ScenarioType(name) for name in options.scenario] if options.scenario else None
+    async with connect() as client:
+        with _console.progress(sys.stderr) as on_page:
+            engine = ScenarioTriggerEngine(
+                ScenarioNotificationRepository(client), page_size=options.page_size, on_page=on_page
+            )
+            report = await engine.run(kinds, options.organization, options.time_budget, dry_run=options.dry_run)
+    if options.json:
+        _print_json(_console.evaluation_json(report))
+    else:
+        _print_lines(_console.evaluation_lines(report))
+    codes = [_complain(one.error, one.scenario_type) for one in report.scenarios if one.error is not None]
+    return max(codes, default=DONE if report.completed else STOPPED)
+
+
+async def _explain(options: argparse.Namespace) -> int:
+    """Say for each scenario whether a mentor is due, and why or why not."""
+    async with connect() as client:
+        explanations = await ScenarioNotificationRepository(client).explain_scenarios(options.user_id)
+    if options.json:
+        _print_json([explanation.model_dump(mode="json") for explanation in explanations])
+    else:
+        _print_lines(_console.explanation_lines(explanations))
+    return DONE
+
+
+async def _deliver(options: argparse.Namespace) -> int:
+    """Send pending notifications, until a signal or, with --once, until nothing is due.
+
+    The first SIGTERM or SIGINT lets the sends under way finish, the second gives them up and releases them.
+    """
+    async with connect() as client:
+        worker = DeliveryWorker(
+            ScenarioNotificationRepository(client),
+            options.sender,
+            concurrency=options.concurrency,
+            send_timeout=options.send_timeout,
+        )
+        delivery = asyncio.ensure_future(worker.run(until_idle=options.once))
+        signals = 0
+
+        def on_signal() -> None:
+            nonlocal signals
+            signals += 1
+            if signals == 1:
+                _say("finishing what is being sent; once more gives it up")
+                worker.stop()
+            else:
+                delivery.cancel()
+
+        loop = asyncio.get_running_loop()
+        with suppress(NotImplementedError):  # Windows: Ctrl-C cancels
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, on_signal)
+        try:
+            settled = await delivery
+        except asyncio.CancelledError:
+            if not signals:
+                raise
+            _say("gave up what was being sent, and released it")
+            return STOPPED
+        finally:
+            with suppress(NotImplementedError):
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    loop.remove_signal_handler(number)
+    _print_lines([_console.delivery_line(settled)])
+    return DONE
+
+
+async def _report(options: argparse.Namespace) -> int:
+    """Count an organization's notifications per scenario type, status and day."""
+    until = datetime.now(UTC)
+    since = datetime.combine(until.date() - timedelta(days=options.days - 1), time(), UTC)
+    async with connect() as client:
+        report = await ScenarioNotificationRepository(client).get_organization_report(
+            options.organization_id, since, until
+        )
+    if options.json:
+        _print_json(report.model_dump(mode="json"))
+    else:
+        _print_lines(_console.report_lines(report, bar="█" if _can_print("█") else "#"))
+    return DONE
+
+
+async def _migrations(options: argparse.Namespace) -> int:
+    """Copy the migrations into a directory, such as supabase/migrations; never over a different file."""
+    return _copy_migrations(options.directory)
+
+
+def _copy_migrations(directory: Path) -> int:
+    contents = {file.name: file.read_bytes() for file in _migration_files()}
+    there = {name: (directory / name).read_bytes() for name in contents if (directory / name).exists()}
+    changed = [name for name in there if there[name] != contents[name]]
+    if changed:
+        _say(f"nothing copied: {', '.join(changed)} there is not the same; move it away, or keep it")
+        return FAILED
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in contents.keys() - there.keys():
+        (directory / name).write_bytes(contents[name])
+    _print_lines([f"copied {name}" for name in contents if name not in there])
+    _print_lines([f"{len(contents) - len(there)} copied, {len(there)} there already"])
+    return DONE
+
+
+def _migration_files() -> list[Traversable]:
+    package = resources.files("scenario_repo")
+    in_checkout = Path(__file__).parents[1] / "supabase" / "migrations"
+    for folder in (package / "migrations", in_checkout):
+        if folder.is_dir():
+            return sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    raise ScenarioRepositoryException("the migrations are not in this installation: reinstall scenario_repo")
+
+
+# Arguments ---------------------------------------------------------------
+
+
+def _sender(text: str) -> Send:
+    """Import an async function, from the working directory too."""
+    module, _, name = text.partition(":")
+    if not module or not name:
+        raise argparse.ArgumentTypeError("expected MODULE:FUNCTION, such as my_app.push:send")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        send = getattr(importlib.import_module(module), name)
+    except Exception as error:  # noqa: BLE001 - whatever the import of a stranger's module raises
+        raise argparse.ArgumentTypeError(f"could not import it ({type(error).__name__})") from None
+    if not inspect.iscoroutinefunction(send) and not inspect.iscoroutinefunction(getattr(send, "__call__", None)):  # noqa: B004
+        raise argparse.ArgumentTypeError("expected an async function")
+    checked: Send = send
+    return checked
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        length = timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        length = timedelta(0)
+    if not timedelta(0) < length <= timedelta(days=1):
+        raise argparse.ArgumentTypeError("expected seconds: more than 0, at most 86400")
+    return length
+
+
+def _up_to(most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"expected a number from 1 to {most}")
+        return int(text)
+
+    return number
+
+
+# Output ------------------------------------------------------------------
+
+
+def _complain(error: ScenarioRepositoryException, about: str | None = None) -> int:
+    """Tell what went wrong and what to do about it, in one line, and return the exit code it stands for."""
+    remedy = next((text for kind, text in _REMEDIES.items() if isinstance(error, kind)), None)
+    told = " ".join(str(error).split())
+    _say(f"{f'{about}: ' if about else ''}{told}{f'; {remedy}' if remedy else ''}")
+    if isinstance(error, ConfigurationException | InvalidDataException):
+        return USAGE
+    if isinstance(error, PermissionDeniedException):
+        # 401: the server doesn't know the key; 403: it does, and refuses.
+        return USAGE if error.http_status == 401 else FAILED  # noqa: PLR2004
+    return UNAVAILABLE if error.retryable or isinstance(error, UnavailableException) else FAILED
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line)  # noqa: T201
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))  # noqa: T201
+
+
+def _say(text: str) -> None:
+    print(f"scenario-repo: {text}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

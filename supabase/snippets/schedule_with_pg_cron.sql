@@ -1,0 +1,61 @@
+-- Evaluates the scenarios inside the database, on pg_cron: one job per scenario, at minutes that don't meet.
+--
+-- Not a migration: run it once, as postgres, in the SQL editor or with psql. Each job is named, so that running this
+-- again (with another schedule, say) changes the jobs instead of adding to them. Where pg_cron is not available nothing
+-- happens but a notice. unschedule_pg_cron.sql takes the jobs away.
+--
+-- A job turns the pages of its scenario's pass, with a commit after each: no transaction and no lock is longer than a
+-- page, and a job that is stopped half way goes on from there next time. The commit is why the loop is a do block of
+-- the job's own and not a function: one with a SET clause, as ours are, may not commit. A job that is still running
+-- when its next turn comes does no harm: two share one pass.
+
+do $schedule$
+declare
+  scenario record;
+begin
+  if to_regprocedure('public.scenario_evaluate_next_page(text, uuid, integer)') is null then
+    raise exception 'scenario_repo is not in this database: apply its migrations first';
+  end if;
+
+  -- pg_cron is listed as available even where the server doesn't load it: only trying tells.
+  begin
+    create extension if not exists pg_cron;
+  exception when others then
+    raise notice 'pg_cron is not available here (%): nothing was scheduled', sqlerrm
+      using hint = 'A cron of any other kind can run `scenario-repo evaluate` instead.';
+    return;
+  end;
+
+  for scenario in
+    select *
+    from (
+      values
+        ('inactivity', '3-59/15 * * * *'),
+        ('milestone', '6-59/15 * * * *'),
+        ('certification_expiry', '23 5 * * *'),
+        ('welcome_back', '9-59/15 * * * *')
+    ) as chosen (scenario_type, schedule)
+  loop
+    perform cron.schedule(
+      'scenario_repo ' || scenario.scenario_type,
+      scenario.schedule,
+      format(
+        $job$
+        do $pages$
+        declare
+          page json;
+        begin
+          loop
+            page := public.scenario_evaluate_next_page(%L);
+            commit;
+            exit when page ->> 'next_after' is null;
+          end loop;
+        end
+        $pages$
+        $job$,
+        scenario.scenario_type
+      )
+    );
+  end loop;
+end
+$schedule$;

@@ -1,0 +1,114 @@
+"""What the tests of evaluation share: one database for a module, emptied after each test; its functions; its tables.
+
+Emptying costs less than a clone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+
+from tests.integration.database import Database
+from tests.postgres.server import PostgresServer
+
+ORGANIZATION, OTHER_ORGANIZATION = UUID(int=1), UUID(int=2)
+KINDS = ("inactivity", "milestone", "certification_expiry", "welcome_back")
+
+
+@contextmanager
+def reused_database(server: PostgresServer, name: str, template: str) -> Iterator[Database]:
+    """Clone a migrated database, and remember its settings."""
+    database = Database(server.create_database(name, template=template))
+    try:
+        with database.connect(role=None) as owner:
+            owner.execute("create table scenario_private.first_config as table public.scenario_evaluation_config")
+        yield database
+    finally:
+        server.drop_database(name)
+
+
+def empty(database: Database) -> None:
+    """Delete every user, and everything of theirs with them; put the settings back as they were."""
+    with database.connect(role=None) as owner, owner.transaction():
+        owner.execute("delete from auth.users")
+        owner.execute("delete from public.scenario_evaluation_config")
+        owner.execute("insert into public.scenario_evaluation_config table scenario_private.first_config")
+
+
+def evaluate(  # noqa: PLR0913 - the function's own arguments
+    worker: psycopg.Connection,
+    kind: str,
+    organization_id: UUID | None = None,
+    after: UUID | str | None = None,
+    limit: int | None = 10_000,
+    *,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Evaluate one page, the first one unless told otherwise."""
+    row = worker.execute(
+        "select public.scenario_evaluate(%s, %s, %s, %s, %s)", [kind, organization_id, after, limit, dry_run]
+    ).fetchone()
+    assert row is not None
+    page: dict[str, Any] = row[0]
+    return page
+
+
+def explain(
+    worker: psycopg.Connection, user_id: UUID, kind: str, organization_id: UUID = ORGANIZATION
+) -> dict[str, Any]:
+    """Explain one scenario in one organization."""
+    row = worker.execute("select public.scenario_explain(%s)", [user_id]).fetchone()
+    assert row is not None
+    (verdict,) = (
+        verdict
+        for verdict in row[0]
+        if verdict["scenario_type"] == kind and verdict["organization_id"] == str(organization_id)
+    )
+    return dict(verdict)
+
+
+def act(worker: psycopg.Connection, user_id: UUID, *ago: str) -> None:
+    """Record activities, each that long before now()."""
+    worker.execute(
+        "insert into public.activities (user_id, organization_id, activity_date)"
+        " select %s, %s, now() - distance from unnest(%s::interval[]) as distance",
+        [user_id, uuid4(), list(ago)],
+    )
+
+
+def certify(worker: psycopg.Connection, user_id: UUID, *ahead: str) -> list[str]:
+    """Record certificates that lapse that long after now(), and return their ids."""
+    rows = worker.execute(
+        "insert into public.certifications (user_id, organization_id, expires_at)"
+        " select %s, %s, now() + distance from unnest(%s::interval[]) as distance returning id",
+        [user_id, uuid4(), list(ahead)],
+    ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def configure(
+    worker: psycopg.Connection, kind: str, setting: str, value: object, organization_id: UUID | None = None
+) -> None:
+    """Change one setting: a default, or an organization's own."""
+    worker.execute(
+        f"insert into public.scenario_evaluation_config as config (scenario_type, organization_id, {setting})"  # noqa: S608
+        " values (%s, %s, %s) on conflict (scenario_type, organization_id)"
+        f" do update set {setting} = excluded.{setting}"
+        if organization_id is not None
+        else f"update public.scenario_evaluation_config set {setting} = %s"  # noqa: S608
+        " where scenario_type = %s and organization_id is null",
+        [kind, organization_id, value] if organization_id is not None else [value, kind],
+    )
+
+
+def held(worker: psycopg.Connection, user_id: UUID) -> list[tuple[str, int | None, UUID]]:
+    """Read whom the user was notified for, of what, in the order of type and value."""
+    return worker.execute(
+        "select scenario_type, milestone_value, organization_id from public.scenario_notifications"
+        " where user_id = %s order by scenario_type, milestone_value",
+        [user_id],
+    ).fetchall()

@@ -1,0 +1,108 @@
+"""The number of statements depends on pages, never on mentors: counted by the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.integration.database import Database
+from tests.integration.evaluation import KINDS, ORGANIZATION
+from tests.postgres.migrations import apply_migrations
+from tests.postgres.server import SUPERUSER, PostgresServer, postgres_server
+
+_PAGE = 5_000
+
+
+@pytest.fixture(scope="module")
+def counting_server() -> Iterator[PostgresServer]:
+    """Run a server that counts statements, those inside functions too."""
+    settings = {"shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.track": "all"}
+    with postgres_server(settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=[500, 5_000])
+def mentors(request: pytest.FixtureRequest) -> int:
+    """Say how many mentors there are."""
+    number: int = request.param
+    return number
+
+
+@pytest.fixture(scope="module")
+def populated(counting_server: PostgresServer, mentors: int) -> Iterator[Database]:
+    """Make that many mentors, each due for every scenario."""
+    name = f"counted_{mentors}"
+    database = Database(counting_server.create_database(name))
+    apply_migrations(database.url)
+    with psycopg.connect(counting_server.url(name, SUPERUSER), autocommit=True) as superuser:
+        superuser.execute("create extension pg_stat_statements with schema extensions")
+    ids = database.new_mentors(mentors, ORGANIZATION)
+    with database.connect() as worker:
+        worker.execute(
+            "insert into public.activities (user_id, organization_id, activity_date)"
+            " select user_id, %s, now() - interval '10 days' * k"
+            " from unnest(%s::uuid[]) as user_id, generate_series(4, 15) as k",
+            [ORGANIZATION, ids],
+        )
+        worker.execute(
+            "insert into public.certifications (user_id, organization_id, expires_at)"
+            " select user_id, %s, now() + interval '3 days' from unnest(%s::uuid[]) as user_id",
+            [ORGANIZATION, ids],
+        )
+    yield database
+    counting_server.drop_database(name)
+
+
+def statements(server: PostgresServer, database: str) -> int:
+    """Count what service_role executed in a database since the last count: each query, at the top and inside functions.
+
+    Not counted is what reads no table: a check of one row's metadata, and what only puts an answer together.
+    """
+    with psycopg.connect(server.url(database, SUPERUSER), autocommit=True) as superuser:
+        row = superuser.execute(
+            "select coalesce(sum(calls), 0)::int from extensions.pg_stat_statements"
+            " where dbid = (select oid from pg_database where datname = current_database())"
+            " and userid = 'service_role'::regrole"
+            r" and query ~ '\y(public|auth)\.|scenario_private\.(scenario_rule|claim)'"
+        ).fetchone()
+        superuser.execute("select extensions.pg_stat_statements_reset()")
+    assert row is not None
+    number: int = row[0]
+    return number
+
+
+_PER_PAGE: dict[str, set[tuple[int, ...]]] = {}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "welcome_back"])
+def test_statements_depend_on_pages_and_not_on_mentors(
+    counting_server: PostgresServer, populated: Database, mentors: int, kind: str
+) -> None:
+    """A page of 5,000 mentors takes as many statements as one of 500; ten pages take ten times as many.
+
+    Whether everybody is found and claimed, everybody is in cooldown, or nothing is written.
+    """
+    name = f"counted_{mentors}"
+    with populated.connect() as worker:
+
+        def count(call: str, limit: int = _PAGE + 1) -> tuple[int, int]:
+            statements(counting_server, name)
+            row = worker.execute(f"select public.{call}".encode(), [kind, limit]).fetchone()
+            assert row is not None
+            return row[0]["claimed"], statements(counting_server, name)
+
+        planned, dry = count("scenario_evaluate(%s, null, null, %s, true)")
+        claimed, fresh = count("scenario_evaluate_next_page(%s, null, %s)")
+        assert planned == claimed == mentors
+        none, repeated = count("scenario_evaluate_next_page(%s, null, %s)")
+        _, dry_again = count("scenario_evaluate(%s, null, null, %s, true)")
+        assert none == 0
+        tenths = [count("scenario_evaluate_next_page(%s, null, %s)", mentors // 10)[1] for _ in range(10)]
+    assert set(tenths) == {repeated}
+    numbers = (dry, fresh, repeated, dry_again)
+    assert 3 <= min(numbers) <= max(numbers) <= 12
+    # The same for 500 and for 5,000, whichever came first.
+    _PER_PAGE.setdefault(kind, set()).add(numbers)
+    assert len(_PER_PAGE[kind]) == 1

@@ -1,0 +1,287 @@
+"""The command line: what each command prints, how it ends, and that it never shows a key or a traceback."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import respx
+
+from scenario_repo import cli
+from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID
+
+if TYPE_CHECKING:  # pytest imports it first, as a plugin
+    from tests.unit.command_line import Run
+
+pytest_plugins = ["tests.unit.command_line"]
+
+_MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
+
+
+def page(**figures: object) -> httpx.Response:
+    """Answer with a page."""
+    return httpx.Response(
+        200, json={"evaluated": 500, "due": 75, "claimed": 70, "skipped": {"cooldown": 5}, "next_after": None} | figures
+    )
+
+
+# evaluate ----------------------------------------------------------------
+
+
+def test_evaluate_tells_each_scenario_and_the_sum(run: Run, server: respx.MockRouter) -> None:
+    """A line for each scenario, in plain text, and 0."""
+    server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page())
+    told = run("evaluate")
+    lines = told.out.splitlines()
+    assert (told.code, told.err, len(lines)) == (0, "", 5)
+    assert lines[0].startswith(
+        "inactivity            evaluated 500, due 75, claimed 70, skipped 5 (cooldown 5), 1 page,"
+    )
+    assert lines[4].startswith("280 claimed in ")
+
+
+def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRouter) -> None:
+    """Scenario, organization, page size and dry run reach the database; JSON says the same as the text."""
+    route = server.post("/rpc/scenario_evaluate").mock(side_effect=[page(next_after=str(USER_ID)), page()])
+    told = run(
+        *["evaluate", "--dry-run", "--json", "--page-size", "7", "--scenario", "milestone", "--organization"],
+        ORGANIZATION_ID,
+    )
+    assert [json.loads(call.request.content) for call in route.calls] == [
+        {
+            "p_scenario_type": "milestone",
+            "p_organization_id": str(ORGANIZATION_ID),
+            "p_after": after,
+            "p_limit": 7,
+            "p_dry_run": True,
+        }
+        for after in (None, str(USER_ID))
+    ]
+    report = json.loads(told.out)
+    assert (told.code, report["dry_run"], report["completed"]) == (0, True, True)
+    (milestone,) = report["scenarios"]
+    assert (milestone["scenario_type"], milestone["claimed"], milestone["pages"]) == ("milestone", 140, 2)
+    assert (milestone["skipped"], milestone["error"]) == ({"cooldown": 10}, None)
+
+
+def test_evaluate_ends_with_1_when_the_budget_is_spent(run: Run, server: respx.MockRouter) -> None:
+    """More to do is no failure, and a cron can tell."""
+    server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page(next_after=str(USER_ID)))
+    told = run(*["evaluate", "--scenario", "inactivity", "--time-budget", "0.2"])
+    assert (told.code, told.err) == (1, "")
+    assert "more to do" in told.out
+    assert "not finished" in told.out
+
+
+_FAILURES = [
+    (httpx.ConnectError("no route to SECRET-ROW-VALUE"), 3, "try again later"),
+    (httpx.ReadTimeout(""), 3, "try again later"),
+    (httpx.Response(503, json={"code": "PGRST002", "message": "SECRET-ROW-VALUE"}), 3, "try again later"),
+    (httpx.Response(500, json={"code": "57014", "message": "timeout"}), 3, "try again later"),
+    (httpx.Response(401, json={"message": "Invalid API key"}), 2, "SUPABASE_SECRET_KEY"),
+    (httpx.Response(403, json={"code": "42501", "message": "permission denied"}), 4, "SUPABASE_SECRET_KEY"),
+    (httpx.Response(404, json={"code": "PGRST202", "message": "no such function"}), 4, "migrations"),
+    (httpx.Response(400, json={"code": "SR001", "message": "expected"}), 2, ""),
+    (httpx.Response(200, text="<html>hello</html>"), 4, "SUPABASE_URL"),
+]
+
+
+@pytest.mark.parametrize(("answer", "code", "remedy"), _FAILURES)
+@pytest.mark.parametrize(
+    "command", ["evaluate --scenario inactivity", f"explain {USER_ID}", f"report {ORGANIZATION_ID}"]
+)
+def test_a_failure_is_one_line_with_its_remedy(  # noqa: PLR0913 - a table of failures, by command
+    run: Run, server: respx.MockRouter, command: str, answer: httpx.Response | Exception, *, code: int, remedy: str
+) -> None:
+    """Whatever goes wrong has an exit code to act on, in every command; row values are not quoted."""
+    server.post().mock(side_effect=lambda _: _raised_or_returned(answer))
+    told = run(*command.split())
+    assert told.code == code
+    (line,) = told.err.splitlines()
+    assert line.startswith("scenario-repo: ")
+    assert remedy in line
+    assert "SECRET-ROW-VALUE" not in told.err + told.out
+
+
+def _raised_or_returned(answer: httpx.Response | Exception) -> httpx.Response:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def test_evaluate_reports_one_scenarios_failure_and_the_others_figures(run: Run, server: respx.MockRouter) -> None:
+    """The worst exit code counts; what was claimed is told all the same, as JSON too."""
+    answers = [page(), httpx.Response(403, json={"code": "42501", "message": "no"}), page(), page()]
+    server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=answers)
+    told = run("evaluate", "--json")
+    scenarios = json.loads(told.out)["scenarios"]
+    assert told.code == 4
+    assert [one["claimed"] for one in scenarios] == [70, 0, 70, 70]
+    assert scenarios[1]["error"]["type"] == "PermissionDeniedException"
+    assert scenarios[1]["error"]["retryable"] is False
+    assert told.err.startswith("scenario-repo: milestone: ")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+@pytest.mark.parametrize("with_rich", [True, False])
+def test_evaluate_shows_progress_on_a_terminal_where_rich_is_there(
+    run: Run, server: respx.MockRouter, monkeypatch: pytest.MonkeyPatch, *, with_rich: bool
+) -> None:
+    """A bar on the terminal, beside the plain lines of standard output; without rich, the lines alone."""
+    if with_rich:
+        pytest.importorskip("rich")
+    else:
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page())
+    told = run("evaluate", "--scenario", "inactivity")
+    assert told.code == 0
+    assert told.out.startswith("inactivity ")
+    assert ("mentors evaluated" in terminal.getvalue()) == with_rich
+
+
+# report ------------------------------------------------------------------
+
+
+def test_report_is_a_table_and_a_bar_for_each_day(run: Run, server: respx.MockRouter) -> None:
+    """Counts per type and status with their sums, and every day of the period, in which the most is the longest."""
+    route = server.post("/rpc/scenario_get_organization_report")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        today = json.loads(request.content)["p_until"][:10]
+        line = {"day": today, "scenario_type": "milestone", "delivery_status": "sent", "notifications": 1200}
+        return httpx.Response(200, json=[line, line | {"delivery_status": "failed", "notifications": 3}])
+
+    route.mock(side_effect=answer)
+    told = run("report", ORGANIZATION_ID, "--days", 3)
+    lines = told.out.splitlines()
+    assert (told.code, len(lines)) == (0, 6 + 1 + 3)
+    assert lines[0].split() == ["pending", "sent", "failed", "total"]
+    assert lines[2].split() == ["milestone", "0", "1,200", "3", "1,203"]
+    assert lines[5].split() == ["total", "0", "1,200", "3", "1,203"]
+    assert [line.split()[1:] for line in lines[7:]] == [["0"], ["0"], ["█" * 40, "1,203"]]
+    asked = json.loads(route.calls.last.request.content)
+    assert asked["p_since"].partition("T")[2].startswith("00:00:00")
+    report = json.loads(run("report", ORGANIZATION_ID, "--json").out)
+    assert report["organization_id"] == str(ORGANIZATION_ID)
+    assert [line["notifications"] for line in report["lines"]] == [1200, 3]
+
+
+# migrations --------------------------------------------------------------
+
+
+def test_migrations_are_copied_and_never_written_over(run: Run, tmp_path: Path) -> None:
+    """Into a new folder, byte by byte; again, nothing; where one was changed, not a single file."""
+    folder = tmp_path / "supabase" / "migrations"
+    told = run("migrations", folder)
+    names = sorted(file.name for file in _MIGRATIONS.glob("*.sql"))
+    assert (told.code, told.out.splitlines()[:-1]) == (0, [f"copied {name}" for name in names])
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
+        name: (_MIGRATIONS / name).read_bytes() for name in names
+    }
+    assert run("migrations", folder).out == f"0 copied, {len(names)} there already\n"
+    (folder / names[0]).unlink()
+    (folder / names[1]).write_text("-- mine")
+    told = run("migrations", folder)
+    assert (told.code, told.out) == (4, "")
+    assert names[1] in told.err
+    assert (folder / names[1]).read_text() == "-- mine"
+    assert not (folder / names[0]).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(run: Run, tmp_path: Path) -> None:
+    """Such as one whose place a file has."""
+    (tmp_path / "taken").write_text("")
+    told = run("migrations", tmp_path / "taken")
+    assert (told.code, len(told.err.splitlines())) == (4, 1)
+
+
+# Usage and settings ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "unknown",
+        "explain",
+        "explain not-a-uuid",
+        "report 123",
+        "report 0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d --days 0",
+        "evaluate --organization x",
+        "evaluate --scenario birthday",
+        "evaluate --time-budget 0",
+        "evaluate --time-budget nan",
+        "evaluate --time-budget 1e300",
+        "evaluate --page-size 100001",
+        "evaluate --page-size -1",
+        "deliver",
+        "deliver --sender x:y --concurrency ²",
+        "migrations",
+    ],
+)
+def test_wrong_usage_ends_with_2(run: Run, line: str) -> None:
+    """Nothing has been sent, and the usage is told."""
+    told = run(*line.split())
+    assert told.code == 2
+    assert told.err.startswith("usage: scenario-repo")
+
+
+@pytest.mark.parametrize("command", ["", "evaluate", "explain", "deliver", "report", "migrations"])
+def test_help_tells_the_exit_codes_and_the_settings(run: Run, command: str) -> None:
+    """What a cron has to know is in every --help; no option takes a key."""
+    told = run(*command.split(), "--help")
+    assert told.code == 0
+    for text in ("SUPABASE_SECRET_KEY", "exit codes:", "  3  the database is unavailable"):
+        assert text in told.out
+    assert "--key" not in told.out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SUPABASE_URL", None),
+        ("SUPABASE_URL", "my-own.example"),
+        ("SUPABASE_URL", "http://project.example"),
+        ("SUPABASE_SECRET_KEY", None),
+        ("SUPABASE_SECRET_KEY", PUBLISHABLE_KEY),
+        ("SUPABASE_SECRET_KEY", "nonsense"),
+        ("SUPABASE_SECRET_KEYS", "{"),
+    ],
+)
+def test_wrong_settings_end_with_2(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+    """A missing or publishable key, an odd URL: one line, before anything is sent, and the value is not in it."""
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    told = run("evaluate")
+    assert told.code == 2
+    assert len(told.err.splitlines()) == 1
+    assert "--help" in told.err
+    assert value is None or len(value) < 5 or value not in told.err
+
+
+def test_what_nobody_expected_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of our own shows its class alone: its text might hold anything."""
+
+    def broken() -> Any:  # noqa: ANN401
+        raise ZeroDivisionError(SECRET_KEY)
+
+    monkeypatch.setattr(cli, "connect", broken)
+    told = run("evaluate")
+    assert (told.code, told.err) == (4, "scenario-repo: failed unexpectedly with ZeroDivisionError\n")

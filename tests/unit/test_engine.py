@@ -1,0 +1,314 @@
+"""The engine's turns: pages, budget, repetition and reports, on a scripted stand-in for the repository."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from scenario_repo import (
+    EvaluationPage,
+    InvalidDataException,
+    PermissionDeniedException,
+    ScenarioRepositoryException,
+    ScenarioTriggerEngine,
+    ScenarioType,
+    SkipReason,
+    UnavailableException,
+)
+from scenario_repo import engine as engine_module
+from tests.factories import ORGANIZATION_ID
+
+INACTIVITY, MILESTONE = ScenarioType.INACTIVITY, ScenarioType.MILESTONE
+_SECOND = timedelta(seconds=1)
+
+
+def page(next_after: int | None = None, **figures: object) -> EvaluationPage:
+    """Make a page of ten mentors, one of them due and claimed; the last one unless it says where the next starts."""
+    given = {"evaluated": 10, "due": 1, "claimed": 1, "skipped": {}, **figures}
+    following = None if next_after is None else UUID(int=next_after)
+    return EvaluationPage.model_validate({**given, "next_after": following})
+
+
+class Clock:
+    """The engine's clock, which moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+Step = EvaluationPage | Exception | Callable[[], Any]
+
+
+class Script:
+    """Plays the repository's two methods: the steps of each scenario in turn, then last pages for ever."""
+
+    def __init__(self, **steps: list[Step]) -> None:
+        self._steps: defaultdict[str, deque[Step]] = defaultdict(deque, {k: deque(v) for k, v in steps.items()})
+        self.calls: list[tuple[str, str, dict[str, object]]] = []
+
+    @property
+    def turns(self) -> list[str]:
+        """Which scenarios were asked, in order."""
+        return [kind for _, kind, _ in self.calls]
+
+    async def evaluate_next_page(self, kind: ScenarioType, organization_id: UUID | None, limit: int) -> EvaluationPage:
+        """Play the method that writes."""
+        return await self._play("next_page", kind, organization_id=organization_id, limit=limit)
+
+    async def evaluate_scenario(
+        self, kind: ScenarioType, organization_id: UUID | None, after: UUID | None, limit: int, *, dry_run: bool = False
+    ) -> EvaluationPage:
+        """Play the method that a dry run uses."""
+        assert dry_run
+        return await self._play("dry_run", kind, organization_id=organization_id, after=after, limit=limit)
+
+    async def _play(self, method: str, kind: ScenarioType, **arguments: object) -> EvaluationPage:
+        self.calls.append((method, kind.value, arguments))
+        step = self._steps[kind.value].popleft() if self._steps[kind.value] else page()
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, EvaluationPage):
+            return step
+        result = step()
+        if asyncio.iscoroutine(result):
+            result = await result
+        assert isinstance(result, EvaluationPage)
+        return result
+
+
+def engine(
+    script: Script, page_size: int = 10_000, on_page: Callable[[ScenarioType, EvaluationPage], None] | None = None
+) -> ScenarioTriggerEngine:
+    """Put the engine on the script."""
+    repository: Any = script
+    return ScenarioTriggerEngine(repository, page_size=page_size, on_page=on_page)
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Skip the pauses before another try, and note them."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("scenario_repo.engine.asyncio.sleep", sleep)
+    return pauses
+
+
+async def test_pages_are_turned_until_none_is_left() -> None:
+    """The report sums the pages of each scenario, in the order asked for; a pass that ended is completed."""
+    script = Script(
+        milestone=[page(1, due=3, claimed=1, skipped={"cooldown": 2}), page(2), page(due=2, skipped={"cooldown": 1})]
+    )
+    report = await engine(script).run([MILESTONE, INACTIVITY])
+    milestone, inactivity = report.scenarios
+    assert (milestone.scenario_type, milestone.pages, milestone.evaluated) == (MILESTONE, 3, 30)
+    assert (milestone.due, milestone.claimed, milestone.skipped) == (6, 3, {SkipReason.COOLDOWN: 3})
+    assert (inactivity.scenario_type, inactivity.pages, inactivity.due) == (INACTIVITY, 1, 1)
+    assert report.completed
+    assert report.errors == ()
+    assert not report.dry_run
+
+
+async def test_scenarios_take_turns() -> None:
+    """Page by page, in the order asked for: a long pass doesn't hold up a short one."""
+    script = Script(inactivity=[page(1), page(2)], welcome_back=[page(1)])
+    await engine(script).run()
+    assert script.turns == [
+        *["inactivity", "milestone", "certification_expiry", "welcome_back"],
+        *["inactivity", "welcome_back", "inactivity"],
+    ]
+
+
+async def test_only_what_is_asked_for_is_evaluated() -> None:
+    """Scenario types (each once), organization and page size reach the repository."""
+    script = Script()
+    report = await engine(script, page_size=77).run([MILESTONE, MILESTONE], ORGANIZATION_ID)
+    assert script.calls == [("next_page", "milestone", {"organization_id": ORGANIZATION_ID, "limit": 77})]
+    assert len(report.scenarios) == 1
+
+
+async def test_an_empty_choice_evaluates_nothing() -> None:
+    """No scenario type is none, not all."""
+    script = Script()
+    report = await engine(script).run([])
+    assert (report.scenarios, script.calls) == ((), [])
+
+
+async def test_a_dry_run_follows_its_own_pages() -> None:
+    """It starts at the first mentor, goes on where each page ended, and never calls what writes."""
+    script = Script(inactivity=[page(5), page(9)])
+    report = await engine(script, page_size=3).run([INACTIVITY], ORGANIZATION_ID, dry_run=True)
+    assert report.dry_run
+    assert report.scenarios[0].claimed == 3
+    shared = {"organization_id": ORGANIZATION_ID, "limit": 3}
+    assert script.calls == [
+        ("dry_run", "inactivity", shared | {"after": after}) for after in (None, UUID(int=5), UUID(int=9))
+    ]
+
+
+async def test_each_page_is_shown_as_it_comes() -> None:
+    """Progress has every page, with its scenario."""
+    shown: list[tuple[ScenarioType, UUID | None]] = []
+    script = Script(inactivity=[page(5)])
+    await engine(script, on_page=lambda kind, one: shown.append((kind, one.next_after))).run([INACTIVITY])
+    assert shown == [(INACTIVITY, UUID(int=5)), (INACTIVITY, None)]
+
+
+# The time budget ---------------------------------------------------------
+
+
+async def test_a_run_stops_before_a_page_that_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest page so far is what another may take: with less left the run ends, cleanly and with its numbers."""
+    clock = Clock()
+    monkeypatch.setattr(engine_module, "time", clock)
+
+    def slow(number: int, seconds: float) -> Callable[[], EvaluationPage]:
+        def take() -> EvaluationPage:
+            clock.now += seconds
+            return page(number)
+
+        return take
+
+    script = Script(inactivity=[slow(1, 4), slow(2, 1), slow(3, 2), slow(4, 0)])
+    report = await engine(script).run([INACTIVITY], time_budget=10 * _SECOND)
+    (inactivity,) = report.scenarios
+    assert (inactivity.pages, inactivity.seconds, inactivity.completed, inactivity.error) == (3, 7.0, False, None)
+    assert (report.completed, report.seconds, report.errors) == (False, 7.0, ())
+
+
+async def test_a_scenario_of_short_pages_goes_on_where_a_long_one_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What doesn't fit is judged for each scenario by its own pages."""
+    clock = Clock()
+    monkeypatch.setattr(engine_module, "time", clock)
+
+    def slow() -> EvaluationPage:
+        clock.now += 6
+        return page(1)
+
+    script = Script(inactivity=[slow], milestone=[page(1), page(2)])
+    report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=10 * _SECOND)
+    assert [one.completed for one in report.scenarios] == [False, True]
+    assert script.turns == ["inactivity", "milestone", "milestone", "milestone"]
+
+
+async def test_a_page_that_hangs_is_given_up_at_the_deadline() -> None:
+    """The run ends when its budget does; nothing is wrong, it is only not finished."""
+    script = Script(inactivity=[lambda: asyncio.sleep(60)])
+    started = time.monotonic()
+    report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=0.1 * _SECOND)
+    assert 0.1 <= time.monotonic() - started < 5
+    assert script.turns == ["inactivity"]
+    assert [(one.completed, one.pages, one.error) for one in report.scenarios] == [(False, 0, None)] * 2
+
+
+# Failures ----------------------------------------------------------------
+
+
+async def test_a_page_that_fails_for_a_moment_is_tried_again(no_pause: list[float]) -> None:
+    """40001, a lost connection: the same page once more, after a pause, and the report knows nothing of it."""
+    script = Script(inactivity=[page(1), UnavailableException(code="40001"), UnavailableException(), page(claimed=0)])
+    report = await engine(script).run([INACTIVITY])
+    (inactivity,) = report.scenarios
+    assert (inactivity.pages, inactivity.claimed, inactivity.completed, inactivity.error) == (2, 1, True, None)
+    assert len(no_pause) == 2
+    assert 0 < no_pause[0] < no_pause[1]
+
+
+async def test_the_server_may_ask_for_a_longer_pause(no_pause: list[float]) -> None:
+    """Retry-After is honoured where it fits the budget."""
+    script = Script(inactivity=[UnavailableException(retry_after=7.5)])
+    report = await engine(script).run([INACTIVITY])
+    assert report.completed
+    assert no_pause == [7.5]
+
+
+async def test_a_dry_run_tries_the_same_page_again(no_pause: list[float]) -> None:
+    """A failed page is not skipped."""
+    script = Script(inactivity=[page(5), UnavailableException(), page(9)])
+    await engine(script).run([INACTIVITY], dry_run=True)
+    assert [call[2]["after"] for call in script.calls] == [None, UUID(int=5), UUID(int=5), UUID(int=9)]
+    assert len(no_pause) == 1
+
+
+async def test_what_fails_three_times_stops_its_scenario_alone(no_pause: list[float]) -> None:
+    """It is in the report, and the others have run to their end."""
+    failure = UnavailableException("no connection")
+    script = Script(inactivity=[page(1), failure, failure, failure, page(2)], milestone=[page(1), page(2), page(3)])
+    report = await engine(script).run([INACTIVITY, MILESTONE])
+    inactivity, milestone = report.scenarios
+    assert (inactivity.error, inactivity.pages, inactivity.completed) == (failure, 1, False)
+    assert (milestone.error, milestone.pages, milestone.completed) == (None, 4, True)
+    assert (report.errors, report.completed) == ((failure,), False)
+    assert script.turns.count("inactivity") == 4
+    assert len(no_pause) == 2
+
+
+@pytest.mark.parametrize("failure", [PermissionDeniedException(), ScenarioRepositoryException("odd")])
+async def test_what_waiting_would_not_mend_is_not_tried_again(
+    no_pause: list[float], failure: ScenarioRepositoryException
+) -> None:
+    """One refusal is enough."""
+    script = Script(inactivity=[failure])
+    report = await engine(script).run([INACTIVITY, MILESTONE])
+    assert report.errors == (failure,)
+    assert script.turns == ["inactivity", "milestone"]
+    assert no_pause == []
+
+
+async def test_a_failure_is_reported_when_the_budget_has_no_room_for_another_try() -> None:
+    """Unreachable for the whole budget is an error, not a budget spent; and nobody sleeps through the rest of it."""
+    failure = UnavailableException(retry_after=60)
+    script = Script(inactivity=[failure])
+    report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=5 * _SECOND)
+    assert report.errors == (failure,)
+    assert report.scenarios[1].completed
+    assert report.seconds < 4
+
+
+async def test_cancellation_passes_through() -> None:
+    """Whoever cancels the run gets it cancelled, in a page as well as in a pause."""
+    for step in (lambda: asyncio.sleep(60), UnavailableException(retry_after=20)):
+        running = asyncio.create_task(engine(Script(inactivity=[step])).run([INACTIVITY]))
+        await asyncio.sleep(0.05)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"scenario_types": ["birthday"]}, "scenario_types"),
+        ({"scenario_types": "inactivity"}, "scenario_types"),
+        ({"organization_id": "not an id"}, "organization_id"),
+        ({"time_budget": timedelta(0)}, "time_budget"),
+        ({"time_budget": -_SECOND}, "time_budget"),
+        ({"time_budget": 25}, "time_budget"),
+    ],
+)
+async def test_bad_arguments_are_refused_before_anything_is_asked(arguments: dict[str, Any], name: str) -> None:
+    """The message names the argument."""
+    script = Script()
+    with pytest.raises(InvalidDataException, match=f"^{name}"):
+        await engine(script).run(**arguments)
+    assert script.calls == []
+
+
+@pytest.mark.parametrize("page_size", [0, -1, 100_001, 2.5, True, None])
+def test_a_page_size_out_of_bounds_is_refused(page_size: object) -> None:
+    """A page is of 1 to 100,000."""
+    with pytest.raises(InvalidDataException, match=r"^page_size"):
+        engine(Script(), page_size=page_size)  # type: ignore[arg-type]
