@@ -31,6 +31,8 @@ MAX_LOOK_UPS: Final = 50_000
 """The most distinct users in one look-up."""
 MAX_LEASES: Final = 1_000
 """The most notifications in one lease or settlement."""
+MAX_LEASE_SECONDS: Final = 86_400
+"""The longest lease."""
 MAX_PAGE_SIZE: Final = 100_000
 """The most mentors in one page of an evaluation, or users in one of a purge."""
 MAX_LISTED: Final = 1_000
@@ -95,6 +97,16 @@ def instant(field: str, value: datetime) -> datetime:
 def seconds(field: str, value: timedelta) -> float:
     """Check a positive duration, and express it in seconds."""
     return validated(_DURATION, field, value).total_seconds()
+
+
+def lease_seconds(field: str, value: timedelta) -> float:
+    """Check the length of a lease, 1 second to 1 day, and express it in seconds."""
+    length = seconds(field, value)
+    if not 1 <= length <= MAX_LEASE_SECONDS:
+        raise InvalidDataException(
+            f"{field}: expected 1 second to 1 day, got a {'shorter' if length < 1 else 'longer'} one"
+        )
+    return length
 
 
 def positive(field: str, value: int, most: int | None = None) -> int:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -70,6 +71,7 @@ class DeliveryWorker:
         self._concurrency = _arguments.positive("concurrency", concurrency, MAX_LEASES)
         self._send_timeout = _arguments.seconds("send_timeout", send_timeout)
         self._lease = send_timeout + _LEASE_MARGIN
+        _arguments.lease_seconds("send_timeout and its margin", self._lease)
         self._idle_seconds = _arguments.seconds("idle_pause", idle_pause)
         self._max_attempts = _arguments.positive("max_attempts", max_attempts)
         self._organization_id = _arguments.optional_id("organization_id", organization_id)
@@ -112,10 +114,16 @@ class DeliveryWorker:
         places = self._concurrency - taken
         if self._stopping.is_set() or not places or time.monotonic() < self._lease_again_at:
             return []
+        leasing = asyncio.ensure_future(
+            self._repository.lease_notifications(places, self._lease, self._organization_id, self._scenario_types)
+        )
         try:
-            return await self._repository.lease_notifications(
-                places, self._lease, self._organization_id, self._scenario_types
-            )
+            return await asyncio.shield(leasing)
+        except asyncio.CancelledError:
+            # The server may have leased already: hear it out, and give back what nobody will send.
+            with suppress(ScenarioRepositoryException):
+                await self._settle([one.settlement(DeliveryResult.RELEASED) for one in await leasing])
+            raise
         except ScenarioRepositoryException as error:
             if not error.retryable or not patient:
                 raise

@@ -72,7 +72,7 @@ class ScenarioNotificationRepository:
     Takes any ``supabase.AsyncClient``: a worker's (secret key, see :func:`scenario_repo.connect`) sees everything,
     a signed-in user's sees that user's own rows and writes nothing.
 
-    Every method sends at most one request, never retries, and raises
+    Every method sends at most one request (a purge one per page), never retries, and raises
     :class:`~scenario_repo.exceptions.ScenarioRepositoryException` or a subclass of it for whatever goes wrong:
     ``InvalidDataException`` for input that does not fit, before anything is sent.
     """
@@ -295,7 +295,7 @@ class ScenarioNotificationRepository:
             "lease_notifications",
             "scenario_lease_notifications",
             _arguments.positive("limit", limit, MAX_LEASES),
-            _arguments.seconds("lease", lease),
+            _arguments.lease_seconds("lease", lease),
             _arguments.optional_id("organization_id", organization_id),
             _arguments.scenario_types(scenario_types),
         )

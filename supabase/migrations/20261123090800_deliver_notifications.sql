@@ -99,9 +99,10 @@ grant execute on function public.scenario_lease_notifications(integer, double pr
 --                      and all of that, so that rows which failed together don't come back together; failed for good
 --                      (attempts_spent) once p_max_attempts are spent
 --            failed    failed for good, which frees the cooldown or the milestone
---            released  not tried: due again at once
+--            released  not tried: due again at once (an attempt all the same: the count names the lease)
 --   answer   sent, pending or failed (what the row is now), or why it was refused: lease_lost (another worker has it),
 --            already_settled, unknown
+-- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
 -- A failure_code that is no code becomes unnamed_failure. The same lease twice in one call settles once. Rows are
 -- locked by id: overlapping calls can't deadlock.
 -- Raises SR001 for anything but an array of at most 1,000 known results.
@@ -165,6 +166,7 @@ begin
         when judged.result = 'sent' then null
         when judged.result = 'retry' and judged.delivery_status = 'failed' then 'attempts_spent'
         when judged.result = 'released' then notification.failure_code
+        when judged.failure_code is null then null
         when judged.failure_code ~ '^[a-z][a-z0-9_]{0,62}$' then judged.failure_code
         else 'unnamed_failure'
       end,

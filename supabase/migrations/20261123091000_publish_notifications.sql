@@ -3,7 +3,7 @@
 
 do $$
 begin
-  if exists (select from pg_publication where pubname = 'supabase_realtime' and not puballtables)
+  if exists (select from pg_publication where pubname = 'supabase_realtime')
     and not exists (
       select
       from pg_publication_tables

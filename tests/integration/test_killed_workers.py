@@ -1,0 +1,122 @@
+"""Worker processes that are killed at any moment: nothing is lost, and little is delivered twice."""
+
+# ruff: noqa: S603 (the commands are ours)
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+from embedded_stack import EmbeddedStack, embedded_stack, is_installed
+
+from tests.integration.database import Database
+from tests.postgres.install import ROOT
+
+_SCRIPT = Path(__file__).with_name("killed_worker.py")
+_NOTIFICATIONS = 3000
+_CONCURRENCY = 20
+_ROUNDS = 4
+_WORKERS = 2
+
+
+@contextmanager
+def _workers(
+    stack: EmbeddedStack, file: Path, concurrency: int, *options: str
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start workers and wait until they deliver; none of them outlives the block."""
+    command = [sys.executable, str(_SCRIPT), str(file), str(concurrency), *options]
+    settings = {"SUPABASE_URL": stack.url, "SUPABASE_SECRET_KEY": stack.secret_key, "PYTHONPATH": str(ROOT)}
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for _ in range(_WORKERS):
+            processes.append(  # noqa: PERF401 - those before are ended if this one doesn't start
+                subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.PIPE)
+            )
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def _pending(worker: psycopg.Connection) -> int:
+    row = worker.execute(
+        "select count(*) from public.scenario_notifications where delivery_status = 'pending'"
+    ).fetchone()
+    assert row is not None
+    pending: int = row[0]
+    return pending
+
+
+def _let_leases_run_out(database: Database) -> int:
+    """Make every pending row due, and return how many a dead worker held."""
+    with database.connect(role=None) as owner:
+        return owner.execute(
+            """
+            update public.scenario_notifications
+            set next_attempt_at = now()
+            where delivery_status = 'pending' and next_attempt_at > now()
+            """
+        ).rowcount
+
+
+def test_workers_killed_at_any_moment_lose_nothing(
+    database: Database, worker: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Every notification is sent in the end; those delivered twice are at most what the killed were sending."""
+    if not is_installed():
+        message = "missing: supabase/local; run `python supabase/local/embedded_stack.py install`"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    worker.execute(
+        """
+        insert into public.scenario_notifications (user_id, organization_id, scenario_type)
+        select unnest(%s::uuid[]), %s, 'inactivity'
+        """,
+        [database.new_users(_NOTIFICATIONS), UUID(int=1)],
+    )
+    deliveries = tmp_path / "deliveries"
+    deliveries.touch()
+    kills = held = 0
+
+    with embedded_stack(database.url) as stack:
+        for _ in range(_ROUNDS):
+            with _workers(stack, deliveries, _CONCURRENCY) as processes:
+                for process in processes:
+                    time.sleep(random.uniform(0, 0.4))  # noqa: S311 - any moment
+                    assert process.poll() is None
+                    process.kill()
+                    kills += 1
+            held += _let_leases_run_out(database)
+        assert _pending(worker), "the killed should have had something to do"
+        while _pending(worker):
+            with _workers(stack, deliveries, 250, "--once") as processes:
+                assert [process.wait(30) for process in processes] == [0] * _WORKERS
+            # A killed worker's last request may have been on its way when the leases were looked at.
+            held += _let_leases_run_out(database)
+
+    delivered = Counter(deliveries.read_text().split())
+    rows = worker.execute(
+        "select id::text, delivery_status, attempt_count from public.scenario_notifications"
+    ).fetchall()
+    assert {status for _, status, _ in rows} == {"sent"}
+    assert set(delivered) == {row_id for row_id, *_ in rows}
+    twice = delivered.total() - len(delivered)
+    leased_again = sum(attempts - 1 for *_, attempts in rows)
+    # A result that was on its way still counts: not every lease that ran out is leased again.
+    assert twice <= leased_again <= held <= kills * _CONCURRENCY
+    assert held, "the killed should have been sending"

@@ -1,0 +1,139 @@
+"""The report of an organization: what is counted, on which day, and by which index."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import sql
+
+from tests.integration.database import Database
+
+ORGANIZATION = UUID(int=1)
+SINCE = datetime(2026, 3, 28, tzinfo=UTC)
+UNTIL = datetime(2026, 4, 1, tzinfo=UTC)
+
+Line = tuple[str, str, str, int]
+
+
+def _report(
+    connection: psycopg.Connection,
+    since: datetime | None = SINCE,
+    until: datetime | None = UNTIL,
+    organization_id: UUID | None = ORGANIZATION,
+) -> list[Line]:
+    row = connection.execute(
+        "select public.scenario_get_organization_report(%s, %s, %s)", [organization_id, since, until]
+    ).fetchone()
+    assert row is not None
+    return [
+        (line["day"], line["scenario_type"], line["delivery_status"], line["notifications"])
+        for line in row[0]
+        if len(line) == 4
+    ]
+
+
+def _add(  # noqa: PLR0913 - the columns that are counted by
+    worker: psycopg.Connection,
+    user_id: UUID,
+    triggered_at: datetime,
+    scenario_type: str = "inactivity",
+    status: str = "sent",
+    *,
+    organization_id: UUID = ORGANIZATION,
+    milestone_value: int | None = None,
+) -> None:
+    worker.execute(
+        """
+        insert into public.scenario_notifications
+          (user_id, organization_id, scenario_type, triggered_at, delivery_status, milestone_value)
+        values (%s, %s, %s, %s, %s, %s)
+        """,
+        [user_id, organization_id, scenario_type, triggered_at, status, milestone_value],
+    )
+
+
+def test_notifications_are_counted_per_day_type_and_status(database: Database, worker: psycopg.Connection) -> None:
+    """One line for each combination there is, in order, and none for what is zero."""
+    one, two = database.new_users(2)
+    first, second = SINCE + timedelta(hours=7), SINCE + timedelta(days=1, hours=23)
+    for user in (one, two):
+        _add(worker, user, second)
+        _add(worker, user, first, "welcome_back", "failed")
+        _add(worker, user, first, "milestone", milestone_value=10)
+    _add(worker, one, first, "milestone", milestone_value=25)
+    _add(worker, one, first, "certification_expiry", "pending")
+    _add(worker, one, second, "inactivity", "pending")
+
+    assert _report(worker) == [
+        ("2026-03-28", "certification_expiry", "pending", 1),
+        ("2026-03-28", "milestone", "sent", 3),
+        ("2026-03-28", "welcome_back", "failed", 2),
+        ("2026-03-29", "inactivity", "pending", 1),
+        ("2026-03-29", "inactivity", "sent", 2),
+    ]
+
+
+def test_since_is_inclusive_and_until_exclusive(database: Database, worker: psycopg.Connection) -> None:
+    """Periods that meet count every notification once, to the microsecond."""
+    (user,) = database.new_users(1)
+    tick = timedelta(microseconds=1)
+    for moment in (SINCE - tick, SINCE, UNTIL - tick, UNTIL):
+        _add(worker, user, moment)
+
+    assert _report(worker) == [("2026-03-28", "inactivity", "sent", 1), ("2026-03-31", "inactivity", "sent", 1)]
+    before, after = _report(worker, SINCE - timedelta(days=9), SINCE), _report(worker, UNTIL, UNTIL + tick)
+    assert [before, after] == [[("2026-03-27", "inactivity", "sent", 1)], [("2026-04-01", "inactivity", "sent", 1)]]
+
+
+def test_another_organization_is_not_counted(database: Database, worker: psycopg.Connection) -> None:
+    """A user of two organizations counts where the notification belongs."""
+    (user,) = database.new_users(1)
+    other = uuid4()
+    _add(worker, user, SINCE, organization_id=other)
+    _add(worker, user, SINCE, "welcome_back")
+
+    assert _report(worker) == [("2026-03-28", "welcome_back", "sent", 1)]
+    assert _report(worker, organization_id=other) == [("2026-03-28", "inactivity", "sent", 1)]
+    assert _report(worker, organization_id=uuid4()) == []
+
+
+def test_a_period_of_nothing_is_an_empty_report(database: Database, worker: psycopg.Connection) -> None:
+    """An empty period, one the wrong way round and an unknown end give an empty array, never null."""
+    (user,) = database.new_users(1)
+    _add(worker, user, SINCE)
+
+    for since, until in ((SINCE, SINCE), (UNTIL, SINCE), (None, UNTIL), (SINCE, None)):
+        assert _report(worker, since, until) == []
+
+
+def test_days_are_utc_whatever_the_session_says(database: Database, worker: psycopg.Connection) -> None:
+    """Neither the session's time zone nor a change to summer time moves a notification to another day."""
+    (user,) = database.new_users(1)
+    moments = [datetime(2026, 3, 29, hour, 30, tzinfo=UTC) for hour in (0, 1, 23)]
+    for moment in moments:
+        _add(worker, user, moment)
+
+    for zone in ("UTC", "Europe/Copenhagen", "Pacific/Kiritimati", "America/Los_Angeles"):
+        worker.execute(sql.SQL("set timezone = {}").format(sql.Literal(zone)))
+        assert _report(worker) == [(date(2026, 3, 29).isoformat(), "inactivity", "sent", 3)], zone
+        assert worker.execute("show timezone").fetchone() == (zone,)
+
+
+def test_the_report_reads_the_organizations_index(worker: psycopg.Connection) -> None:
+    """The function's statement finds the organization and the period in the index made for them, by its name."""
+    row = worker.execute(
+        "select prosrc from pg_proc where oid = 'public.scenario_get_organization_report'::regproc"
+    ).fetchone()
+    assert row is not None
+    body = row[0].replace("p_organization_id", "$1").replace("p_since", "$2").replace("p_until", "$3")
+    explain = sql.SQL("explain execute report ({}, {}, {})").format(*map(sql.Literal, (ORGANIZATION, SINCE, UNTIL)))
+    with worker.transaction():
+        worker.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
+        worker.execute(sql.SQL("prepare report (uuid, timestamptz, timestamptz) as {}").format(sql.SQL(body)))
+        plan = [line for (line,) in worker.execute(explain)]
+
+    scan = next(position for position, line in enumerate(plan) if "Index Scan" in line)
+    assert "using scenario_notifications_organization_id_scenario_type_idx" in plan[scan]
+    assert all(column in plan[scan + 1] for column in ("(organization_id =", "(triggered_at >=", "(triggered_at <"))

@@ -1,0 +1,177 @@
+"""DeliveryWorker: how many sends at once, for how long, and what becomes of each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from scenario_repo import (
+    DeliveryResult,
+    InvalidDataException,
+    LeasedNotification,
+    PermanentDeliveryError,
+    ScenarioType,
+    SettlementAnswer,
+    UnavailableException,
+)
+from tests.factories import ORGANIZATION_ID
+from tests.unit.delivery import LONG, MOMENT, Script, leased, raising, succeed, until, worker
+from tests.unit.secrecy import MARKER
+
+
+async def test_everything_due_is_sent_and_counted() -> None:
+    """Until idle, the worker ends when nothing is due, and tells what became of it all."""
+    script = Script(25)
+
+    assert await worker(script, succeed).run(until_idle=True) == {SettlementAnswer.SENT: 25}
+    assert set(script.outcomes().values()) == {(DeliveryResult.SENT, None)}
+
+
+async def test_nothing_due_ends_at_once() -> None:
+    """Until idle with nothing to do is one look, without a pause."""
+    script = Script(0)
+
+    assert await asyncio.wait_for(worker(script, succeed, idle_pause=LONG).run(until_idle=True), 1) == {}
+    assert (len(script.leases), script.settle_calls) == (1, [])
+
+
+async def test_no_more_are_sent_at_once_than_allowed() -> None:
+    """As many as the concurrency, never more; and no more are leased than can be sent at once."""
+    sending: set[UUID] = set()
+    most = 0
+
+    async def send(notification: LeasedNotification) -> None:
+        nonlocal most
+        sending.add(notification.id)
+        most = max(most, len(sending))
+        await asyncio.sleep(0.001 * (len(sending) % 3))
+        sending.remove(notification.id)
+
+    script = Script(40)
+    await worker(script, send).run(until_idle=True)
+
+    assert most == 4
+    assert all(1 <= limit <= 4 for limit, *_ in script.leases)
+    assert len(script.outcomes()) == 40
+
+
+async def test_a_slow_send_holds_up_no_other() -> None:
+    """One that never ends takes one place: the others go on, also those that become due while it lasts."""
+    script = Script(12)
+    slow = script.due[0].id
+
+    async def send(notification: LeasedNotification) -> None:
+        if notification.id == slow:
+            await asyncio.Event().wait()
+
+    running = asyncio.create_task(worker(script, send, concurrency=2).run())
+    await until(lambda: len(script.settled) == 11)
+    script.due.append(leased())
+    await until(lambda: len(script.settled) == 12)
+
+    assert slow not in {result.id for result in script.settled}
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_send_that_takes_too_long_is_tried_again() -> None:
+    """After send_timeout the send is cancelled, and its notification comes back."""
+    script = Script(2)
+    cancelled: list[UUID] = []
+
+    async def send(notification: LeasedNotification) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(notification.id)
+
+    await worker(script, send, send_timeout=MOMENT).run(until_idle=True)
+
+    assert set(script.outcomes().values()) == {(DeliveryResult.RETRY, "timeout")}
+    assert set(cancelled) == {row.id for row in script.leased}
+
+
+@pytest.mark.parametrize("timeout", [MOMENT, timedelta(minutes=10)])
+async def test_a_lease_is_longer_than_a_send_may_take(timeout: timedelta) -> None:
+    """By a minute, which is for leasing and settling; and the worker's filters go with it."""
+    script = Script(1)
+    types = [ScenarioType.MILESTONE]
+    delivery = worker(
+        script, succeed, send_timeout=timeout, organization_id=ORGANIZATION_ID, scenario_types=types, max_attempts=3
+    )
+    await delivery.run(until_idle=True)
+
+    assert script.leases[0] == (4, timeout + timedelta(seconds=60), ORGANIZATION_ID, types)
+    assert script.settle_calls == [3]
+
+
+@pytest.mark.parametrize("error", [RuntimeError(MARKER), OSError(MARKER), ExceptionGroup(MARKER, [ValueError(MARKER)])])
+async def test_an_exception_is_a_retry_whose_text_is_not_told(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the class and the attempt; the text may quote a device token."""
+    script = Script(1)
+
+    with caplog.at_level(logging.DEBUG):
+        assert await worker(script, raising(error)).run(until_idle=True) == {SettlementAnswer.PENDING: 1}
+
+    assert list(script.outcomes().values()) == [(DeliveryResult.RETRY, "send_failed")]
+    assert f"attempt 1 failed: {type(error).__name__}" in caplog.text
+    assert MARKER not in caplog.text + "".join(str(record.__dict__) for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PermanentDeliveryError(), "permanent_failure"),
+        (PermanentDeliveryError("unregistered"), "unregistered"),
+        *((PermanentDeliveryError(code), "unnamed_failure") for code in ("", "No such token!", "a" * 64, "code\n")),
+        (PermanentDeliveryError(410), "unnamed_failure"),  # type: ignore[arg-type]
+    ],
+)
+async def test_a_permanent_error_fails_for_good(error: PermanentDeliveryError, code: str) -> None:
+    """With its code; what is no code is not kept, and doesn't keep the failure from being recorded."""
+    script = Script(1)
+
+    assert await worker(script, raising(error)).run(until_idle=True) == {SettlementAnswer.FAILED: 1}
+    assert list(script.outcomes().values()) == [(DeliveryResult.FAILED, code)]
+
+
+async def test_lost_leases_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A lease that another worker has by now is counted as lost, and logged in numbers."""
+    script = Script(2)
+    script.lost.add(script.due[0].id)
+
+    counts = await worker(script, succeed).run(until_idle=True)
+
+    assert counts == {SettlementAnswer.SENT: 1, SettlementAnswer.LEASE_LOST: 1}
+    assert "leases had run out" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["concurrency", "send_timeout", "idle_pause", "max_attempts", "organization_id"])
+@pytest.mark.parametrize("value", [0, -1, 1001.0, timedelta(0), -LONG, "many"])
+async def test_settings_out_of_bounds_are_refused(name: str, value: object) -> None:
+    """By name, before anything is leased."""
+    with pytest.raises(InvalidDataException, match=name):
+        worker(Script(0), succeed, **{name: value})
+
+
+async def test_a_long_retry_after_does_not_outlast_the_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result is reported while its lease holds: to wait longer is to send again."""
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def remember(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    script = Script(1, settle_failures=[UnavailableException(retry_after=3600.0)])
+    with monkeypatch.context() as patch:
+        patch.setattr("scenario_repo.delivery.asyncio.sleep", remember)
+        await worker(script, succeed).run(until_idle=True)
+
+    assert sum(slept) < 60
