@@ -1,4 +1,4 @@
-"""What may be in a notification's metadata: a small JSON object.
+"""What may be in a notification's metadata: a small JSON object without personal data.
 
 The database has the same rules as CHECK constraints, so that another writer can't pass either.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from scenario_repo import _personal_data
 
 MAX_METADATA_BYTES = 8192
 """The bound of the CHECK ``scenario_notifications_metadata_is_at_most_8_kib``."""
@@ -17,48 +20,74 @@ _INTEGER_BITS = 63
 _LONGEST_TOLD_KEY = 64
 
 
+class _Node(NamedTuple):
+    """A value or a key, and where it is; of_phone when a key above says that this is a phone number."""
+
+    path: str
+    depth: int
+    value: object
+    of_phone: bool
+
+
 def metadata_fault(metadata: object) -> str | None:
     """Say what is wrong with a notification's metadata, or None when nothing is.
 
     The fault says what was expected, the kind of thing that was found and the JSON path to it, never the value.
     One pass, which ends as soon as the bound in bytes or in depth is crossed: the work is bounded however large
-    the input.
+    the input. Only what is within the bounds is searched for personal data, in time linear in its size.
     """
     if not isinstance(metadata, dict):
         return f"expected a JSON object, got {type(metadata).__name__}"
     budget = MAX_METADATA_BYTES
-    for path, depth, value in _walk(metadata):
-        if depth > MAX_METADATA_DEPTH:
+    nodes: list[_Node] = []
+    for node in _walk(metadata):
+        if node.depth > MAX_METADATA_DEPTH:
             return f"expected at most {MAX_METADATA_DEPTH} levels of nesting"
-        if _least_bytes(value) > budget:
+        if _least_bytes(node.value) > budget:
             return f"expected at most {MAX_METADATA_BYTES} bytes of JSON"
-        fault = _value_fault(value)
+        fault = _value_fault(node.value)
         if fault is not None:
-            return f"{fault} at {path}"
-        budget -= _bytes(value)
+            return f"{fault} at {node.path}"
+        budget -= _bytes(node.value)
         if budget < 0:
             return f"expected at most {MAX_METADATA_BYTES} bytes of JSON"
-    return None
+        nodes.append(node)
+    faults = (f"expected no personal data, got {kind} at {node.path}" for node in nodes if (kind := _kind(node)))
+    return next(faults, None)
 
 
-def _walk(metadata: Mapping[object, object]) -> Iterator[tuple[str, int, object]]:
-    """Yield path, depth and value of every node; a key is a node of its own, before its value."""
-    stack: list[tuple[str, int, object]] = [("$", 1, metadata)]
+def _walk(metadata: Mapping[object, object]) -> Iterator[_Node]:
+    """Yield every node; a key is a node of its own, before its value."""
+    stack = [_Node("$", 1, metadata, of_phone=False)]
     while stack:
-        path, depth, value = stack.pop()
-        yield path, depth, value
+        node = stack.pop()
+        yield node
+        path, depth, value, of_phone = node
         if isinstance(value, dict):
             for position, (key, child) in enumerate(value.items()):
                 # A key may itself be what must not be told: keys are named by their position.
                 here = f"{path}.{key}" if _is_plain_key(key) else f"{path}.<key {position}>"
-                yield (
-                    f"{path}.<key {position}>",
-                    depth,
-                    key if isinstance(key, str) else _NotAString(key),
-                )
-                stack.append((here, depth + 1, child))
+                # The key is yielded first: whoever walks stops before a key beyond the bounds is looked at.
+                name = key if isinstance(key, str) else _NotAString(key)
+                yield _Node(f"{path}.<key {position}>", depth, name, of_phone)
+                says_phone = of_phone or (isinstance(key, str) and _personal_data.names_a_phone(key))
+                stack.append(_Node(here, depth + 1, child, says_phone))
         elif isinstance(value, list):
-            stack.extend((f"{path}[{index}]", depth + 1, child) for index, child in enumerate(value))
+            stack.extend(_Node(f"{path}[{index}]", depth + 1, child, of_phone) for index, child in enumerate(value))
+
+
+def _kind(node: _Node) -> str | None:
+    match node.value:
+        case str():
+            return _personal_data.in_text(node.value, of_phone=node.of_phone)
+        case bool():
+            return None
+        case int():
+            return _personal_data.in_number(node.value, of_phone=node.of_phone)
+        case float() if node.value.is_integer():
+            return _personal_data.in_number(int(node.value), of_phone=node.of_phone)
+        case _:
+            return None
 
 
 class _NotAString:

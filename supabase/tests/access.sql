@@ -62,10 +62,20 @@ insert into known_function values
   ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer)', 'service_role', 'invoker'),
   ('scenario_private.claim(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
    'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
+  ('scenario_private.claim_for_existing_users(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
+   'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
   ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, '
    'p_milestone_value integer)', 'service_role', 'invoker'),
+  ('scenario_private.holds_personal_data(p_metadata jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.is_fodselsnummer(p_number text)', 'service_role', 'invoker'),
+  ('scenario_private.is_personnummer(p_born text, p_divider text, p_serial text)', 'service_role', 'invoker'),
+  ('scenario_private.is_phone_number(p_number text)', 'service_role', 'invoker'),
   ('scenario_private.is_storable_metadata(p_metadata jsonb)', 'service_role', 'invoker'),
   ('scenario_private.lock_existing_users(p_user_ids uuid[])', 'service_role', 'definer'),
+  ('scenario_private.names_a_phone(p_key text)', 'service_role', 'invoker'),
+  ('scenario_private.personal_data_in_number(p_number numeric, p_of_phone boolean)', 'service_role', 'invoker'),
+  ('scenario_private.personal_data_in_text(p_text text, p_of_phone boolean)', 'service_role', 'invoker'),
+  ('scenario_private.plain_text(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.refuse_rewriting_history()', 'nobody', 'invoker'),
   ('scenario_private.refuse_too_many(p_count integer, p_limit integer)', 'service_role', 'invoker');
 

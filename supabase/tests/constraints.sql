@@ -140,6 +140,8 @@ from (values
    jsonb_build_object('metadata', jsonb_build_object('note', repeat('x', 8193 - length('{"note": ""}'))))::text),
   ('metadata_is_at_most_8_kib', 'metadata too long in bytes, not in characters',
    jsonb_build_object('metadata', jsonb_build_object('note', repeat('å', 4096)))::text),
+  ('metadata_holds_no_personal_data', 'an e-mail address', '{"metadata": {"note": "to nobody@example.com"}}'),
+  ('metadata_holds_no_personal_data', 'a telephone number as a key', '{"metadata": {"+47 41 23 45 67": true}}'),
   ('triggered_at_is_finite', 'triggered in eternity', '{"triggered_at": "infinity"}'),
   ('triggered_at_is_finite', 'triggered before all time', '{"triggered_at": "-infinity"}'),
   ('window_starts_before_trigger', 'a window that starts with the trigger',

@@ -1,0 +1,215 @@
+"""Personal data is refused before it leaves the process; ids, times and counts are not mistaken for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import unicodedata
+from random import Random
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scenario_repo import InvalidDataException, _personal_data
+from scenario_repo.privacy import MAX_METADATA_BYTES, metadata_fault
+from tests.factories import new_notification
+from tests.privacy_vectors import KINDS, MAKERS, MUST_PASS, MUST_REFUSE, disguised, harmless, personnummer, wrapped
+from tests.unit.secrecy import told_by
+
+randoms = st.integers(0, 2**64).map(Random)
+many = settings(max_examples=300, deadline=None)
+EXPECTED = "expected no personal data, got "
+
+
+def test_the_corpus_is_large_and_says_nothing_twice() -> None:
+    """Every vector stands for something of its own."""
+    vectors = [json.dumps(metadata) for metadata in [*(metadata for _, metadata in MUST_REFUSE), *MUST_PASS]]
+
+    assert len(vectors) == len(set(vectors)) >= 400
+    assert {kind for kind, _ in MUST_REFUSE} == set(KINDS.values())
+
+
+@pytest.mark.parametrize(("kind", "metadata"), MUST_REFUSE, ids=[json.dumps(metadata) for _, metadata in MUST_REFUSE])
+def test_personal_data_is_refused_by_its_kind(kind: str, metadata: dict[str, Any]) -> None:
+    """The message names the kind of thing and the path to it."""
+    fault = metadata_fault(metadata)
+
+    assert fault is not None
+    assert fault.startswith(f"{EXPECTED}{kind} at $.")
+
+
+@pytest.mark.parametrize("metadata", MUST_PASS, ids=json.dumps)
+def test_ordinary_metadata_passes(metadata: dict[str, Any]) -> None:
+    """What looks a little like personal data is none."""
+    assert metadata_fault(metadata) is None
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@many
+@given(random=randoms)
+def test_personal_data_is_refused_however_it_is_written(kind: str, random: Random) -> None:
+    """Dividers, scripts, invisible characters, sentences, keys and nesting hide nothing."""
+    metadata = wrapped(random, disguised(random, MAKERS[kind](random)))
+    fault = metadata_fault(metadata)
+
+    assert fault is not None, json.dumps(metadata)
+    assert fault.startswith(EXPECTED)
+
+
+@many
+@given(random=randoms)
+def test_ids_times_counts_and_prices_are_never_refused(random: Random) -> None:
+    """No made value of the ordinary kinds is taken for a person's."""
+    metadata = {"value": harmless(random), "values": [harmless(random) for _ in range(5)]}
+
+    assert metadata_fault(metadata) is None, json.dumps(metadata)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.uuids(), st.datetimes(timezones=st.timezones()), st.integers(0, 10**8 - 1))
+def test_any_uuid_any_instant_and_any_smaller_integer_pass(uuid: object, instant: Any, count: int) -> None:  # noqa: ANN401
+    """Over the whole of their types, not only where they are likely."""
+    assert metadata_fault({"id": str(uuid), "at": instant.isoformat(), "n": count, "s": str(count)}) is None
+
+
+@pytest.mark.parametrize(("length", "bound"), [(9, 0.012), (10, 0.012), (11, 0.003), (12, 0.003)])
+def test_longer_integers_are_seldom_mistaken(length: int, bound: float) -> None:
+    """A random integer as long as an identity number passes, but for the few that are one by chance."""
+    random = Random(length)  # noqa: S311 - not a secret
+    numbers = [random.randrange(10 ** (length - 1), 10**length) for _ in range(20_000)]
+    refused = sum(metadata_fault({"n": number}) is not None for number in numbers)
+
+    assert refused / len(numbers) < bound
+
+
+@many
+@given(random=randoms)
+def test_an_identity_number_is_refused_as_a_json_number(random: Random) -> None:
+    """As an integer, and as a float without a fraction."""
+    digits = "".join(filter(str.isdigit, personnummer(random)))
+    reads_as_time = len(digits) == 10 and "13" <= digits[:2] <= "30"
+    if digits.startswith("00") or reads_as_time:
+        return
+
+    for value in (int(digits), float(digits)):
+        assert metadata_fault({"a": [0, value]}) == f"{EXPECTED}a Swedish personnummer at $.a[1]"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "path"),
+    [
+        ({"a": {"b": [0, {"c_d": "811228-9874"}]}}, "$.a.b[1].c_d"),
+        ({"a": 1, "811228-9874": "x"}, "$.<key 1>"),
+        ({"a": {"811228-9874": "x"}}, "$.a.<key 0>"),
+        ({"n1": {"x": ["811228-9874"]}}, "$.<key 0>.x[0]"),
+    ],
+)
+def test_the_message_tells_the_path_and_never_the_value(metadata: dict[str, Any], path: str) -> None:
+    """A key at fault is told by its position, since it is what must not be told."""
+    with pytest.raises(InvalidDataException) as refusal:
+        new_notification(metadata=metadata)
+
+    assert str(refusal.value) == f"NewScenarioNotification.metadata: {EXPECTED}a Swedish personnummer at {path}"
+    assert "9874" not in told_by(refusal.value)
+
+
+@many
+@given(random=randoms, kind=st.sampled_from(sorted(MAKERS)))
+def test_no_message_holds_any_part_of_what_was_refused(random: Random, kind: str) -> None:
+    """Neither the text nor the digits in it."""
+    text = MAKERS[kind](random)
+    fault = metadata_fault({"a": [f"x {text}"], text: 1}) or ""
+
+    assert text not in fault
+    assert fault.removeprefix(EXPECTED).split(" at ")[1] in {"$.a[0]", "$.<key 1>"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "phone",
+            "Phone",
+            "PHONE",
+            "user_phone",
+            "userPhone",
+            "phone-number",
+            "phoneNumber",
+            "phone2",
+            "contact.phone",
+        ),
+        *("telefon", "telefonNummer", "telephone", "mobil", "mobilnr", "mobile", "cellphone", "mobiltelefon"),
+        *("tel", "tlf", "tlfnr", "sms", "SMSNumber", "msisdn", "cell", "whatsapp", "work whatsapp"),
+    ],
+)
+def test_a_key_may_say_phone(key: str) -> None:
+    """As a word in the key, however its words are joined."""
+    assert metadata_fault({key: {"x": [90000001]}}) == f"{EXPECTED}a phone number at {_path(key)}.x[0]"
+
+
+def _path(key: str) -> str:
+    return f"$.{key}" if key.replace("_", "a").isalpha() else "$.<key 0>"
+
+
+@pytest.mark.parametrize("key", ["telemetry", "xphone", "iphone", "cancelled", "hotel", "smsc", "stellar", "mobility"])
+def test_a_key_that_only_contains_such_letters_says_nothing(key: str) -> None:
+    """Eight digits under an ordinary key are a count."""
+    assert metadata_fault({key: 90000001, "phone": None}) is None
+
+
+def test_oversized_metadata_is_refused_for_its_size() -> None:
+    """Bounds come first: what is too large is not searched."""
+    metadata = {"a": "811228-9874", "b": "x" * MAX_METADATA_BYTES}
+
+    assert metadata_fault(metadata) == f"expected at most {MAX_METADATA_BYTES} bytes of JSON"
+
+
+HOSTILE = [
+    *(
+        "1 ",
+        "1-",
+        "12345 ",
+        "123456 1234 ",
+        "123456-1234-",
+        "070 ",
+        "07012345 ",
+        "00 46 ",
+        "+1 ",
+        "+46 70 ",
+        "(0)",
+        "+(",
+    ),
+    *("a@", "a@a", "a@a.", "a@a.1", "@a.b", "a.", "xn--", "@xn--", "a@0.0.", "%25", "%", "%4", "%2", "-", " ", "."),
+    *("\u200b", "\u0660", "\u2212", "\ufdfa", "é", "é@", "9", "0", "12345678-", "1.", "1:", "20260929", "\\", '"'),
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE, ids=ascii)
+def test_hostile_texts_take_linear_time(piece: str) -> None:
+    """Eight KiB of anything are searched in milliseconds, as a text, and as the key that may say phone."""
+    text = (piece * MAX_METADATA_BYTES)[: (MAX_METADATA_BYTES - 20) // max(len(piece[-1].encode()), 1)]
+    for metadata in ({"phone": text}, {text: 90000001}):
+        started = perf_counter()
+        metadata_fault(metadata)
+        assert perf_counter() - started < 0.5
+
+
+def test_every_decimal_digit_of_unicode_is_known() -> None:
+    """Whatever script a digit is of, it counts as its ASCII twin."""
+    digits = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Nd"]
+
+    assert [_personal_data.plain_text(digit) for digit in digits] == [str(unicodedata.decimal(d)) for d in digits]
+
+
+def test_phone_metadata_is_loaded_only_for_a_candidate() -> None:
+    """Importing the library, and checking metadata without a plus sign, leaves the large tables unloaded."""
+    program = (
+        "import sys, scenario_repo.privacy as p; p.metadata_fault({'a': '811228-9874 2026'});"
+        "assert 'phonenumbers' not in sys.modules; p.metadata_fault({'a': '+46701740605'});"
+        "assert 'phonenumbers' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603 - our own program
