@@ -66,9 +66,9 @@ $$;
 revoke all on function scenario_private.current_holder(uuid, text, interval, integer) from public, anon, authenticated;
 grant execute on function scenario_private.current_holder(uuid, text, interval, integer) to service_role;
 
--- Claims a batch for users who exist (a user who does not violates the foreign key and fails the whole batch: see
--- scenario_private.claim, which calls this). Arrays of one length in; one outcome per element out: claimed (id is not
--- null) or skipped for a reason.
+-- Claims a batch. Arrays of one length in (p_is_storable may be null: all metadata is then taken to be); one outcome
+-- per element out: claimed (id is not null) or skipped for a reason. What the table refuses all the same, a user who
+-- does not exist or metadata it does not take, fails the whole batch: see scenario_private.claim, which calls this.
 --
 --   invalid_claim        a field is missing or out of bounds (the API's callers are refused before they get here)
 --   invalid_metadata     the table's constraints refuse the metadata
@@ -80,13 +80,14 @@ grant execute on function scenario_private.current_holder(uuid, text, interval, 
 -- Rows go in by user_id, scenario_type, milestone_value: batches in whatever order can't deadlock.
 -- triggered_at is now(), or just after the predecessor if clocks went backwards: the chain never wedges.
 -- Look-ups are lateral with limit 1, never a join the planner could turn into a scan of the table.
-create or replace function scenario_private.claim_for_existing_users(
+create or replace function scenario_private.claim_valid(
   p_user_ids uuid[],
   p_organization_ids uuid[],
   p_scenario_types text[],
   p_cooldowns interval[],
   p_milestone_values integer[],
-  p_metadata jsonb[]
+  p_metadata jsonb[],
+  p_is_storable boolean[]
 )
 returns table (
   ordinal bigint,
@@ -115,22 +116,22 @@ as $$
           then null
         else 'invalid_claim'
       end as fault
-    from unnest(p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata)
-      with ordinality
-      as element (user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, ordinal)
+    from unnest(
+      p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata, p_is_storable
+    ) with ordinality as element (
+      user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, is_storable, ordinal
+    )
     offset 0
   ),
-  held as (
+  checked as materialized (
     select
       judged.*,
       coalesce(recent.id, reached.id) as held_by,
       coalesce(recent.triggered_at, reached.triggered_at) as held_since,
-      -- Asked last, and only of what would go in.
-      judged.metadata is null
-        or recent.id is not null
-        or reached.id is not null
-        or judged.fault is not null
-        or scenario_private.is_storable_metadata(judged.metadata) as is_storable
+      row_number() over (
+        partition by judged.user_id, judged.scenario_type, judged.milestone_value, judged.fault, judged.is_storable
+        order by judged.ordinal
+      ) as repetition
     from judged
     left join lateral (
       select notification.id, notification.triggered_at
@@ -156,15 +157,6 @@ as $$
       limit 1
     ) as reached on true
   ),
-  checked as materialized (
-    select
-      held.*,
-      row_number() over (
-        partition by held.user_id, held.scenario_type, held.milestone_value, held.fault, held.is_storable
-        order by held.ordinal
-      ) as repetition
-    from held
-  ),
   inserted as (
     insert into public.scenario_notifications as notification
       (user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
@@ -187,7 +179,10 @@ as $$
       order by notification.cooldown_window_start desc
       limit 1
     ) as predecessor on true
-    where checked.fault is null and checked.is_storable and checked.repetition = 1 and checked.held_by is null
+    where checked.fault is null
+      and checked.is_storable is not false
+      and checked.repetition = 1
+      and checked.held_by is null
     order by checked.user_id, checked.scenario_type, checked.milestone_value
     on conflict do nothing
     returning
@@ -233,11 +228,11 @@ as $$
         case
           when inserted.id is not null then null
           when checked.fault is not null then checked.fault
-          when not checked.is_storable then 'invalid_metadata'
           when checked.repetition > 1 then 'duplicate_in_batch'
-          when checked.held_by is null then 'concurrent_claim'
-          when checked.milestone_value is null then 'cooldown'
-          else 'milestone_reached'
+          when checked.held_by is not null
+            then case when checked.milestone_value is null then 'cooldown' else 'milestone_reached' end
+          when not checked.is_storable then 'invalid_metadata'
+          else 'concurrent_claim'
         end as skip_reason
       from checked
       left join inserted
@@ -245,26 +240,26 @@ as $$
         and inserted.scenario_type = checked.scenario_type
         and inserted.milestone_value is not distinct from checked.milestone_value
         and checked.fault is null
-        and checked.is_storable
+        and checked.is_storable is not false
         and checked.repetition = 1
     ) as told
     offset 0 -- computes the winner once, and after the insert
   ) as outcome
   order by outcome.ordinal
 $$;
-revoke all on function scenario_private.claim_for_existing_users(uuid[], uuid[], text[], interval[], integer[], jsonb[])
+revoke all on function scenario_private.claim_valid(uuid[], uuid[], text[], interval[], integer[], jsonb[], boolean[])
   from public, anon, authenticated;
 grant execute on function
-  scenario_private.claim_for_existing_users(uuid[], uuid[], text[], interval[], integer[], jsonb[])
+  scenario_private.claim_valid(uuid[], uuid[], text[], interval[], integer[], jsonb[], boolean[])
   to service_role;
 
 -- Claims a batch: the one path every claim takes, the API's and the evaluation's. Outcomes as above, and one more:
 --
---   unknown_user         there is no such user (any more)
+--   unknown_user         there is no such user (any more), whatever else is wrong
 --
--- That all users exist is taken for granted, and the foreign key asked for nothing twice. Where it objects, nothing has
--- happened (a subtransaction), and the batch goes again without the users there are not; the others are locked
--- against deletion then, so that it can object once only.
+-- First all is taken to be well, and the constraints are asked for nothing twice. Where one objects, nothing has happened
+-- (a subtransaction), and the batch goes again without the users there are not and with its metadata judged; the users
+-- there are can't be deleted then, so that nothing is left to object.
 create or replace function scenario_private.claim(
   p_user_ids uuid[],
   p_organization_ids uuid[],
@@ -291,11 +286,11 @@ declare
 begin
   return query
   select *
-  from scenario_private.claim_for_existing_users(
-    p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata
+  from scenario_private.claim_valid(
+    p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata, null
   );
 exception
-  when foreign_key_violation then
+  when foreign_key_violation or check_violation then
     existing_user_ids := array(
       select existing.id
       from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
@@ -314,8 +309,18 @@ exception
       end,
       outcome.held_by,
       outcome.ends_at
-    from scenario_private.claim_for_existing_users(
-      existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata
+    from scenario_private.claim_valid(
+      existing_user_ids,
+      p_organization_ids,
+      p_scenario_types,
+      p_cooldowns,
+      p_milestone_values,
+      p_metadata,
+      array(
+        select element.metadata is null or scenario_private.is_storable_metadata(element.metadata)
+        from unnest(p_metadata) with ordinality as element (metadata, ordinal)
+        order by element.ordinal
+      )
     ) as outcome
     join unnest(p_user_ids, existing_user_ids) with ordinality as element (user_id, existing_id, ordinal)
       on element.ordinal = outcome.ordinal

@@ -1,0 +1,348 @@
+"""What a claim decides: one connection, no rivals."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from tests.integration.database import Database, claim, new_claim
+from tests.postgres.server import PostgresServer
+
+WEEK = timedelta(days=7)
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def database(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
+    """Keep one database for all tests: each has users of its own."""
+    yield Database(postgres_server.create_database("claims", template=migrated))
+    postgres_server.drop_database("claims")
+
+
+@pytest.fixture
+def user(database: Database) -> UUID:
+    """Create a user without a history."""
+    return database.new_users(1)[0]
+
+
+def new_milestone(user_id: UUID, value: int, **overrides: object) -> dict[str, object]:
+    milestone = {"scenario_type": "milestone", "milestone_value": value, "cooldown_seconds": None}
+    return new_claim(user_id, **milestone | overrides)
+
+
+def insert(connection: psycopg.Connection, user_id: UUID, **columns: object) -> dict[str, Any]:
+    """Record a notification as any other writer would, and return its row."""
+    values = {"user_id": user_id, "organization_id": UUID(int=1), "scenario_type": "inactivity"} | columns
+    statement = sql.SQL("insert into public.scenario_notifications ({}) values ({}) returning *").format(
+        sql.SQL(", ").join(map(sql.Identifier, values)), sql.SQL(", ").join(sql.Placeholder() * len(values))
+    )
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(statement, list(values.values())).fetchone()
+    assert row is not None
+    return row
+
+
+def settle(connection: psycopg.Connection, notification_id: object, status: str) -> None:
+    connection.execute(
+        "update public.scenario_notifications set delivery_status = %s where id = %s", [status, notification_id]
+    )
+
+
+def now(connection: psycopg.Connection) -> datetime:
+    """Return the time of the transaction, at which a claim in it is made."""
+    row = connection.execute("select now()").fetchone()
+    assert row is not None
+    time: datetime = row[0]
+    return time
+
+
+def instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def results(outcomes: Iterable[dict[str, Any]]) -> list[str]:
+    """Say what became of each claim: ``claimed``, or why it was skipped."""
+    return ["claimed" if "notification" in outcome else outcome["skip_reason"] for outcome in outcomes]
+
+
+def test_a_first_claim_is_granted_and_returned_as_stored(worker: psycopg.Connection, user: UUID) -> None:
+    """What the outcome tells is the pending row, triggered now, with epoch as the start of its window."""
+    metadata = {"certificates": ["a", "ö"], "days": 3}
+    with worker.transaction():
+        time = now(worker)
+        (outcome,) = claim(worker, [new_claim(user, metadata=metadata)])
+    told = outcome.pop("notification")
+    assert outcome == {}
+    assert instant(told["triggered_at"]) == time
+    assert instant(told["cooldown_window_start"]) == EPOCH
+    assert (told["delivery_status"], told["metadata"]) == ("pending", metadata)
+
+    query = "select to_json(row) from public.scenario_notifications as row where user_id = %s"
+    ((stored,),) = worker.execute(query, [user]).fetchall()
+    assert {name: stored[name] for name in told} == told
+
+
+def test_a_cooldown_tells_who_holds_it_and_until_when(worker: psycopg.Connection, user: UUID) -> None:
+    """The second claim is told the id of the first, and its triggered_at plus the cooldown, to the microsecond."""
+    first, second = (claim(worker, [new_claim(user)])[0] for _ in range(2))
+    assert second["skip_reason"] == "cooldown"
+    assert second["held_by"] == first["notification"]["id"]
+    assert instant(second["ends_at"]) == instant(first["notification"]["triggered_at"]) + WEEK
+
+
+@pytest.mark.parametrize("change", [datetime(2035, 3, 25, 1, tzinfo=UTC), datetime(2035, 10, 28, 1, tzinfo=UTC)])
+def test_a_cooldown_is_as_long_across_a_change_of_the_clock(
+    change: datetime, worker: psycopg.Connection, user: UUID
+) -> None:
+    """Seven days are 168 hours, whatever the session's time zone, given as seconds or as days."""
+    worker.execute("set timezone = 'Europe/Oslo'")
+    last = change - timedelta(days=3)
+    insert(worker, user, triggered_at=last)
+    (outcome,) = claim(worker, [new_claim(user)])
+    assert instant(outcome["ends_at"]) == last + timedelta(hours=168)
+    query = """
+      select ends_at from scenario_private.claim(
+        array[%s::uuid], array[gen_random_uuid()], '{inactivity}', '{7 days}', '{null}', '{null}'
+      )
+    """
+    row = worker.execute(query, [user]).fetchone()
+    assert row == (last + timedelta(hours=168),)
+
+
+@pytest.mark.parametrize(("remaining", "result"), [(timedelta(0), "claimed"), (MICROSECOND, "cooldown")])
+def test_a_cooldown_ends_to_the_microsecond(
+    remaining: timedelta, result: str, database: Database, worker: psycopg.Connection, user: UUID
+) -> None:
+    """A claim is granted at the very end of the cooldown, and refused one microsecond before."""
+    (first,) = claim(worker, [new_claim(user)])
+    with worker.transaction():
+        age = now(worker) - instant(first["notification"]["triggered_at"])
+        database.let_pass(WEEK - remaining - age)
+        assert results(claim(worker, [new_claim(user)])) == [result]
+
+
+@pytest.mark.parametrize(("status", "result"), [("pending", "cooldown"), ("sent", "cooldown"), ("failed", "claimed")])
+def test_a_failed_notification_holds_no_cooldown(
+    status: str, result: str, worker: psycopg.Connection, user: UUID
+) -> None:
+    """Pending and sent rows hold it, claimed or inserted; a failed one frees it."""
+    (first,) = claim(worker, [new_claim(user)])
+    settle(worker, first["notification"]["id"], status)
+    assert results(claim(worker, [new_claim(user)])) == [result]
+
+    insert(worker, user, scenario_type="welcome_back", delivery_status=status)
+    assert results(claim(worker, [new_claim(user, scenario_type="welcome_back")])) == [result]
+
+
+def test_an_older_notification_holds_the_cooldown_behind_a_failed_one(worker: psycopg.Connection, user: UUID) -> None:
+    """A failure doesn't hide what was sent before it."""
+    sent = insert(worker, user, delivery_status="sent", triggered_at=now(worker) - timedelta(days=3))
+    insert(worker, user, delivery_status="failed")
+    (outcome,) = claim(worker, [new_claim(user)])
+    assert (outcome["skip_reason"], outcome["held_by"]) == ("cooldown", str(sent["id"]))
+
+
+def test_the_cooldown_asked_for_is_the_one_that_counts(
+    database: Database, worker: psycopg.Connection, user: UUID
+) -> None:
+    """A shorter cooldown than the last claim's frees sooner, a longer one holds longer."""
+    claim(worker, [new_claim(user)])
+    database.let_pass(timedelta(days=3))
+    lengths = (timedelta(days=30), timedelta(days=3, hours=1), timedelta(days=2))
+    outcomes = [claim(worker, [new_claim(user, cooldown_seconds=length.total_seconds())])[0] for length in lengths]
+    assert results(outcomes) == ["cooldown", "cooldown", "claimed"]
+    ends = [instant(outcome["ends_at"]) for outcome in outcomes[:2]]
+    assert ends[0] - ends[1] == lengths[0] - lengths[1]
+
+
+def test_a_plain_insert_counts_once_it_is_committed(database: Database, worker: psycopg.Connection, user: UUID) -> None:
+    """Another writer's row, without a window of its own, holds the cooldown; while uncommitted it doesn't."""
+    other = database.new_users(1)[0]
+    with database.connect() as writer, writer.transaction():
+        insert(writer, user)
+        row = insert(writer, other, scenario_type="welcome_back")
+        assert results(claim(worker, [new_claim(user)])) == ["claimed"]
+    (outcome,) = claim(worker, [new_claim(other, scenario_type="welcome_back")])
+    assert (outcome["skip_reason"], outcome["held_by"]) == ("cooldown", str(row["id"]))
+
+
+def test_other_users_and_types_hold_nothing(database: Database, worker: psycopg.Connection) -> None:
+    """A cooldown is that of one user and scenario type; it spans the user's organizations."""
+    first, second = database.new_users(2)
+    claims = [
+        new_claim(user, scenario_type=kind) for user in (first, second) for kind in ("inactivity", "welcome_back")
+    ]
+    assert results(claim(worker, [*claims, new_milestone(first, 10)])) == ["claimed"] * 5
+    assert results(claim(worker, [new_claim(first, organization_id=uuid4())])) == ["cooldown"]
+
+
+def test_a_milestone_is_claimed_once_for_ever(database: Database, worker: psycopg.Connection, user: UUID) -> None:
+    """No time frees it, in whatever organization; other values are free at once."""
+    (first,) = claim(worker, [new_milestone(user, 10)])
+    assert first["notification"]["cooldown_window_start"] is None
+    settle(worker, first["notification"]["id"], "sent")
+    database.let_pass(timedelta(days=4000))
+    again, other, elsewhere = claim(
+        worker, [new_milestone(user, 10), new_milestone(user, 25), new_milestone(user, 10, organization_id=uuid4())]
+    )
+    assert again == {"skip_reason": "milestone_reached", "held_by": first["notification"]["id"], "ends_at": None}
+    assert results([other, elsewhere]) == ["claimed", "duplicate_in_batch"]
+
+
+def test_a_failed_milestone_is_free_again(worker: psycopg.Connection, user: UUID) -> None:
+    """Only the record that has not failed holds it, and a plain insert is one."""
+    (first,) = claim(worker, [new_milestone(user, 10)])
+    settle(worker, first["notification"]["id"], "failed")
+    assert results(claim(worker, [new_milestone(user, 10)])) == ["claimed"]
+    row = insert(worker, user, scenario_type="milestone", milestone_value=25)
+    (outcome,) = claim(worker, [new_milestone(user, 25)])
+    assert (outcome["skip_reason"], outcome["held_by"]) == ("milestone_reached", str(row["id"]))
+
+
+def test_the_first_of_a_batchs_duplicates_wins(database: Database, worker: psycopg.Connection) -> None:
+    """Same user, type and milestone is the same, whatever else differs; repetitions of a skipped one are duplicates."""
+    first, second, third = database.new_users(3)
+    claim(worker, [new_claim(third)])
+    batch = [
+        (new_claim(first, organization_id=UUID(int=7)), "claimed"),
+        (new_milestone(first, 10), "claimed"),
+        (new_claim(third), "cooldown"),
+        (new_claim(first, cooldown_seconds=1), "duplicate_in_batch"),
+        (new_milestone(first, 25), "claimed"),
+        (new_claim(first, scenario_type="welcome_back"), "claimed"),
+        (new_milestone(first, 10), "duplicate_in_batch"),
+        (new_claim(third), "duplicate_in_batch"),
+        (new_claim(second), "claimed"),
+        (new_claim(first), "duplicate_in_batch"),
+    ]
+    outcomes = claim(worker, [asked for asked, _ in batch])
+    assert results(outcomes) == [result for _, result in batch]
+    assert outcomes[0]["notification"]["organization_id"] == str(UUID(int=7))
+    assert outcomes[3] == {"skip_reason": "duplicate_in_batch", "held_by": None, "ends_at": None}
+
+
+def test_a_user_who_does_not_exist_is_told_and_loses_nobody(database: Database, worker: psycopg.Connection) -> None:
+    """Never was, or deleted since the caller looked: the rest of the batch is claimed."""
+    deleted, kept = database.new_users(2)
+    claim(worker, [new_claim(deleted)])
+    with database.connect(role=None) as owner:
+        owner.execute("delete from auth.users where id = %s", [deleted])
+    outcomes = claim(worker, [new_claim(deleted), new_claim(kept), new_claim(uuid4()), new_milestone(uuid4(), 3)])
+    assert results(outcomes) == ["unknown_user", "claimed", "unknown_user", "unknown_user"]
+    assert outcomes[0] == {"skip_reason": "unknown_user", "held_by": None, "ends_at": None}
+
+
+def test_an_invalid_claim_loses_nobody_else(worker: psycopg.Connection, user: UUID) -> None:
+    """It is told so, and so is its repetition; a valid claim for the same is not its duplicate."""
+    inactivity, milestone = new_claim(user), new_milestone(user, 10)
+    invalid = [
+        inactivity | {"user_id": None},
+        inactivity | {"organization_id": None},
+        inactivity | {"scenario_type": None},
+        inactivity | {"scenario_type": "Inactivity"},
+        *(inactivity | {"cooldown_seconds": seconds} for seconds in (None, 0, -1, 36_525 * 86_400 + 1)),
+        inactivity | {"milestone_value": 10},
+        *(milestone | {"milestone_value": value} for value in (None, 0, -1)),
+        milestone | {"cooldown_seconds": 60},
+    ]
+    outcomes = claim(worker, [*invalid, inactivity, milestone, *invalid])
+    refused = ["invalid_claim"] * len(invalid)
+    assert results(outcomes) == [*refused, "claimed", "claimed", *refused]
+
+
+def test_unstorable_metadata_loses_nobody_else(database: Database, worker: psycopg.Connection) -> None:
+    """Refused for that claim alone: a good one for the same is granted; and JSON's null is no metadata."""
+    unstorable: list[object] = [[1], "text", 7, True, {"long": "x" * 8192}]
+    users = database.new_users(len(unstorable))
+    bad = [new_claim(user, metadata=metadata) for user, metadata in zip(users, unstorable, strict=True)]
+    outcomes = claim(worker, [*bad, *(new_claim(user, metadata=None) for user in users), new_claim(users[0])])
+    assert results(outcomes) == [*["invalid_metadata"] * 5, *["claimed"] * 5, "duplicate_in_batch"]
+    query = "select from public.scenario_notifications where user_id = any (%s) and metadata is null"
+    assert worker.execute(query, [users]).rowcount == 5
+
+
+def test_anything_but_an_array_of_20000_claims_is_refused(worker: psycopg.Connection) -> None:
+    """SR001 is our own code for an argument that doesn't fit, and the message has the limit; an empty array fits."""
+    assert claim(worker, []) == []
+    for claims in ("{}", "null", None, "1", json.dumps([{}] * 20_001)):
+        with pytest.raises(psycopg.Error, match="expected a json array of at most 20000 claims") as refusal:
+            worker.execute("select public.scenario_claim_notifications(%s)", [claims])
+        assert refusal.value.sqlstate == "SR001"
+
+
+def test_a_predecessor_in_the_future_does_not_wedge_the_chain(
+    database: Database, worker: psycopg.Connection, user: UUID
+) -> None:
+    """After a clock went backwards a claim comes just after the one before it, once that one has failed."""
+    with database.connect(role=None) as owner:
+        ahead = insert(owner, user, triggered_at=now(owner) + timedelta(hours=1), cooldown_window_start=EPOCH)
+    (held,) = claim(worker, [new_claim(user, cooldown_seconds=1)])
+    assert (held["skip_reason"], held["held_by"]) == ("cooldown", str(ahead["id"]))
+    assert instant(held["ends_at"]) == ahead["triggered_at"] + timedelta(seconds=1)
+
+    last = ahead["triggered_at"]
+    failing = ahead["id"]
+    for _ in range(3):
+        settle(worker, failing, "failed")
+        (outcome,) = claim(worker, [new_claim(user)])
+        assert instant(outcome["notification"]["cooldown_window_start"]) == last
+        assert instant(outcome["notification"]["triggered_at"]) == last + MICROSECOND
+        last, failing = last + MICROSECOND, outcome["notification"]["id"]
+
+
+def test_each_claims_window_starts_at_the_claim_before_it(
+    database: Database, worker: psycopg.Connection, user: UUID
+) -> None:
+    """A history of claims is one chain from epoch on, through failures and past plain inserts, which stand outside."""
+    for turn in range(8):
+        (outcome,) = claim(worker, [new_claim(user)])
+        settle(worker, outcome["notification"]["id"], ("sent", "failed", "pending")[turn % 3])
+        insert(worker, user, delivery_status="failed", triggered_at=now(worker) - turn * timedelta(days=2))
+        database.let_pass(timedelta(0) if turn % 3 == 1 else WEEK)
+    query = """
+      select cooldown_window_start, triggered_at from public.scenario_notifications
+      where cooldown_window_start is not null and user_id = %s order by triggered_at
+    """
+    rows = worker.execute(query, [user]).fetchall()
+    assert len(rows) == 8
+    assert [start for start, _ in rows] == [EPOCH, *(triggered_at for _, triggered_at in rows[:-1])]
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+def test_only_a_worker_may_claim(role: str, database: Database, user: UUID) -> None:
+    """The key of an app, or a signed-in user's token, is denied."""
+    with database.connect(role) as stranger, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        claim(stranger, [new_claim(user)])
+
+
+@pytest.mark.parametrize("size", [500, 20_000])
+def test_outcomes_come_in_the_order_of_the_claims(size: int, database: Database, worker: psycopg.Connection) -> None:
+    """However a batch is shuffled, the n-th outcome is that of the n-th claim."""
+    shuffle = random.Random(size)  # noqa: S311
+    users = database.new_users(size // 2)
+    claims = [new_claim(user) for user in users] + [new_milestone(user, 10) for user in users]
+    shuffle.shuffle(claims)
+    outcomes = claim(worker, claims)
+
+    def subject(of: dict[str, Any]) -> tuple[str, str]:
+        return str(of["user_id"]), of["scenario_type"]
+
+    told = [outcome["notification"] for outcome in outcomes]
+    assert list(map(subject, told)) == list(map(subject, claims))
+    ids = dict(zip(map(subject, told), (notification["id"] for notification in told), strict=True))
+
+    shuffle.shuffle(claims)
+    again = claim(worker, claims)
+    assert [outcome["held_by"] for outcome in again] == [ids[subject(asked)] for asked in claims]
+    assert Counter(results(again)) == {"cooldown": size // 2, "milestone_reached": size // 2}
