@@ -257,9 +257,9 @@ grant execute on function
 --
 --   unknown_user         there is no such user (any more), whatever else is wrong
 --
--- First all is taken to be well, and the constraints are asked for nothing twice. Where one objects, nothing has happened
--- (a subtransaction), and the batch goes again without the users there are not and with its metadata judged; the users
--- there are can't be deleted then, so that nothing is left to object.
+-- First all is taken to be well, and the constraints are asked for nothing twice. Where one objects, nothing has
+-- happened (a subtransaction), and the batch goes again without the users there are not and with its metadata judged;
+-- the users there are can't be deleted then, so that nothing is left to object.
 create or replace function scenario_private.claim(
   p_user_ids uuid[],
   p_organization_ids uuid[],

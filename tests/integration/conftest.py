@@ -25,7 +25,7 @@ def migrated(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def database(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
-    """A migrated database for one test, dropped with all its connections afterwards."""
+    """Make a migrated database for one test, dropped with all its connections afterwards."""
     name = f"test_{next(_numbers)}"
     yield Database(postgres_server.create_database(name, template=migrated))
     postgres_server.drop_database(name)
@@ -33,6 +33,6 @@ def database(postgres_server: PostgresServer, migrated: str) -> Iterator[Databas
 
 @pytest.fixture
 def worker(database: Database) -> Iterator[psycopg.Connection]:
-    """A connection as service_role, in autocommit: what PostgREST is to a worker."""
+    """Connect as service_role, in autocommit: what PostgREST is to a worker."""
     with database.connect() as connection:
         yield connection

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import AsyncConnection, sql
 
+
 class Database:
     """The address of a migrated database."""
 
@@ -37,7 +38,10 @@ class Database:
         ids = self.new_users(number)
         with self.connect() as worker:
             worker.execute(
-                "insert into public.peer_mentors (user_id, organization_id, is_active) select unnest(%s::uuid[]), %s, %s",
+                """
+                insert into public.peer_mentors (user_id, organization_id, is_active)
+                select unnest(%s::uuid[]), %s, %s
+                """,
                 [ids, organization_id, is_active],
             )
         return ids
@@ -47,7 +51,10 @@ class Database:
         with self.connect() as worker:
             for distance in ago:
                 worker.execute(
-                    "insert into public.activities (user_id, organization_id, activity_date) values (%s, %s, now() - %s)",
+                    """
+                    insert into public.activities (user_id, organization_id, activity_date)
+                    values (%s, %s, now() - %s)
+                    """,
                     [user_id, uuid4(), distance],
                 )
 

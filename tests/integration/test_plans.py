@@ -1,4 +1,4 @@
-"""Hot queries and the indexes that serve them, by name, on 200,000 notifications of 5,000 users."""
+"""Hot queries and the indexes that serve them, by name."""
 
 # ruff: noqa: S608 (the statements are put together from constants)
 
@@ -6,175 +6,60 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from tests.integration.plans import (
+    ACTIVITIES,
+    AS_POSTGREST,
+    CERTIFICATIONS,
+    DATABASE,
+    DEVICES,
+    FILL,
+    FULL,
+    MENTORS,
+    MILESTONE,
+    ORGANIZATION,
+    ORGANIZATION_MENTORS,
+    PENDING,
+    PRIMARY_KEY,
+    SENT,
+    USERS,
+    WINDOW,
+    Plan,
+)
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import SUPERUSER, PostgresServer
-
-_DATABASE = "plans"
-_USERS = 5_000
-
-FULL = "scenario_notifications_user_id_scenario_type_triggered_at_idx"
-SENT = "scenario_notifications_sent_idx"
-MILESTONE = "scenario_notifications_one_notification_per_milestone"
-WINDOW = "scenario_notifications_one_claim_per_window"
-ORGANIZATION = "scenario_notifications_organization_id_scenario_type_idx"
-PENDING = "scenario_notifications_pending_idx"
-PRIMARY_KEY = "scenario_notifications_pkey"
-ACTIVITIES = "activities_user_id_activity_date_idx"
-CERTIFICATIONS = "certifications_user_id_expires_at_idx"
-MENTORS = "peer_mentors_pkey"
-ORGANIZATION_MENTORS = "peer_mentors_organization_id_user_id_idx"
-DEVICES = "device_tokens_pkey"
-
-# What PostgREST makes of a request; its values, the limit too, are parameters.
-_POSTGREST = """
-with pgrst_source as ({} limit {} offset 0)
-select
-  null::bigint as total_result_set,
-  count(_postgrest_t) as page_total,
-  coalesce(json_agg(_postgrest_t), '[]') as body
-from (select * from pgrst_source) as _postgrest_t
-"""
-
-# Each user: ten claims of three scenario types, the newest 30 days old, and ten milestones. In the order of time, as
-# they would have come, but the pending rows on pages of their own: what a test leases and rolls back leaves its pages
-# not all-visible. The pending rows of the lowest numbers are due first.
-_FILL = """
-insert into auth.users (id) select md5('user ' || u)::uuid from generate_series(1, {users}) as u;
-
-insert into public.peer_mentors (user_id, organization_id)
-select md5('user ' || u)::uuid, md5('organization ' || u % 50)::uuid from generate_series(1, {users}) as u;
-
-insert into public.device_tokens (user_id, token, platform)
-select md5('user ' || u)::uuid, 'token ' || u, 'ios' from generate_series(1, {users}) as u;
-
-insert into public.certifications (user_id, organization_id, expires_at)
-select md5('user ' || u)::uuid, md5('organization ' || u % 50)::uuid, now() + interval '1 day' * (u % 700 - 300)
-from generate_series(1, {users}) as u;
-
-insert into public.activities (user_id, organization_id, activity_date)
-select md5('user ' || u)::uuid, md5('organization ' || u % 50)::uuid, now() - interval '1 day' * (k * 7 + u % 200)
-from generate_series(1, 20) as k, generate_series(1, {users}) as u
-order by k, md5('user ' || u);
-
-insert into public.scenario_notifications
-  (user_id, organization_id, scenario_type, triggered_at, delivery_status, cooldown_window_start, next_attempt_at)
-select
-  md5('user ' || u)::uuid,
-  md5('organization ' || u % 50)::uuid,
-  scenario_type,
-  now() - interval '30 days' * (11 - k) - interval '1 second' * u,
-  case when u % 10 = 0 and k = 10 then 'pending' when (u + k) % 19 = 0 then 'failed' else 'sent' end,
-  case when k = 1 then 'epoch' else now() - interval '30 days' * (12 - k) - interval '1 second' * u end,
-  now() - interval '1 hour' * (6000 - u)
-from
-  generate_series(1, 10) as k,
-  generate_series(1, {users}) as u,
-  unnest(array['inactivity', 'certification_expiry', 'welcome_back']) as scenario_type
-order by u % 10 = 0 and k = 10, k, md5('user ' || u);
-
-insert into public.scenario_notifications
-  (user_id, organization_id, scenario_type, triggered_at, delivery_status, milestone_value)
-select
-  md5('user ' || u)::uuid,
-  md5('organization ' || u % 50)::uuid,
-  'milestone',
-  now() - interval '30 days' * (11 - k) - interval '1 second' * u,
-  case when (u + k) % 19 = 0 then 'failed' else 'sent' end,
-  k * 10
-from generate_series(1, 10) as k, generate_series(1, {users}) as u
-order by k, md5('user ' || u);
-"""
-
-
-class Plan:
-    """A query's plan after it ran: its nodes, and what they read."""
-
-    def __init__(self, root: Mapping[str, Any]) -> None:
-        self.nodes = list(_walk(root))
-
-    def __repr__(self) -> str:
-        return "\n".join(_describe(self.nodes[0]))
-
-    @property
-    def indexes(self) -> set[str]:
-        """The names of the indexes that were scanned."""
-        return {node["Index Name"] for node in self.nodes if "Index Name" in node}
-
-    @property
-    def scanned_tables(self) -> set[str]:
-        """The tables that were read from one end to the other."""
-        return {node["Relation Name"] for node in self.nodes if node["Node Type"] == "Seq Scan"}
-
-    def node_types(self, index: str) -> set[str]:
-        """How an index was scanned."""
-        return {node["Node Type"] for node in self.nodes if node.get("Index Name") == index}
-
-    @property
-    def buffers(self) -> int:
-        """How many pages of tables and their indexes were read; the first use of an aggregate reads catalogues too."""
-        return sum(_pages(node) for node in self.nodes if "Relation Name" in node)
-
-    @property
-    def heap_fetches(self) -> int:
-        """How many rows the index-only scans had to fetch after all."""
-        return sum(node.get("Heap Fetches", 0) for node in self.nodes)
-
-
-def _pages(node: Mapping[str, Any]) -> int:
-    return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
-
-
-def _describe(node: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
-    about = (
-        f"{name}={node[key]}"
-        for name, key in {"rows": "Actual Rows", "loops": "Actual Loops", "heap fetches": "Heap Fetches"}.items()
-        if key in node
-    )
-    conditions = (str(node[key]) for key in ("Index Cond", "Filter", "Sort Key") if key in node)
-    on = node.get("Index Name") or node.get("Relation Name") or node.get("Function Name") or ""
-    yield " ".join([" " * depth + node["Node Type"], on, *about, f"buffers={_pages(node)}", *conditions])
-    for child in node.get("Plans", ()):
-        yield from _describe(child, depth + 1)
-
-
-def _walk(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield node
-    for child in node.get("Plans", ()):
-        yield from _walk(child)
 
 
 @pytest.fixture(scope="module")
 def filled(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
     """Fill a migrated database once, vacuumed as autovacuum would have."""
-    url = postgres_server.create_database(_DATABASE)
+    url = postgres_server.create_database(DATABASE)
     try:
         apply_migrations(url)
-        with closing(psycopg.connect(postgres_server.url(_DATABASE, SUPERUSER), autocommit=True)) as connection:
+        with closing(psycopg.connect(postgres_server.url(DATABASE, SUPERUSER), autocommit=True)) as connection:
             # Vacuum marks pages all-visible only when the commit that filled them is on disk.
             connection.execute("set synchronous_commit = on")
             # The rows fit together: without triggers and foreign keys they come in half the time.
             connection.execute("set session_replication_role = replica")
-            connection.execute(sql.SQL(_FILL).format(users=sql.Literal(_USERS)))
+            connection.execute(sql.SQL(FILL).format(users=sql.Literal(USERS)))
             for table in ("activities", "certifications", "device_tokens", "peer_mentors", "scenario_notifications"):
                 connection.execute(sql.SQL("vacuum (analyze) {}").format(sql.Identifier("public", table)))
         yield postgres_server
     finally:
-        postgres_server.drop_database(_DATABASE)
+        postgres_server.drop_database(DATABASE)
 
 
 @pytest.fixture
 def connection(filled: PostgresServer) -> Iterator[psycopg.Connection]:
     """Connect as the API does for a worker; whatever a test does is rolled back."""
-    with closing(psycopg.connect(filled.url(_DATABASE))) as connection:
+    with closing(psycopg.connect(filled.url(DATABASE))) as connection:
         connection.execute("set role service_role")
         yield connection
 
@@ -219,7 +104,7 @@ class HotQuery:
     @property
     def statement(self) -> str:
         """The statement that PostgREST would prepare."""
-        return _POSTGREST.format(self.select, f"${len(self.arguments)}")
+        return AS_POSTGREST.format(self.select, f"${len(self.arguments)}")
 
 
 _TABLE = "public.scenario_notifications"
@@ -316,7 +201,7 @@ def test_literal_status_keeps_the_partial_index(connection: psycopg.Connection, 
 def test_history_of_all_types_stays_with_the_user(connection: psycopg.Connection, page: str, mode: str) -> None:
     """A user's whole history is read by an index on the user, its forty rows and little more."""
     select = f"select * from {_TABLE} where user_id = $1 and {page} order by triggered_at desc, id desc"
-    statement = _POSTGREST.format(select, "$2")
+    statement = AS_POSTGREST.format(select, "$2")
     plan = _explain(connection, statement, (_user(2501), "50"), mode=mode)
     assert plan.indexes <= {FULL, WINDOW}, plan
     assert not plan.scanned_tables, plan
@@ -329,7 +214,7 @@ def test_own_history_asks_once_who_is_calling(connection: psycopg.Connection, mo
     claims = "select set_config('request.jwt.claims', json_build_object('sub', md5('user 2501')::uuid)::text, true)"
     connection.execute(claims)
     connection.execute("set local role authenticated")
-    statement = _POSTGREST.format(f"select * from {_TABLE} where scenario_type = $1 order by triggered_at desc", "$2")
+    statement = AS_POSTGREST.format(f"select * from {_TABLE} where scenario_type = $1 order by triggered_at desc", "$2")
     plan = _explain(connection, statement, ("'inactivity'", "50"), mode=mode)
     assert plan.indexes == {FULL}, plan
     assert "InitPlan" in {node.get("Parent Relationship") for node in plan.nodes}, plan
@@ -380,7 +265,7 @@ def _watched(server: PostgresServer) -> Iterator[tuple[psycopg.Connection, list[
         if marker:
             plans.append(Plan(json.loads(plan)["Plan"]))
 
-    with closing(psycopg.connect(server.url(_DATABASE, SUPERUSER))) as connection:
+    with closing(psycopg.connect(server.url(DATABASE, SUPERUSER))) as connection:
         try:
             connection.execute("load 'auto_explain'")
         except psycopg.errors.UndefinedFile:
