@@ -174,7 +174,10 @@ def _counted(number: int, noun: str) -> str:
 
 def _moment(value: JsonValue | datetime) -> datetime | None:
     if isinstance(value, str):
-        value = datetime.fromisoformat(value)
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:  # PostgreSQL knows infinity, and years before 1
+            return None
     return value.astimezone(UTC) if isinstance(value, datetime) else None
 
 

@@ -123,6 +123,8 @@ def in_text(text: str, *, of_phone: bool = False) -> str | None:
 
 def in_number(number: int, *, of_phone: bool = False) -> str | None:
     """Name the kind of personal data that a whole JSON number is, or None; a lost leading zero is put back."""
+    if number < 0:
+        return None
     digits = str(number)
     if of_phone and _NATIONAL_NUMBER.fullmatch(digits):
         return PHONE

@@ -26,6 +26,7 @@ from scenario_repo.models import (
     NotificationClaim,
     ScenarioNotification,
     ScenarioType,
+    Settlement,
 )
 
 T = TypeVar("T")
@@ -135,9 +136,9 @@ def function_request(client: AsyncClient, function: str, *arguments: object) -> 
     return client.rpc(function, named)
 
 
-def claim_argument(claims: Sequence[NotificationClaim]) -> list[dict[str, object]]:
-    """Put claims the way ``scenario_claim_notifications`` takes them."""
-    return [
+def claims_request(client: AsyncClient, claims: Sequence[NotificationClaim]) -> Sendable:
+    """Claim a batch."""
+    rows = [
         {
             "user_id": claim.user_id,
             "organization_id": claim.organization_id,
@@ -148,3 +149,10 @@ def claim_argument(claims: Sequence[NotificationClaim]) -> list[dict[str, object
         }
         for claim in claims
     ]
+    return function_request(client, "scenario_claim_notifications", rows)
+
+
+def settlements_request(client: AsyncClient, settlements: Sequence[Settlement], max_attempts: int) -> Sendable:
+    """Settle leases."""
+    rows = [settlement.model_dump(mode="json", warnings=False) for settlement in settlements]
+    return function_request(client, "scenario_settle_notifications", rows, max_attempts)

@@ -143,6 +143,7 @@ BY_HTTPX_CLASS: dict[type[Exception], Verdict] = {
 
 _BY_BUILTIN_CLASS: dict[type[Exception], Verdict] = {
     httpx.TransportError: _UNKNOWN_OUTCOME,
+    AttributeError: _UNENCODABLE,  # a value made past its model
     TypeError: _UNENCODABLE,
     ValueError: _UNENCODABLE,  # with UnicodeEncodeError
     RuntimeError: _CLIENT_MISUSED,

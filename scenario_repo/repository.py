@@ -222,9 +222,8 @@ class ScenarioNotificationRepository:
         checked = _arguments.claims(claims)
         if not checked:
             return []
-        outcomes = await self._call(
-            _OUTCOMES, operation, "scenario_claim_notifications", _postgrest.claim_argument(checked)
-        )
+        request = partial(_postgrest.claims_request, self._client, checked)
+        outcomes = await _postgrest.fetch(request, _OUTCOMES, operation=operation, harmless=True)
         _refuse_other_length(operation, checked, outcomes)
         _warn_of_duplicates(outcomes)
         return outcomes
@@ -313,8 +312,8 @@ class ScenarioNotificationRepository:
         attempts = _arguments.positive("max_attempts", max_attempts)
         if not checked:
             return []
-        rows = [settlement.model_dump(mode="json") for settlement in checked]
-        answers = await self._call(_ANSWERS, operation, "scenario_settle_notifications", rows, attempts)
+        request = partial(_postgrest.settlements_request, self._client, checked, attempts)
+        answers = await _postgrest.fetch(request, _ANSWERS, operation=operation, harmless=True)
         _refuse_other_length(operation, checked, answers)
         return answers
 

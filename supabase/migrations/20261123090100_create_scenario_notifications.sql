@@ -33,8 +33,9 @@ create table if not exists public.scenario_notifications (
     check (jsonb_typeof(metadata) = 'object'),
   constraint scenario_notifications_metadata_is_at_most_8_kib
     check (octet_length(metadata::text) <= 8192),
-  constraint scenario_notifications_triggered_at_is_finite
-    check (isfinite(triggered_at)),
+  -- The years 1 to 9999: what a client's datetime can hold; no infinity either.
+  constraint scenario_notifications_triggered_at_fits_a_datetime
+    check (triggered_at >= '0001-01-01 00:00:00+00' and triggered_at < '10000-01-01 00:00:00+00'),
   constraint scenario_notifications_window_starts_before_trigger
     check (cooldown_window_start < triggered_at),
   constraint scenario_notifications_milestones_have_no_window

@@ -204,7 +204,14 @@ as $$
       else 'milestone_reached'
     end,
     coalesce(outcome.held_by, (outcome.winner).id),
-    coalesce(outcome.held_since, (outcome.winner).triggered_at) + outcome.cooldown
+    -- No later than a client's datetime can be.
+    case
+      when coalesce(outcome.held_since, (outcome.winner).triggered_at) is not null and outcome.cooldown is not null
+        then least(
+          coalesce(outcome.held_since, (outcome.winner).triggered_at) + outcome.cooldown,
+          timestamptz '9999-12-31 23:59:59+00'
+        )
+    end
   from (
     select
       told.*,

@@ -25,7 +25,12 @@ declare
   last_user_id uuid;
   member_count bigint;
   evaluated_count bigint;
-  due record;
+  repeated_count integer;
+  user_ids uuid[];
+  organization_ids uuid[];
+  cooldowns interval[];
+  milestone_values integer[];
+  facts jsonb[];
   skip_reasons text[];
 begin
   if p_scenario_type is null
@@ -74,13 +79,13 @@ begin
        where mentor.scenario_type = %L and mentor.is_evaluated%s
      )
      select
-       (select count(*) from member) as evaluated,
-       (select count(*) from member where member.is_due and member.repetition > 1) as repeated,
-       array_agg(chosen.user_id) as user_ids,
-       array_agg(chosen.organization_id) as organization_ids,
-       array_agg(chosen.cooldown) as cooldowns,
-       array_agg(chosen.milestone_value) as milestone_values,
-       array_agg(chosen.facts) as facts
+       (select count(*) from member),
+       (select count(*)::integer from member where member.is_due and member.repetition > 1),
+       array_agg(chosen.user_id),
+       array_agg(chosen.organization_id),
+       array_agg(chosen.cooldown),
+       array_agg(chosen.milestone_value),
+       array_agg(chosen.facts)
      from (
        select *
        from member
@@ -88,15 +93,15 @@ begin
        order by member.user_id
      ) as chosen',
     p_scenario_type, bounds
-  ) into due;
+  ) into evaluated_count, repeated_count, user_ids, organization_ids, cooldowns, milestone_values, facts;
 
-  if due.user_ids is null then
+  if user_ids is null then
     skip_reasons := '{}';
   elsif p_dry_run then
     skip_reasons := array(
       -- A milestone that is due is one the user does not have: only a cooldown can refuse.
       select case when recent.held then 'cooldown' end
-      from unnest(due.user_ids, due.cooldowns) as candidate (user_id, cooldown)
+      from unnest(user_ids, cooldowns) as candidate (user_id, cooldown)
       left join lateral (
         select true as held
         from public.scenario_notifications as notification
@@ -112,20 +117,20 @@ begin
     skip_reasons := array(
       select outcome.skip_reason
       from scenario_private.claim(
-        due.user_ids,
-        due.organization_ids,
-        array_fill(p_scenario_type, array[cardinality(due.user_ids)]),
-        due.cooldowns,
-        due.milestone_values,
-        due.facts
+        user_ids,
+        organization_ids,
+        array_fill(p_scenario_type, array[cardinality(user_ids)]),
+        cooldowns,
+        milestone_values,
+        facts
       ) as outcome
     );
   end if;
-  skip_reasons := skip_reasons || array_fill('duplicate_in_batch'::text, array[due.repeated::integer]);
+  skip_reasons := skip_reasons || array_fill('duplicate_in_batch'::text, array[repeated_count]);
 
   return (
     select json_build_object(
-      'evaluated', due.evaluated,
+      'evaluated', evaluated_count,
       'due', cardinality(skip_reasons),
       'claimed', coalesce(sum(tally.mentors) filter (where tally.reason is null), 0),
       'skipped', coalesce(json_object_agg(tally.reason, tally.mentors) filter (where tally.reason is not null), '{}'),
@@ -231,7 +236,10 @@ as $$
         'milestone_value', verdict.milestone_value,
         'held_by', holder.id,
         'held_since', holder.triggered_at,
-        'ends_at', holder.triggered_at + verdict.cooldown
+        'ends_at', case
+          when holder.id is not null and verdict.cooldown is not null
+            then least(holder.triggered_at + verdict.cooldown, timestamptz '9999-12-31 23:59:59+00')
+        end
       )
       order by verdict.organization_id, verdict.scenario_type
     ),

@@ -22,7 +22,7 @@ declare
     6112, 6160, 6470, 6608, 6784, 6800, 6992, 7088, 7232, 7248, 42528, 43216, 43264, 43472, 43504, 43600, 44016,
     66720, 68912, 69734, 69872, 69942, 70096, 70384, 70736, 70864, 71248, 71360, 71472, 71904, 72016, 72784,
     73040, 73120, 73552, 92768, 92864, 93008, 123200, 123632, 124144, 125264
-  }';
+  }'::integer[];
 begin
   if plain ~ '[^ -~]' then
     plain := normalize(plain, nfkc);
@@ -152,8 +152,8 @@ set search_path = ''
 as $$
 declare
   century constant text := left(p_born, -6);
-  year constant integer := substr(right(p_born, 6), 1, 2);
-  month constant integer := substr(right(p_born, 6), 3, 2);
+  year constant integer := (substr(right(p_born, 6), 1, 2))::integer;
+  month constant integer := (substr(right(p_born, 6), 3, 2))::integer;
   day constant integer := (substr(right(p_born, 6), 5, 2))::integer % 60;
   digits constant text := right(p_born, 6) || p_serial;
   digit integer;
@@ -193,8 +193,8 @@ declare
   digits constant integer[] := string_to_array(p_number, null)::integer[];
   day constant integer := case when digits[1] between 4 and 7 then -40 else 0 end + (left(p_number, 2))::integer;
   month constant integer := case when digits[3] >= 4 then -40 else 0 end + (substr(p_number, 3, 2))::integer;
-  year constant integer := substr(p_number, 5, 2);
-  serial constant integer := substr(p_number, 7, 3);
+  year constant integer := (substr(p_number, 5, 2))::integer;
+  serial constant integer := (substr(p_number, 7, 3))::integer;
 begin
   return
     (
@@ -304,7 +304,7 @@ immutable
 set search_path = ''
 as $$
 declare
-  digits constant text := trim_scale(p_number);
+  digits constant text := (trim_scale(p_number))::text;
   length constant integer := octet_length(digits);
 begin
   if digits !~ '^[1-9][0-9]{7,11}$' then

@@ -80,7 +80,7 @@ select set_eq(
     ('scenario_notifications_metadata_is_an_object', 'CHECK'),
     ('scenario_notifications_metadata_is_at_most_8_kib', 'CHECK'),
     ('scenario_notifications_metadata_holds_no_personal_data', 'CHECK'),
-    ('scenario_notifications_triggered_at_is_finite', 'CHECK'),
+    ('scenario_notifications_triggered_at_fits_a_datetime', 'CHECK'),
     ('scenario_notifications_window_starts_before_trigger', 'CHECK'),
     ('scenario_notifications_milestones_have_no_window', 'CHECK'),
     ('scenario_notifications_attempt_count_is_not_negative', 'CHECK'),
