@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PARALLEL := --numprocesses 2 --dist loadfile
 STACK := supabase/local/node_modules/.installed-lock
 
 .DEFAULT_GOAL := help
@@ -18,11 +19,11 @@ demo: $(VENV)/.installed $(STACK) ## set up, and run the main job on the embedde
 
 .PHONY: test
 test: $(VENV)/.installed $(STACK) postgres ## set up, and run all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 .PHONY: unit
 unit: $(VENV)/.installed ## run the unit tests: no server, no network
-	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit $(PARALLEL) $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed ## lint, formatting and strict types

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from uuid import UUID, uuid4
 
 import pytest
@@ -30,31 +31,44 @@ _SETTINGS = {
 _PLATFORMS = ["external"] if os.environ.get(_SETTINGS["url"]) else ["lite on PostgreSQL", "lite on PGlite"]
 
 
-@pytest.fixture(scope="session", params=_PLATFORMS)
-def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
-    """Run a Supabase for the session, or take the one that is named."""
-    name: str = request.param
-    if name == "external":
-        missing = [variable for variable in _SETTINGS.values() if not os.environ.get(variable)]
-        if missing:
-            pytest.fail(f"{', '.join(missing)} must be set as well")
-        yield Platform(name=name, **{setting: os.environ[variable] for setting, variable in _SETTINGS.items()})
-        return
+@pytest.fixture(scope="session")
+def platforms(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Platform]]:
+    """Start each platform when it is first asked for, and stop them all at the end."""
     with ExitStack() as stack:
-        database_url = None
-        if name == "lite on PostgreSQL":
-            server: PostgresServer = request.getfixturevalue("postgres_server")
-            database_url = server.create_database("over_http")
-            apply_migrations(database_url)
-        running = stack.enter_context(embedded_stack(database_url))
-        yield Platform(
-            name=name,
-            url=running.url,
-            database_url=running.database_url,
-            secret_key=running.secret_key,
-            publishable_key=running.publishable_key,
-            jwt_secret=running.jwt_secret,
-        )
+
+        @cache
+        def started(name: str) -> Platform:
+            if name == "external":
+                return _external(name)
+            database_url = None
+            if name == "lite on PostgreSQL":
+                server: PostgresServer = request.getfixturevalue("postgres_server")
+                database_url = server.create_database("over_http")
+                apply_migrations(database_url)
+            running = stack.enter_context(embedded_stack(database_url))
+            return Platform(
+                name=name,
+                url=running.url,
+                database_url=running.database_url,
+                secret_key=running.secret_key,
+                publishable_key=running.publishable_key,
+                jwt_secret=running.jwt_secret,
+            )
+
+        yield started
+
+
+def _external(name: str) -> Platform:
+    missing = [variable for variable in _SETTINGS.values() if not os.environ.get(variable)]
+    if missing:
+        pytest.fail(f"{', '.join(missing)} must be set as well")
+    return Platform(name=name, **{setting: os.environ[variable] for setting, variable in _SETTINGS.items()})
+
+
+@pytest.fixture(scope="session", params=_PLATFORMS)
+def platform(request: pytest.FixtureRequest, platforms: Callable[[str], Platform]) -> Platform:
+    """Run a Supabase for the session, or take the one that is named."""
+    return platforms(request.param)
 
 
 @pytest.fixture

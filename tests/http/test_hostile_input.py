@@ -310,7 +310,7 @@ def unchanged(platform: Platform, user_id: UUID, organization_id: UUID) -> Calla
 @pytest.mark.parametrize(
     "metadata",
     [{"a": float("nan")}, {"a": "\0"}, {"a": "\ud800"}, {"a": object()}, [1], 7],
-    ids=repr,
+    ids=["NaN", "NUL", "lone surrogate", "object", "list", "number"],
 )
 async def test_metadata_past_the_models_checks_fails_typed_and_writes_nothing(
     repository: ScenarioNotificationRepository,
