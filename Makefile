@@ -35,6 +35,10 @@ check: $(VENV)/.installed ## lint, formatting and strict types
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
 	$(BIN)/python tests/check_wheel.py
 
+.PHONY: bench
+bench: $(VENV)/.bench $(STACK) postgres ## measure, against floors and peers (BENCH_ARGS=--quick or --full)
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
 .PHONY: stack
 stack: $(VENV)/.installed $(STACK) ## run the embedded stack until Ctrl-C, with the sample data
 	@$(BIN)/python supabase/local/embedded_stack.py serve --seed
@@ -52,6 +56,10 @@ $(VENV)/.installed: pyproject.toml tests/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint tests/constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable . --group dev
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --group bench
 	@touch $@
 
 $(STACK): supabase/local/package-lock.json | $(VENV)/.installed

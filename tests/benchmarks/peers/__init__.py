@@ -1,0 +1,1 @@
+"""The job queues of the field, behind one small interface."""

@@ -1,0 +1,76 @@
+// The queues of Node, driven line by line: {"peer", "command", "keys", "url"} in, {"seconds", "accepted"} or
+// {"error"} out. Only the enqueueing itself is timed.
+
+import { createInterface } from 'node:readline'
+import { PgBoss } from 'pg-boss'
+import { Logger, makeWorkerUtils } from 'graphile-worker'
+
+const QUEUE = 'inactivity'
+const COOLDOWN_SECONDS = 30 * 86_400
+
+const peers = {
+  'pg-boss': {
+    async open (url) {
+      const boss = new PgBoss({ connectionString: url, supervise: false, schedule: false })
+      boss.on('error', error => process.stderr.write(`pg-boss: ${error.message}\n`))
+      await boss.start()
+      await boss.createQueue(QUEUE)
+      return {
+        // Without returnId, which is faster, it doesn't tell what it skipped.
+        enqueue: keys => boss.insert(QUEUE, keys.map(
+          key => ({ data: { user_id: key }, singletonKey: key, singletonSeconds: COOLDOWN_SECONDS })
+        )),
+        count: async () => Number((await boss.getDb().executeSql('select count(*) from pgboss.job')).rows[0].count),
+        close: () => boss.stop({ graceful: false })
+      }
+    }
+  },
+  'graphile-worker': {
+    async open (url) {
+      const silent = new Logger(() => () => {})
+      const utils = await makeWorkerUtils({ connectionString: url, logger: silent })
+      await utils.migrate()
+      return {
+        enqueue: keys => utils.addJobs(keys.map(
+          key => ({ identifier: QUEUE, payload: { user_id: key }, jobKey: key })
+        )),
+        count: () => utils.withPgClient(
+          async client => Number((await client.query('select count(*) from graphile_worker.jobs')).rows[0].count)
+        ),
+        close: () => utils.release()
+      }
+    }
+  }
+}
+
+const opened = new Map()
+
+async function answer ({ peer, command, url, keys, batch }) {
+  if (command === 'open') {
+    opened.set(peer, await peers[peer].open(url))
+    return {}
+  }
+  const queue = opened.get(peer)
+  if (command === 'close') {
+    await queue.close()
+    return {}
+  }
+  const before = await queue.count()
+  const started = process.hrtime.bigint()
+  for (let first = 0; first < keys.length; first += batch) {
+    await queue.enqueue(keys.slice(first, first + batch))
+  }
+  const seconds = Number(process.hrtime.bigint() - started) / 1e9
+  return { seconds, accepted: await queue.count() - before }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  let said
+  try {
+    said = await answer(JSON.parse(line))
+  } catch (error) {
+    said = { error: `${error.name}: ${error.message}` }
+  }
+  process.stdout.write(`${JSON.stringify(said)}\n`)
+}
+process.exit(0)

@@ -1,0 +1,119 @@
+"""Rows by the million. User number u is md5('user ' || u): spread over the indexes as real ids are."""
+
+# ruff: noqa: S608 (the statements are put together from constants)
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from tests.benchmarks.setting import Database, run
+
+HISTORY_DAYS = 60
+COOLDOWN_DAYS = 30
+
+
+def user(number: str = "u") -> str:
+    """Return the SQL of a user's id."""
+    return f"md5('user ' || {number})::uuid"
+
+
+def fill_users(database: Database, number: int) -> None:
+    """Create users 1 to number."""
+    with database.filler() as filler:
+        run(
+            filler,
+            f"insert into auth.users (id) select {user()} from generate_series(1, %s::integer) as u order by 1",
+            number,
+        )
+        run(filler, "vacuum (analyze) auth.users")
+
+
+def fill_history(database: Database, number: int) -> None:
+    """Give users 1 to number one sent notification each, 60 days ago, in the order of time and not of ids."""
+    fill_users(database, number)
+    with database.filler() as filler, _without_indexes(filler, "public.scenario_notifications"):
+        run(
+            filler,
+            f"""
+            insert into public.scenario_notifications
+              (user_id, organization_id, scenario_type, triggered_at, delivery_status, cooldown_window_start)
+            select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity',
+              now() - interval '{HISTORY_DAYS} days' + interval '1 millisecond' * u, 'sent', 'epoch'
+            from generate_series(1, %s::integer) as u
+            """,
+            number,
+        )
+    vacuum(database, "scenario_notifications")
+
+
+def fill_mentors(database: Database, number: int) -> None:
+    """Make users 1 to number mentors with 20 activities each; the even numbers have been inactive for 40 days."""
+    fill_users(database, number)
+    with database.filler() as filler:
+        run(
+            filler,
+            f"""
+            insert into public.peer_mentors (user_id, organization_id)
+            select {user()}, md5('organization ' || u %% 50)::uuid from generate_series(1, %s::integer) as u
+            """,
+            number,
+        )
+        with _without_indexes(filler, "public.activities"):
+            run(
+                filler,
+                f"""
+                insert into public.activities (user_id, organization_id, activity_date)
+                select {user()}, md5('organization ' || u %% 50)::uuid,
+                  now() - interval '1 day' * (k * 3 + case when u %% 2 = 0 then 40 else 0 end)
+                    - interval '1 second' * (u %% 80000)
+                from generate_series(20, 1, -1) as k, generate_series(1, %s::integer) as u
+                """,
+                number,
+            )
+    vacuum(database, "peer_mentors", "activities", "scenario_notifications", "scenario_evaluation_config")
+
+
+@contextmanager
+def _without_indexes(filler: psycopg.Connection, table: str) -> Iterator[None]:
+    """Drop a table's indexes and unique constraints, and make them again in one go: much faster, and the same rows."""
+    constraints = run(
+        filler,
+        """
+        select conname, pg_get_constraintdef(oid) from pg_constraint
+        where conrelid = %s::regclass and contype in ('p', 'u')
+        """,
+        table,
+    )
+    indexes = run(
+        filler,
+        """
+        select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index
+        where indrelid = %s::regclass and not exists (select from pg_constraint where conindid = indexrelid)
+        """,
+        table,
+    )
+    for name, _ in constraints:
+        run(filler, f"alter table {table} drop constraint {name}")
+    for name, _ in indexes:
+        run(filler, f"drop index {name}")
+    yield
+    for name, definition in constraints:
+        run(filler, f"alter table {table} add constraint {name} {definition}")
+    for _, definition in indexes:
+        run(filler, definition)
+
+
+def vacuum(database: Database, *tables: str) -> None:
+    """Do what autovacuum would have done by now."""
+    with database.filler() as filler:
+        for table in tables:
+            run(filler, f"vacuum (analyze) public.{table}")
+
+
+def empty_notifications(database: Database) -> None:
+    """Forget every notification."""
+    with database.filler() as filler:
+        run(filler, "truncate public.scenario_notifications")

@@ -1,0 +1,194 @@
+"""The claim, against the plain INSERT of the same rows: fresh, all in cooldown, and by several at once."""
+
+# ruff: noqa: S608 (the statements are put together from constants)
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import psycopg
+
+from tests.benchmarks.measure import Aim, Figure, compared, contest, require, timed
+from tests.benchmarks.population import COOLDOWN_DAYS, empty_notifications, fill_history, fill_users, user
+from tests.benchmarks.sections import calendar_windows, claimers
+from tests.benchmarks.sections.claim_statements import ANOTHER_DAY, CORE, INSERT, Users, duplicates, expect, prepare
+from tests.benchmarks.setting import Bench, Database, run, value
+
+SECTION = "claim"
+FRESH = Aim(1.4)
+IN_COOLDOWN = Aim(0.25)
+API_BATCH = 20_000
+_MILLION = 1_000_000
+
+_API = """
+select count(*) filter (where value -> 'notification' is not null)
+from json_array_elements(public.scenario_claim_notifications(%s::jsonb))
+"""
+_BULK_INSERT = """
+with inserted as (
+  insert into public.scenario_notifications as notification
+    (user_id, organization_id, scenario_type, metadata, cooldown_window_start)
+  select user_id, organization_id, scenario_type, metadata, '2020-01-01'
+  from json_to_recordset(%s::json) as (user_id uuid, organization_id uuid, scenario_type text, metadata jsonb)
+  returning notification.*
+)
+select count(*) from json_array_elements((select json_agg(inserted) from inserted))
+"""
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Measure on a table with a million older notifications, a batch of other users every time."""
+    sizes = bench.sizes(500, 10_000, 100_000)
+    # Fresh users for both contestants in every round, for the core and for the API.
+    history = sum(4 * bench.rounds(size) * size for size in sizes) + bench.choose(quick=10_000, default=100_000)
+    with bench.database("claims") as database:
+        fill_history(database, max(history, bench.choose(quick=0, default=_MILLION)))
+        users = Users()
+        for size in sizes:
+            yield from _core(bench, database, users, size)
+            yield from _api(bench, database, users, size)
+        yield from claimers.measure(bench, database, users)
+        require(not duplicates(database), "two claims inside one cooldown")
+    with bench.database("calendar") as database:
+        yield from calendar_windows.measure(bench, database)
+    if bench.extent == "full":
+        with bench.database("claims_million") as database:
+            fill_users(database, _MILLION)
+            yield from _from_nothing(bench, database, _MILLION)
+
+
+def _core(bench: Bench, database: Database, users: Users, size: int) -> Iterator[Figure]:
+    cooldown: list[float] = []
+    with database.worker() as worker:
+
+        def ours() -> float:
+            batch = prepare(worker, *users.take(size))
+            seconds = timed(lambda: expect(run(worker, CORE, batch), claimed=size, cooldown=0))
+            cooldown.append(timed(lambda: expect(run(worker, CORE, batch), claimed=0, cooldown=size)))
+            return seconds
+
+        def floor() -> float:
+            statement = INSERT.format(window=ANOTHER_DAY)
+            batch = prepare(worker, *users.take(size))
+            return timed(lambda: expect(run(worker, statement, batch), claimed=size, cooldown=0))
+
+        seconds = contest({"ours": ours, "floor": floor}, bench.rounds(size))
+    yield compared(
+        SECTION,
+        "core, fresh",
+        size,
+        seconds["ours"],
+        seconds["floor"],
+        against="plain INSERT, same indexes",
+        aim=FRESH,
+        note=f"{min(seconds['ours']) / size * 1e6:.1f} µs a claim at best, on top of older notifications",
+    )
+    yield compared(
+        SECTION,
+        "core, all in cooldown",
+        size,
+        cooldown,
+        seconds["ours"],
+        against="ours, fresh",
+        aim=IN_COOLDOWN,
+        note=f"{min(cooldown) / size * 1e6:.1f} µs a claim at best",
+    )
+
+
+def _api(bench: Bench, database: Database, users: Users, size: int) -> Iterator[Figure]:
+    """Measure what PostgREST calls, beside what it would make of a bulk insert of the same rows."""
+    cooldown: list[float] = []
+    with database.worker() as worker:
+
+        def ours() -> float:
+            batches = _api_batches(worker, users, size)
+            seconds = timed(lambda: _expect_api(worker, batches, _API, size))
+            cooldown.append(timed(lambda: _expect_api(worker, batches, _API, 0)))
+            return seconds
+
+        def floor() -> float:
+            batches = _api_batches(worker, users, size)
+            return timed(lambda: _expect_api(worker, batches, _BULK_INSERT, size))
+
+        seconds = contest({"ours": ours, "floor": floor}, bench.rounds(size))
+    batches = f" in batches of {API_BATCH:,}" if size > API_BATCH else ""
+    yield compared(
+        SECTION,
+        f"function of the API, fresh{batches}",
+        size,
+        seconds["ours"],
+        seconds["floor"],
+        against="PostgREST's bulk INSERT",
+        note="JSON in and JSON out, metadata of one key, without HTTP",
+    )
+    yield compared(
+        SECTION,
+        f"function of the API, all in cooldown{batches}",
+        size,
+        cooldown,
+        seconds["ours"],
+        against="ours, fresh",
+    )
+
+
+def _api_batches(worker: psycopg.Connection, users: Users, size: int) -> list[str]:
+    first, last = users.take(size)
+    statement = f"""
+        select jsonb_agg(jsonb_build_object(
+          'user_id', {user()}, 'organization_id', md5('organization ' || u %% 50)::uuid, 'scenario_type', 'inactivity',
+          'cooldown_seconds', {COOLDOWN_DAYS * 86_400}, 'metadata', jsonb_build_object('inactive_days', 31)
+        ) order by u)
+        from generate_series(%s::integer, %s::integer) as u
+    """
+    starts = range(first, last + 1, API_BATCH)
+    return [json.dumps(value(worker, statement, start, min(start + API_BATCH - 1, last))) for start in starts]
+
+
+def _expect_api(worker: psycopg.Connection, batches: list[str], statement: str, claimed: int) -> None:
+    got = sum(value(worker, statement, batch) for batch in batches)
+    require(got == claimed, f"expected {claimed} rows of the API's function, got {got}")
+
+
+def _from_nothing(bench: Bench, database: Database, size: int) -> Iterator[Figure]:
+    """Claim for everybody at once, on a table that was empty."""
+    floor = INSERT.format(window="epoch")
+    cooldown: list[float] = []
+    api: list[float] = []
+    with database.worker() as worker:
+        batch = prepare(worker, 1, size)
+
+        def ours() -> float:
+            empty_notifications(database)
+            seconds = timed(lambda: expect(run(worker, CORE, batch), claimed=size, cooldown=0))
+            cooldown.append(timed(lambda: expect(run(worker, CORE, batch), claimed=0, cooldown=size)))
+            return seconds
+
+        def insert() -> float:
+            empty_notifications(database)
+            return timed(lambda: expect(run(worker, floor, batch), claimed=size, cooldown=0))
+
+        def in_batches() -> float:
+            empty_notifications(database)
+            batches = _api_batches(worker, Users(), size)
+            seconds = timed(lambda: _expect_api(worker, batches, _API, size))
+            api.append(timed(lambda: _expect_api(worker, batches, _API, 0)))
+            return seconds
+
+        seconds = contest({"ours": ours, "floor": insert, "api": in_batches}, bench.rounds(size))
+    against = "plain INSERT, same indexes"
+    yield compared(
+        SECTION, "core, fresh, one call", size, seconds["ours"], seconds["floor"], against=against, aim=FRESH
+    )
+    yield compared(
+        SECTION,
+        "core, all in cooldown, one call",
+        size,
+        cooldown,
+        seconds["ours"],
+        against="ours, fresh",
+        aim=IN_COOLDOWN,
+    )
+    what = f"function of the API, fresh in batches of {API_BATCH:,}"
+    yield compared(SECTION, what, size, seconds["api"], seconds["floor"], against=against)
+    yield compared(SECTION, what.replace("fresh", "all in cooldown"), size, api, seconds["api"], against="ours, fresh")

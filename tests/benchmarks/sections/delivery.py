@@ -1,0 +1,157 @@
+"""Delivery: how many notifications a second are leased and settled, inside the database and over HTTP."""
+
+# ruff: noqa: S608 (the statements are put together from constants)
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from time import perf_counter
+
+import psycopg
+from embedded_stack import EmbeddedStack
+
+from scenario_repo import (
+    DeliveryWorker,
+    LeasedNotification,
+    ScenarioNotificationRepository,
+    SettlementAnswer,
+    connect,
+)
+from tests.benchmarks.measure import Figure, compared, require, single, timed
+from tests.benchmarks.population import fill_users, user
+from tests.benchmarks.setting import Bench, Database, run, value
+
+SECTION = "delivery"
+_BATCH = 1_000
+
+_FILL = f"""
+insert into public.scenario_notifications
+  (user_id, organization_id, scenario_type, triggered_at, metadata, cooldown_window_start, next_attempt_at)
+select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity', now() - interval '1 hour',
+  '{{"inactive_days": 31}}', 'epoch', now() - interval '1 hour' + interval '1 millisecond' * u
+from generate_series(1, %s::integer) as u
+"""
+# The same rows change in the same columns, without asking anybody.
+_FLOOR = """
+with batch as materialized (
+  select id from public.scenario_notifications where delivery_status = 'pending' and attempt_count = %s limit %s
+)
+update public.scenario_notifications as notification
+set attempt_count = attempt_count + 1, next_attempt_at = now() + interval '5 minutes', delivery_status = %s
+from batch where notification.id = batch.id
+"""
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Measure on a table of pending notifications, one per user, each with a device."""
+    size = bench.choose(quick=2_000, default=20_000)
+    with bench.database("delivery") as database:
+        fill_users(database, size)
+        with database.filler() as filler:
+            run(
+                filler,
+                f"insert into public.device_tokens (user_id, token, platform) select {user()}, 'token ' || u, 'ios' "
+                "from generate_series(1, %s::integer) as u",
+                size,
+            )
+            run(filler, "vacuum (analyze) public.device_tokens")
+        for workers in (1, 8):
+            ours: list[float] = []
+            floors: list[float] = []
+            for _ in range(bench.choose(quick=2, default=5)):
+                _refill(database, size)
+                ours.append(_lease_and_settle(database, workers, size))
+                _refill(database, size)
+                floors.append(_floor(database, size))
+            yield compared(
+                SECTION,
+                f"lease + settle, {workers} worker{'s' * (workers > 1)}",
+                size,
+                ours,
+                floors,
+                against="two plain UPDATEs of the same rows, 1 worker",
+                note=f"{size / min(ours):,.0f} notifications/s at best, batches of {_BATCH:,}; each delivered once",
+            )
+        with bench.http(database) as stack:
+            yield from _over_http(bench, database, stack, min(size, 5_000))
+
+
+def _refill(database: Database, size: int) -> None:
+    with database.filler() as filler:
+        run(filler, "truncate public.scenario_notifications")
+        run(filler, _FILL, size)
+        run(filler, "vacuum (analyze) public.scenario_notifications")
+
+
+def _lease_and_settle(database: Database, workers: int, size: int) -> float:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(database.worker()) for _ in range(workers)]
+        delivered: list[list[str]] = []
+        with ThreadPoolExecutor(workers) as pool:
+            seconds = timed(lambda: delivered.extend(pool.map(_work, connections)))
+    ids = [one for part in delivered for one in part]
+    require(len(ids) == len(set(ids)) == size, f"{len(ids)} deliveries of {len(set(ids))} notifications out of {size}")
+    with database.owner() as owner:
+        sent = value(owner, "select count(*) from public.scenario_notifications where delivery_status = 'sent'")
+    require(sent == size, f"{sent} of {size} are settled as sent")
+    return seconds
+
+
+def _work(connection: psycopg.Connection) -> list[str]:
+    """Lease and settle until nothing is due; return the ids."""
+    delivered: list[str] = []
+    while leased := value(connection, "select public.scenario_lease_notifications(%s::integer, 300)", _BATCH):
+        results = [{"id": row["id"], "attempt_count": row["attempt_count"], "result": "sent"} for row in leased]
+        answers = value(connection, "select public.scenario_settle_notifications(%s::jsonb)", json.dumps(results))
+        require(set(answers) == {"sent"}, f"settled as {set(answers)}")
+        delivered += [row["id"] for row in leased]
+    return delivered
+
+
+def _floor(database: Database, size: int) -> float:
+    with database.worker() as worker:
+        return timed(
+            lambda: [
+                run(worker, _FLOOR, attempt, _BATCH, status)
+                for _ in range(0, size, _BATCH)
+                for attempt, status in ((0, "pending"), (1, "sent"))
+            ]
+        )
+
+
+def _over_http(bench: Bench, database: Database, stack: EmbeddedStack, size: int) -> Iterator[Figure]:
+    for workers in (1, 8):
+        seconds = []
+        for _ in range(bench.choose(quick=1, default=3)):
+            _refill(database, size)
+            seconds.append(asyncio.run(_workers(stack, workers, size)))
+        yield single(
+            SECTION,
+            f"DeliveryWorker over HTTP, {workers} at once",
+            size,
+            [size / one for one in seconds],
+            unit="notifications/s",
+            note="a sender that returns at once, concurrency 200; embedded stack (Node)",
+        )
+
+
+async def _workers(stack: EmbeddedStack, workers: int, size: int) -> float:
+    delivered: list[object] = []
+
+    async def send(notification: LeasedNotification) -> None:
+        delivered.append(notification.id)
+
+    async def work() -> int:
+        async with connect(stack.url, stack.secret_key) as client:
+            worker = DeliveryWorker(ScenarioNotificationRepository(client), send, concurrency=200)
+            return (await worker.run(until_idle=True))[SettlementAnswer.SENT]
+
+    started = perf_counter()
+    settled = await asyncio.gather(*(work() for _ in range(workers)))
+    seconds = perf_counter() - started
+    require(sum(settled) == len(set(delivered)) == len(delivered) == size, f"{len(delivered)} sends of {size}")
+    return seconds

@@ -1,0 +1,113 @@
+"""Job queues of the field on the same server: enqueueing with uniqueness, fresh and all duplicates."""
+
+# ruff: noqa: S608 (the statements are put together from constants)
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
+
+from tests.benchmarks.measure import Aim, Figure, compared, require
+from tests.benchmarks.peers.queue import OURS, Peer, Queue
+from tests.benchmarks.population import fill_users, user
+from tests.benchmarks.setting import Bench, Database, value
+
+SECTION = "peers"
+AHEAD = Aim(1, at_least=True)
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Measure everybody who can be had here."""
+    sizes = bench.choose(quick=(1_000,), default=(10_000, 100_000))
+    rounds = {size: bench.rounds(size) for size in sizes}
+    everything = sum(size * (count + 1) for size, count in rounds.items())
+    with bench.database("peer_ours") as database:
+        fill_users(database, everything)
+        urls = {OURS.name: database.url}
+        for peer in _available():
+            urls[peer.name] = bench.server.create_database(f"peer_{peer.name.replace('-', '_')}")
+        try:
+            yield from asyncio.run(_measured(database, urls, rounds))
+        finally:
+            for name in urls.keys() - {OURS.name}:
+                bench.server.drop_database(f"peer_{name.replace('-', '_')}")
+
+
+def _available() -> list[Peer]:
+    """Return the peers that are installed, and say loudly who is not."""
+    peers: list[Peer] = []
+    try:
+        from tests.benchmarks.peers import python_peers  # noqa: PLC0415 - may be missing
+
+        peers += python_peers.PEERS
+    except ImportError as error:
+        _say(f"WITHOUT procrastinate and pgqueuer: {error} (dependency group `bench`)")
+    from tests.benchmarks.peers import node_peers  # noqa: PLC0415 - beside the others
+
+    try:
+        node_peers.install()
+        peers += node_peers.PEERS
+    except node_peers.NodeMissingError as error:
+        _say(f"WITHOUT pg-boss and graphile-worker: {error}")
+    return peers
+
+
+def _say(text: str) -> None:
+    print(f"  peers: {text}", file=sys.stderr, flush=True)  # noqa: T201 - loudly
+
+
+async def _measured(database: Database, urls: dict[str, str], rounds: dict[int, int]) -> list[Figure]:
+    async with AsyncExitStack() as stack:
+        peers = [OURS, *(peer for peer in _available() if peer.name in urls)]
+        queues = {peer.name: await stack.enter_async_context(peer.open(urls[peer.name])) for peer in peers}
+        for peer in peers:
+            _say(f"{peer.name} ({peer.how}): {peer.guarantee}")
+        figures: list[Figure] = []
+        start = 1
+        for size, count in rounds.items():
+            fresh: dict[str, list[float]] = {name: [] for name in queues}
+            again: dict[str, list[float]] = {name: [] for name in queues}
+            for turn in range(count + 1):
+                keys = _keys(database, start, size)
+                start += size
+                async for name, seconds in _round(queues, keys, backwards=turn % 2 == 1):
+                    if turn > 0:  # the first warms up
+                        fresh[name].append(seconds[0])
+                        again[name].append(seconds[1])
+            for peer in peers[1:]:
+                for what, seconds_of in (("fresh", fresh), ("all duplicates", again)):
+                    ours, theirs = seconds_of[OURS.name], seconds_of[peer.name]
+                    figures.append(
+                        compared(
+                            SECTION,
+                            f"enqueue, {what}",
+                            size,
+                            ours,
+                            theirs,
+                            against=peer.name,
+                            times_better=True,
+                            aim=AHEAD,
+                            note=f"rows/s at best: {size / min(ours):,.0f}, {peer.name} {size / min(theirs):,.0f}",
+                        )
+                    )
+        return figures
+
+
+async def _round(
+    queues: dict[str, Queue], keys: Sequence[str], *, backwards: bool
+) -> AsyncIterator[tuple[str, tuple[float, float]]]:
+    """Let everybody enqueue the same keys twice, and return the seconds of both."""
+    for name in reversed(queues) if backwards else queues:
+        first = await queues[name].enqueue(keys)
+        require(first.accepted == len(keys), f"{name} accepted {first.accepted} of {len(keys)} new jobs")
+        second = await queues[name].enqueue(keys)
+        require(second.accepted == 0, f"{name} accepted {second.accepted} duplicates")
+        yield name, (first.seconds, second.seconds)
+
+
+def _keys(database: Database, start: int, size: int) -> list[str]:
+    statement = f"select array_agg({user()}::text) from generate_series(%s::integer, %s::integer) as u"
+    with database.owner() as owner:
+        return list(value(owner, statement, start, start + size - 1))
