@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psycopg
 
-from tests.benchmarks.setting import Database, run
+from tests.benchmarks.setting import Bench, Database, run
 
 HISTORY_DAYS = 60
 COOLDOWN_DAYS = 30
@@ -47,6 +48,11 @@ def fill_history(database: Database, number: int) -> None:
             number,
         )
     vacuum(database, "scenario_notifications")
+
+
+def history(bench: Bench, number: int) -> Database:
+    """Return the database whose users 1 to number have one notification each; the sections share it."""
+    return bench.keep(f"history_{number}", partial(fill_history, number=number))
 
 
 def fill_mentors(database: Database, number: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import psycopg
@@ -71,6 +71,7 @@ class Bench:
 
     server: PostgresServer
     extent: Extent
+    kept: dict[str, Database] = field(default_factory=dict)
 
     def migrate(self) -> None:
         """Migrate one database, the template of every other."""
@@ -102,6 +103,14 @@ class Bench:
             yield Database(name, self.server)
         finally:
             self.server.drop_database(name)
+
+    def keep(self, name: str, fill: Callable[[Database], None]) -> Database:
+        """Return a database that several sections use, created and filled by the first of them."""
+        if name not in self.kept:
+            self.server.create_database(name, template=_MIGRATED)
+            self.kept[name] = Database(name, self.server)
+            fill(self.kept[name])
+        return self.kept[name]
 
     @contextmanager
     def http(self, database: Database) -> Iterator[EmbeddedStack]:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from scenario_repo import ScenarioNotificationRepository, ScenarioType, connect
 from tests.benchmarks.measure import Aim, Figure, compared, contest, require
-from tests.benchmarks.population import fill_history, user
+from tests.benchmarks.population import history, user
 from tests.benchmarks.setting import Bench, Database, run, timed_run, value
 
 SECTION = "batch look-up"
@@ -33,16 +33,14 @@ _FUNCTION = "select public.scenario_get_last_sent_at_many(%s::uuid[], 'inactivit
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure on one table of a million notifications."""
-    history = bench.choose(quick=20_000, default=1_000_000)
     sizes = bench.sizes(500, 5_000, 50_000)
-    with bench.database("batch_look_up") as database:
-        fill_history(database, history)
-        with database.owner() as owner:
-            ids: list[UUID] = value(owner, f"select {_IDS}", max(sizes))
-        for size in sizes:
-            yield _server_cost(bench, database, ids[:size])
-        with bench.http(database) as stack:
-            yield from asyncio.run(_over_http(bench, stack.url, stack.secret_key, ids, sizes))
+    database = history(bench, bench.choose(quick=10_000, default=1_000_000))
+    with database.owner() as owner:
+        ids: list[UUID] = value(owner, f"select {_IDS}", max(sizes))
+    for size in sizes:
+        yield _server_cost(bench, database, ids[:size])
+    with bench.http(database) as stack:
+        yield from asyncio.run(_over_http(bench, stack.url, stack.secret_key, ids, sizes))
 
 
 def _server_cost(bench: Bench, database: Database, ids: list[UUID]) -> Figure:

@@ -72,12 +72,14 @@ def prepare(worker: psycopg.Connection, first: int, last: int) -> int:
 class Users:
     """Hands out users whom nobody has claimed for yet."""
 
-    def __init__(self) -> None:
-        self._next = 1
+    def __init__(self, number: int) -> None:
+        self._next, self._number = 1, number
 
     def take(self, number: int) -> tuple[int, int]:
         """Return the first and the last of them."""
         first, self._next = self._next, self._next + number
+        if self._next > self._number + 1:
+            raise AssertionError(f"expected to need {self._number} users, need {self._next - 1}")
         return first, self._next - 1
 
 

@@ -16,18 +16,19 @@ from tests.benchmarks.setting import Bench, Database, run
 
 SECTION = "claim"
 BATCH = 1_000
+ROUNDS = 3
 
 
 def measure(bench: Bench, database: Database, users: Users) -> Iterator[Figure]:
     """Let one, then eight claim for the same users, in batches and each from another start."""
-    size = bench.choose(quick=2_000, default=10_000)
+    size = bench.choose(quick=1_000, default=5_000)
     for claimers in (1, 8):
         with ExitStack() as stack:
             workers = [stack.enter_context(database.worker()) for _ in range(claimers)]
             statements = {"ours": CORE, "floor": INSERT.format(window=ANOTHER_DAY)}
             seconds = contest(
                 {name: partial(_together, workers, users, size, statement) for name, statement in statements.items()},
-                bench.rounds(size),
+                ROUNDS,
             )
         yield compared(
             SECTION,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg
 
 from tests.benchmarks.measure import Aim, Figure, compared, contest, require, timed
-from tests.benchmarks.population import COOLDOWN_DAYS, empty_notifications, fill_history, fill_users, user
+from tests.benchmarks.population import COOLDOWN_DAYS, empty_notifications, fill_users, history, user
 from tests.benchmarks.sections import calendar_windows, claimers
 from tests.benchmarks.sections.claim_statements import ANOTHER_DAY, CORE, INSERT, Users, duplicates, expect, prepare
 from tests.benchmarks.setting import Bench, Database, run, value
@@ -19,6 +19,7 @@ SECTION = "claim"
 FRESH = Aim(1.4)
 IN_COOLDOWN = Aim(0.25)
 API_BATCH = 20_000
+_API_ROUNDS = 3
 _MILLION = 1_000_000
 
 _API = """
@@ -39,17 +40,15 @@ select count(*) from json_array_elements((select json_agg(inserted) from inserte
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure on a table with a million older notifications, a batch of other users every time."""
-    sizes = bench.sizes(500, 10_000, 100_000)
-    # Fresh users for both contestants in every round, for the core and for the API.
-    history = sum(4 * bench.rounds(size) * size for size in sizes) + bench.choose(quick=10_000, default=100_000)
-    with bench.database("claims") as database:
-        fill_history(database, max(history, bench.choose(quick=0, default=_MILLION)))
-        users = Users()
-        for size in sizes:
-            yield from _core(bench, database, users, size)
-            yield from _api(bench, database, users, size)
-        yield from claimers.measure(bench, database, users)
-        require(not duplicates(database), "two claims inside one cooldown")
+    number = bench.choose(quick=65_000, default=_MILLION)
+    database = history(bench, number)
+    users = Users(number)
+    for size in bench.sizes(500, 10_000, 100_000):
+        yield from _core(bench, database, users, size)
+    for size in bench.choose(quick=(500,), default=(500, API_BATCH)):
+        yield from _api(database, users, size)
+    yield from claimers.measure(bench, database, users)
+    require(not duplicates(database), "two claims inside one cooldown")
     with bench.database("calendar") as database:
         yield from calendar_windows.measure(bench, database)
     if bench.extent == "full":
@@ -96,7 +95,7 @@ def _core(bench: Bench, database: Database, users: Users, size: int) -> Iterator
     )
 
 
-def _api(bench: Bench, database: Database, users: Users, size: int) -> Iterator[Figure]:
+def _api(database: Database, users: Users, size: int) -> Iterator[Figure]:
     """Measure what PostgREST calls, beside what it would make of a bulk insert of the same rows."""
     cooldown: list[float] = []
     with database.worker() as worker:
@@ -111,7 +110,7 @@ def _api(bench: Bench, database: Database, users: Users, size: int) -> Iterator[
             batches = _api_batches(worker, users, size)
             return timed(lambda: _expect_api(worker, batches, _BULK_INSERT, size))
 
-        seconds = contest({"ours": ours, "floor": floor}, bench.rounds(size))
+        seconds = contest({"ours": ours, "floor": floor}, _API_ROUNDS)
     batches = f" in batches of {API_BATCH:,}" if size > API_BATCH else ""
     yield compared(
         SECTION,
@@ -170,7 +169,7 @@ def _from_nothing(bench: Bench, database: Database, size: int) -> Iterator[Figur
 
         def in_batches() -> float:
             empty_notifications(database)
-            batches = _api_batches(worker, Users(), size)
+            batches = _api_batches(worker, Users(size), size)
             seconds = timed(lambda: _expect_api(worker, batches, _API, size))
             api.append(timed(lambda: _expect_api(worker, batches, _API, 0)))
             return seconds

@@ -57,6 +57,8 @@ def _import_seconds(module: str) -> float:
 async def _calls(bench: Bench, calls: Sequence[tuple[str, Call]]) -> list[Figure]:
     figures = []
     for name, call in calls:
+        if bench.extent == "quick" and (call.size or 0) > 1_000:
+            continue
         transport = httpx.MockTransport(partial(_answer, call.answer))
         async with httpx.AsyncClient(transport=transport) as http:
             options = AsyncClientOptions(httpx_client=http, postgrest_client_retry=False)

@@ -48,7 +48,7 @@ from batch where notification.id = batch.id
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure on a table of pending notifications, one per user, each with a device."""
-    size = bench.choose(quick=2_000, default=20_000)
+    size = bench.choose(quick=2_000, default=10_000)
     with bench.database("delivery") as database:
         fill_users(database, size)
         with database.filler() as filler:
@@ -62,7 +62,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         for workers in (1, 8):
             ours: list[float] = []
             floors: list[float] = []
-            for _ in range(bench.choose(quick=2, default=5)):
+            for _ in range(bench.choose(quick=2, default=3)):
                 _refill(database, size)
                 ours.append(_lease_and_settle(database, workers, size))
                 _refill(database, size)

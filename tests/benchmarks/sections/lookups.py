@@ -15,7 +15,7 @@ import psycopg
 
 from scenario_repo import ScenarioNotificationRepository, ScenarioType, connect
 from tests.benchmarks.measure import Aim, Figure, compared, contest, require, single
-from tests.benchmarks.population import fill_history, user
+from tests.benchmarks.population import history, user
 from tests.benchmarks.setting import Bench, Database, run, timed_run, value
 
 SECTION = "cooldown look-up"
@@ -52,36 +52,35 @@ def measure(bench: Bench) -> Iterator[Figure]:
     """Measure on tables of growing size."""
     buffers: dict[int, float] = {}
     for size in bench.sizes(10_000, 1_000_000, full=(10_000_000,)):
-        with bench.database("look_up") as database:
-            fill_history(database, size)
-            with database.worker() as worker:
-                yield from _inside(bench, worker, size)
-                plans = [_plan(worker, number * size // 100) for number in range(1, 100)]
-                buffers[size] = max(plan["buffers"] for plan in plans)
-                fetches = sum(plan["heap_fetches"] for plan in plans)
-                require(fetches == 0, f"{fetches} heap fetches on a vacuumed table")
-                yield single(
-                    SECTION,
-                    "buffers",
-                    size,
-                    [plan["buffers"] for plan in plans],
-                    unit="pages",
-                    aim=Aim(5),
-                    note="99 users; index-only, 0 heap fetches",
-                )
-                milliseconds = [plan["milliseconds"] / 1e3 for plan in plans]
-                margin = ACCEPTED_SECONDS / max(milliseconds)
-                yield single(
-                    SECTION,
-                    "EXPLAIN ANALYZE execution time",
-                    size,
-                    milliseconds,
-                    aim=Aim(ACCEPTED_SECONDS),
-                    note=f"99 users; the slowest is {margin:,.0f} times inside the 50 ms",
-                )
-            if size <= 1_000_000:
-                yield from _over_http(bench, database, size)
-                yield _without_index(bench, database, size)
+        database = history(bench, size)
+        with database.worker() as worker:
+            yield from _inside(bench, worker, size)
+            plans = [_plan(worker, number * size // 100) for number in range(1, 100)]
+            buffers[size] = max(plan["buffers"] for plan in plans)
+            fetches = sum(plan["heap_fetches"] for plan in plans)
+            require(fetches == 0, f"{fetches} heap fetches on a vacuumed table")
+            yield single(
+                SECTION,
+                "buffers",
+                size,
+                [plan["buffers"] for plan in plans],
+                unit="pages",
+                aim=Aim(5),
+                note="99 users; index-only, 0 heap fetches",
+            )
+            milliseconds = [plan["milliseconds"] / 1e3 for plan in plans]
+            margin = ACCEPTED_SECONDS / max(milliseconds)
+            yield single(
+                SECTION,
+                "EXPLAIN ANALYZE execution time",
+                size,
+                milliseconds,
+                aim=Aim(ACCEPTED_SECONDS),
+                note=f"99 users; the slowest is {margin:,.0f} times inside the 50 ms",
+            )
+        if size <= 1_000_000:
+            yield from _over_http(bench, database, size)
+            yield _without_index(bench, database, size)
     smallest, largest = min(buffers), max(buffers)
     yield single(
         SECTION,
