@@ -30,6 +30,7 @@ def fill_users(database: Database, number: int) -> None:
             number,
         )
         run(filler, "vacuum (analyze) auth.users")
+        _warm(filler, "auth.users")
 
 
 def fill_history(database: Database, number: int) -> None:
@@ -113,10 +114,29 @@ def _without_indexes(filler: psycopg.Connection, table: str) -> Iterator[None]:
 
 
 def vacuum(database: Database, *tables: str) -> None:
-    """Do what autovacuum would have done by now."""
+    """Do what autovacuum would have done by now, and have in memory what a busy server would."""
     with database.filler() as filler:
         for table in tables:
             run(filler, f"vacuum (analyze) public.{table}")
+            _warm(filler, f"public.{table}")
+
+
+def _warm(filler: psycopg.Connection, table: str) -> None:
+    if not run(filler, "select from pg_available_extensions where name = 'pg_prewarm'"):
+        return
+    run(filler, "create extension if not exists pg_prewarm schema extensions")
+    run(
+        filler,
+        """
+        select extensions.pg_prewarm(relation) from (
+          select %s::regclass as relation
+          union all
+          select indexrelid from pg_index where indrelid = %s::regclass
+        ) as part
+        """,
+        table,
+        table,
+    )
 
 
 def empty_notifications(database: Database) -> None:

@@ -15,7 +15,7 @@ from typing import Any, SupportsIndex
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scenario_repo import InvalidDataException
@@ -77,6 +77,7 @@ def _nested(depth: int) -> dict[str, Any]:
 @given(json_objects)
 def test_any_json_object_within_bounds_passes_unchanged(metadata: dict[str, Any]) -> None:
     """What PostgreSQL can store arrives as it was given, to the type of every number and the order of the keys."""
+    assume("personal data" not in (metadata_fault(metadata) or ""))  # chance makes an address now and then
     kept = new_notification(metadata=metadata)
 
     assert json.dumps(kept.metadata) == json.dumps(metadata)
