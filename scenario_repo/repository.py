@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter
 from supabase import AsyncClient
 
 from scenario_repo import _arguments, _postgrest
@@ -18,6 +19,7 @@ from scenario_repo._arguments import MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
     ClaimOutcome,
+    DeliveryStatus,
     EvaluationPage,
     LeasedNotification,
     NewScenarioNotification,
@@ -39,6 +41,22 @@ class _Triggered(BaseModel):
     triggered_at: AwareDatetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """What the claim's caller does not know of the new row."""
+
+    id: UUID
+    triggered_at: AwareDatetime
+    cooldown_window_start: AwareDatetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Skipped:
+    skip_reason: SkipReason
+    held_by: UUID | None
+    ends_at: AwareDatetime | None
+
+
 class _PurgedPage(BaseModel):
     purged: int
     next_after: UUID | None
@@ -49,7 +67,7 @@ _TRIGGERED = TypeAdapter(list[_Triggered])
 _TIMES = TypeAdapter(list[AwareDatetime | None])
 _TRUTHS = TypeAdapter(list[bool])
 _RECORDS = TypeAdapter(list[ScenarioNotification | None])
-_OUTCOMES = TypeAdapter(list[ClaimOutcome])
+_DECISIONS = TypeAdapter(list[Annotated[_Claimed | _Skipped, Field(union_mode="left_to_right")]])
 _PAGE = TypeAdapter(EvaluationPage)
 _EXPLANATIONS = TypeAdapter(list[ScenarioExplanation])
 _LEASED = TypeAdapter(list[LeasedNotification])
@@ -223,8 +241,9 @@ class ScenarioNotificationRepository:
         if not checked:
             return []
         request = partial(_postgrest.claims_request, self._client, checked)
-        outcomes = await _postgrest.fetch(request, _OUTCOMES, operation=operation, harmless=True)
-        _refuse_other_length(operation, checked, outcomes)
+        decisions = await _postgrest.fetch(request, _DECISIONS, operation=operation, harmless=True)
+        _refuse_other_length(operation, checked, decisions)
+        outcomes = [_outcome(claim, decision) for claim, decision in zip(checked, decisions, strict=True)]
         _warn_of_duplicates(outcomes)
         return outcomes
 
@@ -362,6 +381,24 @@ class ScenarioNotificationRepository:
 def _refuse_other_length(operation: str, asked: Sequence[object], answered: Sequence[object]) -> None:
     if len(asked) != len(answered):
         raise UnexpectedResponseException(f"expected {len(asked)} answers, got {len(answered)}", operation=operation)
+
+
+def _outcome(claim: NotificationClaim, decision: _Claimed | _Skipped) -> ClaimOutcome:
+    if isinstance(decision, _Skipped):
+        return ClaimOutcome(skip_reason=decision.skip_reason, held_by=decision.held_by, ends_at=decision.ends_at)
+    return ClaimOutcome(
+        notification=ScenarioNotification(
+            id=decision.id,
+            user_id=claim.user_id,
+            organization_id=claim.organization_id,
+            scenario_type=claim.scenario_type,
+            triggered_at=decision.triggered_at,
+            delivery_status=DeliveryStatus.PENDING,
+            milestone_value=claim.milestone_value,
+            metadata=claim.metadata,
+            cooldown_window_start=decision.cooldown_window_start,
+        )
+    )
 
 
 def _texts(ids: Iterable[UUID]) -> list[str]:

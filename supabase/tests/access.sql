@@ -62,6 +62,8 @@ insert into known_function values
   ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer)', 'service_role', 'invoker'),
   ('scenario_private.claim(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
    'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
+  ('scenario_private.claim_unopposed(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
+   'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
   ('scenario_private.claim_valid(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
    'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[], p_is_storable boolean[])',
    'service_role', 'invoker'),

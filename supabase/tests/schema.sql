@@ -3,7 +3,7 @@
 -- Other code leans on these names: the library tells errors apart by constraint, the plan tests name the indexes.
 
 begin;
-select plan(24);
+select plan(25);
 
 create function pg_temp.columns_of(p_table regclass)
 returns table (name text, type text, is_nullable boolean, default_value text)
@@ -320,6 +320,11 @@ select is_empty(
        and not exists (select from pg_constraint where conindid = pg_class.oid)
        and coalesce(obj_description(oid, 'pg_class'), '') !~* '\mserves: ' $$,
   'every index that no constraint made names the query it serves'
+);
+
+select is_strict(
+  'scenario_private', 'holds_personal_data', array['jsonb'],
+  'a row without metadata, which its CHECK hands on, costs no look at it'
 );
 
 select * from finish();

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -110,7 +109,7 @@ def test_the_loser_waits_and_is_told_who_won(
         wait_until_blocked(database, rival)
     outcomes = waiting.result()
     assert results(outcomes) == ["claimed", "cooldown" if cooldown else "milestone_reached"]
-    assert outcomes[1]["held_by"] == won["notification"]["id"]
+    assert outcomes[1]["held_by"] == won["id"]
     assert (outcomes[1]["ends_at"] is None) == (cooldown is None)
 
 
@@ -132,7 +131,7 @@ def test_two_sides_of_a_calendar_boundary_are_one_race(
 def test_a_claim_that_comes_to_nothing_leaves_room(
     end: str, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
 ) -> None:
-    """The other gets it; where the winner's row stays and has failed, ``concurrent_claim`` says to claim again."""
+    """The other gets it, whatever became of the winner's row."""
     (user,) = database.new_users(1)
     wanted = new_milestone(user, 10) if end == "fails the milestone" else new_claim(user)
     worker.autocommit = False
@@ -148,11 +147,26 @@ def test_a_claim_that_comes_to_nothing_leaves_room(
     else:
         worker.execute(SETTLE_ALL)
         worker.commit()
-    (outcome,) = waiting.result()
-    if end == "fails":
-        assert outcome == {"skip_reason": "concurrent_claim", "held_by": None, "ends_at": None}
-        (outcome,) = claim(rival, [wanted])
-    assert results([outcome]) == ["claimed"]
+    assert results(waiting.result()) == ["claimed"]
+
+
+@pytest.mark.parametrize("end", ["stays", "fails"])
+def test_a_batch_that_repeats_itself_is_told_who_won(
+    end: str, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
+) -> None:
+    """It goes the careful way, and loses its race there; if the winner has failed since, it is told to claim again."""
+    first, second = sorted(database.new_users(2))
+    with worker.transaction():
+        (won,) = claim(worker, [new_claim(second)])
+        waiting = pool.submit(claim, rival, [new_claim(first), new_claim(first), new_claim(second)])
+        wait_until_blocked(database, rival)
+        if end == "fails":
+            worker.execute(SETTLE_ALL)
+    outcomes = waiting.result()
+    reason, holder = ("concurrent_claim", None) if end == "fails" else ("cooldown", won["id"])
+    assert results(outcomes) == ["claimed", "duplicate_in_batch", reason]
+    assert outcomes[2]["held_by"] == holder
+    assert (outcomes[2]["ends_at"] is None) == (holder is None)
 
 
 @pytest.mark.parametrize("isolation", [IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE])
@@ -195,7 +209,7 @@ def test_a_slow_claim_never_claims_a_second_time(
             (won,) = claim(third, [new_claim(second)])
     outcomes = waiting.result()
     assert results(outcomes) == ["cooldown", "cooldown"]
-    assert outcomes[1]["held_by"] == won["notification"]["id"]
+    assert outcomes[1]["held_by"] == won["id"]
 
 
 def test_batches_in_opposite_orders_never_deadlock(
@@ -271,8 +285,8 @@ class Melee:
         self.isolation = isolation
         self.users = database.new_users(6)
         self.doomed = database.new_users(40)
-        self.told: list[dict[str, Any]] = []
-        """The notifications that a claimer was told of, and committed."""
+        self.told: list[tuple[object, str]] = []
+        """The users and notifications that a claimer was told of, and committed."""
         self.failures: list[str] = []
         self.ends = time.monotonic() + SECONDS_OF_RACING
 
@@ -303,10 +317,11 @@ class Melee:
         """Claim a batch in a transaction that may linger, fail some of its rows again, or be rolled back."""
         rolls_back = dice.random() < 0.1
         with connection.transaction(force_rollback=rolls_back):
-            outcomes = claim(connection, self.batch(dice))
-            told = [outcome["notification"] for outcome in outcomes if "notification" in outcome]
+            batch = self.batch(dice)
+            outcomes = claim(connection, batch)
+            told = [(asked["user_id"], got["id"]) for asked, got in zip(batch, outcomes, strict=True) if "id" in got]
             if told and dice.random() < 0.2:
-                connection.execute(f"{SETTLE_ALL} and id = any (%s)", [[told[0]["id"]]])
+                connection.execute(f"{SETTLE_ALL} and id = any (%s)", [[told[0][1]]])
             if dice.random() < 0.3:
                 time.sleep(dice.random() / 100)
         if not rolls_back:
@@ -343,7 +358,7 @@ def test_sixteen_claimers_in_a_melee_never_notify_twice(
     with database.connect() as observer:
         assert observer.execute(VIOLATIONS).fetchall() == []
         kept = {str(row[0]) for row in observer.execute("select id from public.scenario_notifications")}
-    assert {told["id"] for told in melee.told if UUID(told["user_id"]) in melee.users} <= kept
+    assert {told for user, told in melee.told if user in melee.users} <= kept
     retried = [] if isolation is IsolationLevel.READ_COMMITTED else ["SerializationFailure"]
     assert set(melee.failures) <= {"AdminShutdown", "OperationalError", *retried}
     assert len(melee.told) > len(melee.users)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -73,32 +73,42 @@ def instant(text: str) -> datetime:
 
 def results(outcomes: Iterable[dict[str, Any]]) -> list[str]:
     """Say what became of each claim: ``claimed``, or why it was skipped."""
-    return ["claimed" if "notification" in outcome else outcome["skip_reason"] for outcome in outcomes]
+    return ["claimed" if "id" in outcome else outcome["skip_reason"] for outcome in outcomes]
+
+
+def stored(connection: psycopg.Connection, outcomes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Read the rows that were claimed, in the order of their outcomes."""
+    query = """
+      select notification.*
+      from unnest(%s::uuid[]) with ordinality as claimed (id, ordinal)
+      join public.scenario_notifications as notification using (id)
+      order by claimed.ordinal
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query, [[outcome["id"] for outcome in outcomes if "id" in outcome]]).fetchall()
 
 
 def test_a_first_claim_is_granted_and_returned_as_stored(worker: psycopg.Connection, user: UUID) -> None:
-    """What the outcome tells is the pending row, triggered now, with epoch as the start of its window."""
+    """What the outcome tells is of the pending row: triggered now, with epoch as the start of its window."""
     metadata = {"certificates": ["a", "ö"], "days": 3}
     with worker.transaction():
         time = now(worker)
-        (outcome,) = claim(worker, [new_claim(user, metadata=metadata)])
-    told = outcome.pop("notification")
-    assert outcome == {}
+        (told,) = claim(worker, [new_claim(user, metadata=metadata)])
     assert instant(told["triggered_at"]) == time
     assert instant(told["cooldown_window_start"]) == EPOCH
-    assert (told["delivery_status"], told["metadata"]) == ("pending", metadata)
 
     query = "select to_json(row) from public.scenario_notifications as row where user_id = %s"
     ((stored,),) = worker.execute(query, [user]).fetchall()
     assert {name: stored[name] for name in told} == told
+    assert (stored["delivery_status"], stored["metadata"]) == ("pending", metadata)
 
 
 def test_a_cooldown_tells_who_holds_it_and_until_when(worker: psycopg.Connection, user: UUID) -> None:
     """The second claim is told the id of the first, and its triggered_at plus the cooldown, to the microsecond."""
     first, second = (claim(worker, [new_claim(user)])[0] for _ in range(2))
     assert second["skip_reason"] == "cooldown"
-    assert second["held_by"] == first["notification"]["id"]
-    assert instant(second["ends_at"]) == instant(first["notification"]["triggered_at"]) + WEEK
+    assert second["held_by"] == first["id"]
+    assert instant(second["ends_at"]) == instant(first["triggered_at"]) + WEEK
 
 
 @pytest.mark.parametrize("change", [datetime(2035, 3, 25, 1, tzinfo=UTC), datetime(2035, 10, 28, 1, tzinfo=UTC)])
@@ -127,7 +137,7 @@ def test_a_cooldown_ends_to_the_microsecond(
     """A claim is granted at the very end of the cooldown, and refused one microsecond before."""
     (first,) = claim(worker, [new_claim(user)])
     with worker.transaction():
-        age = now(worker) - instant(first["notification"]["triggered_at"])
+        age = now(worker) - instant(first["triggered_at"])
         database.let_pass(WEEK - remaining - age)
         assert results(claim(worker, [new_claim(user)])) == [result]
 
@@ -138,7 +148,7 @@ def test_a_failed_notification_holds_no_cooldown(
 ) -> None:
     """Pending and sent rows hold it, claimed or inserted; a failed one frees it."""
     (first,) = claim(worker, [new_claim(user)])
-    settle(worker, first["notification"]["id"], status)
+    settle(worker, first["id"], status)
     assert results(claim(worker, [new_claim(user)])) == [result]
 
     insert(worker, user, scenario_type="welcome_back", delivery_status=status)
@@ -190,20 +200,20 @@ def test_other_users_and_types_hold_nothing(database: Database, worker: psycopg.
 def test_a_milestone_is_claimed_once_for_ever(database: Database, worker: psycopg.Connection, user: UUID) -> None:
     """No time frees it, in whatever organization; other values are free at once."""
     (first,) = claim(worker, [new_milestone(user, 10)])
-    assert first["notification"]["cooldown_window_start"] is None
-    settle(worker, first["notification"]["id"], "sent")
+    assert first["cooldown_window_start"] is None
+    settle(worker, first["id"], "sent")
     database.let_pass(timedelta(days=4000))
     again, other, elsewhere = claim(
         worker, [new_milestone(user, 10), new_milestone(user, 25), new_milestone(user, 10, organization_id=uuid4())]
     )
-    assert again == {"skip_reason": "milestone_reached", "held_by": first["notification"]["id"], "ends_at": None}
-    assert results([other, elsewhere]) == ["claimed", "duplicate_in_batch"]
+    assert again == {"skip_reason": "milestone_reached", "held_by": first["id"], "ends_at": None}
+    assert results([other, elsewhere]) == ["claimed", "milestone_reached"]
 
 
 def test_a_failed_milestone_is_free_again(worker: psycopg.Connection, user: UUID) -> None:
     """Only the record that has not failed holds it, and a plain insert is one."""
     (first,) = claim(worker, [new_milestone(user, 10)])
-    settle(worker, first["notification"]["id"], "failed")
+    settle(worker, first["id"], "failed")
     assert results(claim(worker, [new_milestone(user, 10)])) == ["claimed"]
     row = insert(worker, user, scenario_type="milestone", milestone_value=25)
     (outcome,) = claim(worker, [new_milestone(user, 25)])
@@ -211,7 +221,7 @@ def test_a_failed_milestone_is_free_again(worker: psycopg.Connection, user: UUID
 
 
 def test_the_first_of_a_batchs_duplicates_wins(database: Database, worker: psycopg.Connection) -> None:
-    """Same user, type and milestone is the same, whatever else differs; repetitions of a skipped one are duplicates."""
+    """Same user, type and milestone is the same, whatever else differs; who is held is held each time."""
     first, second, third = database.new_users(3)
     claim(worker, [new_claim(third)])
     batch = [
@@ -222,13 +232,13 @@ def test_the_first_of_a_batchs_duplicates_wins(database: Database, worker: psyco
         (new_milestone(first, 25), "claimed"),
         (new_claim(first, scenario_type="welcome_back"), "claimed"),
         (new_milestone(first, 10), "duplicate_in_batch"),
-        (new_claim(third), "duplicate_in_batch"),
+        (new_claim(third), "cooldown"),
         (new_claim(second), "claimed"),
         (new_claim(first), "duplicate_in_batch"),
     ]
     outcomes = claim(worker, [asked for asked, _ in batch])
     assert results(outcomes) == [result for _, result in batch]
-    assert outcomes[0]["notification"]["organization_id"] == str(UUID(int=7))
+    assert stored(worker, outcomes)[0]["organization_id"] == UUID(int=7)
     assert outcomes[3] == {"skip_reason": "duplicate_in_batch", "held_by": None, "ends_at": None}
 
 
@@ -243,10 +253,10 @@ def test_a_user_who_does_not_exist_is_told_and_loses_nobody(database: Database, 
     assert outcomes[0] == {"skip_reason": "unknown_user", "held_by": None, "ends_at": None}
 
 
-def test_an_invalid_claim_loses_nobody_else(worker: psycopg.Connection, user: UUID) -> None:
-    """It is told so, and so is its repetition; a valid claim for the same is not its duplicate."""
+def invalid_claims(user: UUID) -> list[dict[str, object]]:
+    """Make claims that nothing but the claim itself may refuse, and some that a constraint would."""
     inactivity, milestone = new_claim(user), new_milestone(user, 10)
-    invalid = [
+    return [
         inactivity | {"user_id": None},
         inactivity | {"organization_id": None},
         inactivity | {"scenario_type": None},
@@ -256,9 +266,26 @@ def test_an_invalid_claim_loses_nobody_else(worker: psycopg.Connection, user: UU
         *(milestone | {"milestone_value": value} for value in (None, 0, -1)),
         milestone | {"cooldown_seconds": 60},
     ]
-    outcomes = claim(worker, [*invalid, inactivity, milestone, *invalid])
-    refused = ["invalid_claim"] * len(invalid)
-    assert results(outcomes) == [*refused, "claimed", "claimed", *refused]
+
+
+def test_an_invalid_claim_is_refused_alone(worker: psycopg.Connection, user: UUID) -> None:
+    """Nothing is written for it, though no other claim of the batch makes anybody look twice."""
+    for invalid in invalid_claims(user):
+        assert results(claim(worker, [invalid])) == ["invalid_claim"]
+    query = "select from public.scenario_notifications where user_id = %s"
+    assert worker.execute(query, [user]).rowcount == 0
+
+
+@pytest.mark.parametrize("repeated", [1, 2])
+def test_an_invalid_claim_loses_nobody_else(repeated: int, worker: psycopg.Connection, user: UUID) -> None:
+    """It is told so, and so is its repetition; a valid claim for the same is not its duplicate."""
+    valid, invalid = [new_claim(user), new_milestone(user, 10)] * repeated, invalid_claims(user)
+    outcomes = claim(worker, [*invalid, *valid, *invalid])
+    refused, granted = (
+        ["invalid_claim"] * len(invalid),
+        ["claimed", "claimed", *["duplicate_in_batch"] * 2][: len(valid)],
+    )
+    assert results(outcomes) == [*refused, *granted, *refused]
 
 
 def test_unstorable_metadata_loses_nobody_else(database: Database, worker: psycopg.Connection) -> None:
@@ -296,9 +323,34 @@ def test_a_predecessor_in_the_future_does_not_wedge_the_chain(
     for _ in range(3):
         settle(worker, failing, "failed")
         (outcome,) = claim(worker, [new_claim(user)])
-        assert instant(outcome["notification"]["cooldown_window_start"]) == last
-        assert instant(outcome["notification"]["triggered_at"]) == last + MICROSECOND
-        last, failing = last + MICROSECOND, outcome["notification"]["id"]
+        assert instant(outcome["cooldown_window_start"]) == last
+        assert instant(outcome["triggered_at"]) == last + MICROSECOND
+        last, failing = last + MICROSECOND, outcome["id"]
+
+
+@pytest.mark.parametrize("clock", [-1, 1])
+def test_no_history_sends_a_claim_the_careful_way(
+    clock: int, database: Database, worker: psycopg.Connection, user: UUID
+) -> None:
+    """After a failed claim, before or after a clock went backwards, the first try finds the window that is free."""
+    with database.connect(role=None) as owner:
+        last = insert(
+            owner,
+            user,
+            triggered_at=now(owner) + clock * timedelta(hours=1),
+            cooldown_window_start=EPOCH,
+            delivery_status="failed",
+        )
+    query = """
+      select cooldown_window_start, triggered_at, now()
+      from scenario_private.claim_unopposed(
+        array[%s::uuid], array[%s::uuid], array['inactivity'], array[interval '7 days'], array[null::integer],
+        array[null::jsonb]
+      )
+    """
+    ((window, triggered_at, asked_at),) = worker.execute(query, [user, uuid4()]).fetchall()
+    assert window == last["triggered_at"]
+    assert triggered_at == max(asked_at, window + MICROSECOND)
 
 
 def test_each_claims_window_starts_at_the_claim_before_it(
@@ -307,7 +359,7 @@ def test_each_claims_window_starts_at_the_claim_before_it(
     """A history of claims is one chain from epoch on, through failures and past plain inserts, which stand outside."""
     for turn in range(8):
         (outcome,) = claim(worker, [new_claim(user)])
-        settle(worker, outcome["notification"]["id"], ("sent", "failed", "pending")[turn % 3])
+        settle(worker, outcome["id"], ("sent", "failed", "pending")[turn % 3])
         insert(worker, user, delivery_status="failed", triggered_at=now(worker) - turn * timedelta(days=2))
         database.let_pass(timedelta(0) if turn % 3 == 1 else WEEK)
     query = """
@@ -333,14 +385,13 @@ def test_outcomes_come_in_the_order_of_the_claims(size: int, database: Database,
     users = database.new_users(size // 2)
     claims = [new_claim(user) for user in users] + [new_milestone(user, 10) for user in users]
     shuffle.shuffle(claims)
-    outcomes = claim(worker, claims)
 
-    def subject(of: dict[str, Any]) -> tuple[str, str]:
+    def subject(of: Mapping[str, object]) -> tuple[str, object]:
         return str(of["user_id"]), of["scenario_type"]
 
-    told = [outcome["notification"] for outcome in outcomes]
-    assert list(map(subject, told)) == list(map(subject, claims))
-    ids = dict(zip(map(subject, told), (notification["id"] for notification in told), strict=True))
+    outcomes = claim(worker, claims)
+    assert list(map(subject, stored(worker, outcomes))) == list(map(subject, claims))
+    ids = {subject(asked): outcome["id"] for asked, outcome in zip(claims, outcomes, strict=True)}
 
     shuffle.shuffle(claims)
     again = claim(worker, claims)

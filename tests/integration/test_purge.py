@@ -130,7 +130,7 @@ def test_the_newest_claim_is_kept(database: Database, worker: psycopg.Connection
     assert _ids(worker) == {head, newest}
     (outcome,) = claim(worker, [new_claim(user)])
     follows = worker.execute("select triggered_at from public.scenario_notifications where id = %s", [head]).fetchone()
-    assert follows == (datetime.fromisoformat(outcome["notification"]["cooldown_window_start"]),)
+    assert follows == (datetime.fromisoformat(outcome["cooldown_window_start"]),)
 
 
 def test_rows_of_one_moment_leave_one(database: Database, worker: psycopg.Connection) -> None:
@@ -218,8 +218,9 @@ def test_claims_and_evaluation_go_on_meanwhile(database: Database, worker: psyco
         return times
 
     def claim_everybody(connection: psycopg.Connection) -> list[UUID]:
-        outcomes = claim(connection, [new_claim(mentor) for mentor in (*held, *free)])
-        return [UUID(outcome["notification"]["user_id"]) for outcome in outcomes if "notification" in outcome]
+        asked = (*held, *free)
+        outcomes = claim(connection, [new_claim(mentor) for mentor in asked])
+        return [mentor for mentor, outcome in zip(asked, outcomes, strict=True) if "id" in outcome]
 
     def evaluate(connection: psycopg.Connection) -> None:
         connection.execute("select public.scenario_evaluate('inactivity')")
@@ -268,8 +269,7 @@ _APART = {"id", "user_id", "held_by", "next_attempt_at"}  # the last has a rando
 
 def _told(answer: dict[str, Any] | None) -> object:
     """Leave out of an outcome or a record what differs between twins."""
-    told = (answer or {}).get("notification", answer) or {}
-    return {key: value for key, value in told.items() if key not in _APART}
+    return {key: value for key, value in (answer or {}).items() if key not in _APART}
 
 
 def _decisions(connection: psycopg.Connection, user: UUID) -> list[object]:

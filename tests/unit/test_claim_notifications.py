@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -49,6 +49,11 @@ def new_milestone(value: object = MILESTONE, **overrides: object) -> Notificatio
     )
 
 
+def claimed(row: Mapping[str, object]) -> dict[str, object]:
+    """Make the answer to a claim that was granted: what the caller does not know of its row."""
+    return {name: row[name] for name in ("id", "triggered_at", "cooldown_window_start")}
+
+
 def skipped(reason: str, held_by: UUID | None = None, ends_at: str | None = None) -> dict[str, object]:
     return {"skip_reason": reason, "held_by": held_by and str(held_by), "ends_at": ends_at}
 
@@ -70,7 +75,7 @@ async def test_a_batch_of_claims_is_one_call(
     ends_at = "2026-11-09T08:30:00.123456+00:00"
     rest.route().respond(
         200,
-        json=[{"notification": row}, skipped("cooldown", OTHER_ID, ends_at), skipped("milestone_reached", OTHER_ID)],
+        json=[claimed(row), skipped("cooldown", OTHER_ID, ends_at), skipped("milestone_reached", OTHER_ID)],
     )
 
     outcomes = await repository.claim_notifications(
@@ -146,7 +151,10 @@ async def test_anything_but_claims_is_refused(claims: Any, repository: ScenarioN
         None,
         {},
         [skipped(MARKER)] * 2,
-        [{"notification": {"id": MARKER}}] * 2,
+        [claimed(notification_row()) | {"id": MARKER}] * 2,
+        [claimed(notification_row()) | {"triggered_at": "2026-11-02T08:30:00"}] * 2,
+        [{"id": str(OTHER_ID)}] * 2,
+        [{}] * 2,
     ],
 )
 async def test_an_answer_that_does_not_fit_the_batch_is_refused(
@@ -167,7 +175,7 @@ async def test_duplicates_are_one_warning_in_numbers(
     reasons = ["cooldown", "cooldown", "milestone_reached", "duplicate_in_batch", "concurrent_claim"]
     others = ["unknown_user", "invalid_claim", "invalid_metadata"]
     answer = [skipped(reason, OTHER_ID, SENT_AT) for reason in [*reasons, *others]]
-    rest.route().respond(200, json=[*answer, {"notification": notification_row()}])
+    rest.route().respond(200, json=[*answer, claimed(notification_row())])
 
     with caplog.at_level(logging.DEBUG, logger="scenario_repo"):
         await repository.claim_notifications([new_claim(metadata={"about": MARKER})] * 9)
@@ -185,7 +193,7 @@ async def test_nothing_is_logged_without_duplicates(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A batch that is granted, or has unknown users, is no warning."""
-    rest.route().respond(200, json=[{"notification": notification_row()}, skipped("unknown_user")])
+    rest.route().respond(200, json=[claimed(notification_row()), skipped("unknown_user")])
     with caplog.at_level(logging.DEBUG, logger="scenario_repo"):
         await repository.claim_notifications([new_claim(), new_claim(user_id=OTHER_ID)])
     assert [record for record in caplog.records if record.name == "scenario_repo"] == []

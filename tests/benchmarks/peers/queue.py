@@ -66,7 +66,7 @@ class _Ours:
             )
             row = await cursor.fetchone()
             assert row is not None
-            accepted += sum("notification" in outcome for outcome in row[0])
+            accepted += sum("id" in outcome for outcome in row[0])
         return Enqueued(perf_counter() - started, accepted)
 
 

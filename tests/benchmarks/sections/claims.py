@@ -23,7 +23,7 @@ _API_ROUNDS = 3
 _MILLION = 1_000_000
 
 _API = """
-select count(*) filter (where value -> 'notification' is not null)
+select count(*) filter (where value -> 'id' is not null)
 from json_array_elements(public.scenario_claim_notifications(%s::jsonb))
 """
 _BULK_INSERT = """
@@ -40,7 +40,7 @@ select count(*) from json_array_elements((select json_agg(inserted) from inserte
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure on a table with a million older notifications, a batch of other users every time."""
-    number = bench.choose(quick=65_000, default=_MILLION)
+    number = bench.choose(quick=85_000, default=_MILLION)
     database = history(bench, number)
     users = Users(number)
     for size in bench.sizes(500, 10_000, 100_000):
