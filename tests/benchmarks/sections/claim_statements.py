@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import psycopg
 
 from tests.benchmarks.measure import require
@@ -44,21 +46,18 @@ from batch, scenario_private.claim(
 where batch.first = %s
 """
 # What a claim of users with history writes, written without asking: its window starts where the history is.
-INSERT = """
-with inserted as (
-  insert into public.scenario_notifications
-    (user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
-  select element.user_id, element.organization_id, element.scenario_type, now(), element.milestone_value,
-    element.metadata, '{window}'
-  from batch, unnest(user_ids, organization_ids, scenario_types, milestone_values, metadata)
-    as element (user_id, organization_id, scenario_type, milestone_value, metadata)
-  where batch.first = %s
-  order by element.user_id
-  on conflict do nothing
-  returning id, user_id, triggered_at
-)
-select count(id), 0 from inserted
+_INSERT = """
+insert into public.scenario_notifications
+  (user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
+select element.user_id, element.organization_id, element.scenario_type, now(), element.milestone_value,
+  element.metadata, '{window}'
+from batch, unnest(user_ids, organization_ids, scenario_types, milestone_values, metadata)
+  as element (user_id, organization_id, scenario_type, milestone_value, metadata)
+where batch.first = %s
+order by element.user_id
 """
+# The same where others are after the same rows, telling how many were new.
+INSERT_OR_SKIP = f"with inserted as ({_INSERT} on conflict do nothing returning id) select count(id) from inserted"
 ANOTHER_DAY = "2020-01-01"
 
 
@@ -100,6 +99,15 @@ def duplicates(database: Database) -> int:
                 """,
             )
         )
+
+
+def timed_insert(worker: psycopg.Connection, batch: int, window: str, number: int) -> float:
+    """Insert the rows of a batch, and return the seconds it took."""
+    started = perf_counter()
+    inserted = worker.execute(_INSERT.format(window=window).encode(), [batch]).rowcount
+    seconds = perf_counter() - started
+    require(inserted == number, f"the floor inserted {inserted} rows instead of {number}")
+    return seconds
 
 
 def expect(rows: list[tuple[int, int]], *, claimed: int, cooldown: int) -> None:

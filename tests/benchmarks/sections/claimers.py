@@ -11,7 +11,7 @@ from threading import Barrier
 import psycopg
 
 from tests.benchmarks.measure import Figure, compared, contest, require, timed
-from tests.benchmarks.sections.claim_statements import ANOTHER_DAY, CORE, INSERT, Users, prepare
+from tests.benchmarks.sections.claim_statements import ANOTHER_DAY, CORE, INSERT_OR_SKIP, Users, prepare
 from tests.benchmarks.setting import Bench, Database, run
 
 SECTION = "claim"
@@ -25,7 +25,7 @@ def measure(bench: Bench, database: Database, users: Users) -> Iterator[Figure]:
     for claimers in (1, 8):
         with ExitStack() as stack:
             workers = [stack.enter_context(database.worker()) for _ in range(claimers)]
-            statements = {"ours": CORE, "floor": INSERT.format(window=ANOTHER_DAY)}
+            statements = {"ours": CORE, "floor": INSERT_OR_SKIP.format(window=ANOTHER_DAY)}
             seconds = contest(
                 {name: partial(_together, workers, users, size, statement) for name, statement in statements.items()},
                 ROUNDS,

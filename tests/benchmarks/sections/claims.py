@@ -12,7 +12,15 @@ import psycopg
 from tests.benchmarks.measure import Aim, Figure, compared, contest, require, timed
 from tests.benchmarks.population import COOLDOWN_DAYS, empty_notifications, fill_users, history, user
 from tests.benchmarks.sections import calendar_windows, claimers
-from tests.benchmarks.sections.claim_statements import ANOTHER_DAY, CORE, INSERT, Users, duplicates, expect, prepare
+from tests.benchmarks.sections.claim_statements import (
+    ANOTHER_DAY,
+    CORE,
+    Users,
+    duplicates,
+    expect,
+    prepare,
+    timed_insert,
+)
 from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "claim"
@@ -68,9 +76,7 @@ def _core(bench: Bench, database: Database, users: Users, size: int) -> Iterator
             return seconds
 
         def floor() -> float:
-            statement = INSERT.format(window=ANOTHER_DAY)
-            batch = prepare(worker, *users.take(size))
-            return timed(lambda: expect(run(worker, statement, batch), claimed=size, cooldown=0))
+            return timed_insert(worker, prepare(worker, *users.take(size)), ANOTHER_DAY, size)
 
         seconds = contest({"ours": ours, "floor": floor}, bench.rounds(size))
     yield compared(
@@ -151,7 +157,6 @@ def _expect_api(worker: psycopg.Connection, batches: list[str], statement: str, 
 
 def _from_nothing(bench: Bench, database: Database, size: int) -> Iterator[Figure]:
     """Claim for everybody at once, on a table that was empty."""
-    floor = INSERT.format(window="epoch")
     cooldown: list[float] = []
     api: list[float] = []
     with database.worker() as worker:
@@ -165,7 +170,7 @@ def _from_nothing(bench: Bench, database: Database, size: int) -> Iterator[Figur
 
         def insert() -> float:
             empty_notifications(database)
-            return timed(lambda: expect(run(worker, floor, batch), claimed=size, cooldown=0))
+            return timed_insert(worker, batch, "epoch", size)
 
         def in_batches() -> float:
             empty_notifications(database)

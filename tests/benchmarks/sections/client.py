@@ -69,7 +69,7 @@ async def _calls(bench: Bench, calls: Sequence[tuple[str, Call]]) -> list[Figure
             repeats = max(1, bench.choose(quick=20, default=200) // (1 + (call.size or 0) // 100))
             ours: list[float] = []
             theirs: list[float] = []
-            for turn in range(bench.choose(quick=5, default=11)):
+            for turn in range(bench.choose(quick=5, default=9)):
                 contestants = [
                     (ours, lambda: call.ours(repository)),  # noqa: B023 - called before the next one
                     (theirs, lambda: call.bare(client)),  # noqa: B023

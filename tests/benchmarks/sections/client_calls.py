@@ -81,7 +81,10 @@ def _batches(make: Any, size: int) -> list[tuple[str, Any]]:  # noqa: ANN401 - s
         )
         for one in ids
     ]
-    outcomes = [{"notification": _row(one, one)} for one in ids]
+    outcomes = [
+        {"id": str(one), "triggered_at": NOW.isoformat(), "cooldown_window_start": "1970-01-01T00:00:00+00:00"}
+        for one in ids
+    ]
     batches = {
         "claim_notifications": make(
             lambda repository: repository.claim_notifications(claims),
@@ -175,7 +178,22 @@ async def _claim(client: Any, claims: list[NotificationClaim]) -> list[ClaimOutc
         for claim in claims
     ]
     answer = await client.rpc("scenario_claim_notifications", {"p_claims": batch}).execute()
-    return OUTCOMES.validate_python(answer.data)
+    return OUTCOMES.validate_python(
+        [
+            {
+                "notification": row
+                | {
+                    "user_id": claim.user_id,
+                    "organization_id": claim.organization_id,
+                    "scenario_type": claim.scenario_type,
+                    "delivery_status": "pending",
+                    "milestone_value": claim.milestone_value,
+                    "metadata": claim.metadata,
+                }
+            }
+            for claim, row in zip(claims, answer.data, strict=True)
+        ]
+    )
 
 
 async def _last_sent_many(client: Any, ids: list[UUID]) -> dict[UUID, datetime | None]:  # noqa: ANN401

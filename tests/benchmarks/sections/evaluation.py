@@ -42,7 +42,6 @@ insert into public.scenario_notifications
 select user_id, organization_id, scenario_type, now(), metadata, 'epoch'
 from (select * from {_TEMPORARY} order by user_id offset %s limit %s) as row
 order by user_id
-on conflict do nothing
 """
 _READ_FLOOR = """
 select count(activity_date), max(activity_date) from public.activities where user_id > %s and user_id <= %s

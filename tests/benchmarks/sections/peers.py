@@ -21,7 +21,7 @@ AHEAD = Aim(1, at_least=True)
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure everybody who can be had here."""
     sizes = bench.choose(quick=(1_000,), default=(10_000, 100_000))
-    rounds = {size: bench.choose(quick=3, default=2 if size > 10_000 else 7) for size in sizes}
+    rounds = {size: bench.choose(quick=3, default=2 if size > 10_000 else 5) for size in sizes}
     everything = sum(size * (count + 1) for size, count in rounds.items())
     with bench.database("peer_ours") as database:
         fill_users(database, everything)
