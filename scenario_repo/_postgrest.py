@@ -6,7 +6,7 @@ parsed from its bytes straight into the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
@@ -30,6 +30,9 @@ from scenario_repo.models import (
 )
 
 T = TypeVar("T")
+
+_IDS = TypeAdapter(list[UUID])
+_SETTLEMENTS = TypeAdapter(list[Settlement])
 
 _DOWNGRADED = "somebody signed in on the worker's client, which now acts as that user: sign in on a client of its own"
 
@@ -136,23 +139,31 @@ def function_request(client: AsyncClient, function: str, *arguments: object) -> 
     return client.rpc(function, named)
 
 
+def texts(ids: Iterable[UUID]) -> list[str]:
+    """Write many ids as JSON has them; several times as fast as one by one."""
+    written: list[str] = _IDS.dump_python(list(ids), mode="json", warnings=False)
+    return written
+
+
 def claims_request(client: AsyncClient, claims: Sequence[NotificationClaim]) -> Sendable:
     """Claim a batch."""
+    user_ids = texts(claim.user_id for claim in claims)
+    organization_ids = texts(claim.organization_id for claim in claims)
     rows = [
         {
-            "user_id": claim.user_id,
-            "organization_id": claim.organization_id,
+            "user_id": user_id,
+            "organization_id": organization_id,
             "scenario_type": claim.scenario_type,
             "cooldown_seconds": claim.cooldown and claim.cooldown.total_seconds(),
             "milestone_value": claim.milestone_value,
             "metadata": claim.metadata,
         }
-        for claim in claims
+        for claim, user_id, organization_id in zip(claims, user_ids, organization_ids, strict=True)
     ]
     return function_request(client, "scenario_claim_notifications", rows)
 
 
 def settlements_request(client: AsyncClient, settlements: Sequence[Settlement], max_attempts: int) -> Sendable:
     """Settle leases."""
-    rows = [settlement.model_dump(mode="json", warnings=False) for settlement in settlements]
+    rows = _SETTLEMENTS.dump_python(list(settlements), mode="json", warnings=False)
     return function_request(client, "scenario_settle_notifications", rows, max_attempts)

@@ -67,6 +67,7 @@ _TRIGGERED = TypeAdapter(list[_Triggered])
 _TIMES = TypeAdapter(list[AwareDatetime | None])
 _TRUTHS = TypeAdapter(list[bool])
 _RECORDS = TypeAdapter(list[ScenarioNotification | None])
+_OUTCOMES = TypeAdapter(list[ClaimOutcome])
 _DECISIONS = TypeAdapter(list[Annotated[_Claimed | _Skipped, Field(union_mode="left_to_right")]])
 _PAGE = TypeAdapter(EvaluationPage)
 _EXPLANATIONS = TypeAdapter(list[ScenarioExplanation])
@@ -195,7 +196,7 @@ class ScenarioNotificationRepository:
         kind = _arguments.scenario_type(scenario_type)
         if not ids:
             return {}
-        times = await self._call(_TIMES, operation, "scenario_get_last_sent_at_many", _texts(ids), kind)
+        times = await self._call(_TIMES, operation, "scenario_get_last_sent_at_many", _postgrest.texts(ids), kind)
         return _paired(ids, times, operation)
 
     async def has_been_sent_since_threshold_many(
@@ -209,7 +210,7 @@ class ScenarioNotificationRepository:
         if not ids:
             return {}
         truths = await self._call(
-            _TRUTHS, operation, "scenario_has_been_sent_since_threshold_many", _texts(ids), kind, instant
+            _TRUTHS, operation, "scenario_has_been_sent_since_threshold_many", _postgrest.texts(ids), kind, instant
         )
         return _paired(ids, truths, operation)
 
@@ -222,7 +223,9 @@ class ScenarioNotificationRepository:
         value = _arguments.positive("milestone_value", milestone_value)
         if not ids:
             return {}
-        records = await self._call(_RECORDS, operation, "scenario_get_milestone_record_many", _texts(ids), value)
+        records = await self._call(
+            _RECORDS, operation, "scenario_get_milestone_record_many", _postgrest.texts(ids), value
+        )
         return _paired(ids, records, operation)
 
     async def claim_notifications(self, claims: Sequence[NotificationClaim]) -> list[ClaimOutcome]:
@@ -243,7 +246,7 @@ class ScenarioNotificationRepository:
         request = partial(_postgrest.claims_request, self._client, checked)
         decisions = await _postgrest.fetch(request, _DECISIONS, operation=operation, harmless=True)
         _refuse_other_length(operation, checked, decisions)
-        outcomes = [_outcome(claim, decision) for claim, decision in zip(checked, decisions, strict=True)]
+        outcomes = _outcomes(checked, decisions)
         _warn_of_duplicates(outcomes)
         return outcomes
 
@@ -383,26 +386,27 @@ def _refuse_other_length(operation: str, asked: Sequence[object], answered: Sequ
         raise UnexpectedResponseException(f"expected {len(asked)} answers, got {len(answered)}", operation=operation)
 
 
-def _outcome(claim: NotificationClaim, decision: _Claimed | _Skipped) -> ClaimOutcome:
-    if isinstance(decision, _Skipped):
-        return ClaimOutcome(skip_reason=decision.skip_reason, held_by=decision.held_by, ends_at=decision.ends_at)
-    return ClaimOutcome(
-        notification=ScenarioNotification(
-            id=decision.id,
-            user_id=claim.user_id,
-            organization_id=claim.organization_id,
-            scenario_type=claim.scenario_type,
-            triggered_at=decision.triggered_at,
-            delivery_status=DeliveryStatus.PENDING,
-            milestone_value=claim.milestone_value,
-            metadata=claim.metadata,
-            cooldown_window_start=decision.cooldown_window_start,
-        )
+def _outcomes(claims: Sequence[NotificationClaim], decisions: Sequence[_Claimed | _Skipped]) -> list[ClaimOutcome]:
+    return _OUTCOMES.validate_python(
+        [
+            {"skip_reason": decision.skip_reason, "held_by": decision.held_by, "ends_at": decision.ends_at}
+            if isinstance(decision, _Skipped)
+            else {
+                "notification": {
+                    "id": decision.id,
+                    "user_id": claim.user_id,
+                    "organization_id": claim.organization_id,
+                    "scenario_type": claim.scenario_type,
+                    "triggered_at": decision.triggered_at,
+                    "delivery_status": DeliveryStatus.PENDING,
+                    "milestone_value": claim.milestone_value,
+                    "metadata": claim.metadata,
+                    "cooldown_window_start": decision.cooldown_window_start,
+                }
+            }
+            for claim, decision in zip(claims, decisions, strict=True)
+        ]
     )
-
-
-def _texts(ids: Iterable[UUID]) -> list[str]:
-    return [str(user_id) for user_id in ids]
 
 
 def _paired(ids: Sequence[UUID], answers: Sequence[T], operation: str) -> dict[UUID, T]:
