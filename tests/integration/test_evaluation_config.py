@@ -13,7 +13,15 @@ import pytest
 from psycopg import errors
 
 from tests.integration.database import Database
-from tests.integration.evaluation import ORGANIZATION, OTHER_ORGANIZATION, empty, evaluate, reused_database
+from tests.integration.evaluation import (
+    ORGANIZATION,
+    OTHER_ORGANIZATION,
+    act,
+    certify,
+    empty,
+    evaluate,
+    reused_database,
+)
 from tests.postgres.server import PostgresServer
 
 _PREFIX = "scenario_evaluation_config_"
@@ -121,6 +129,30 @@ def test_a_scope_has_one_row(worker: psycopg.Connection, organization_id: UUID |
             " where scenario_type = 'inactivity' and organization_id is null".encode()
         )
     assert refused.value.diag.constraint_name == f"{_PREFIX}one_row_per_scope"
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "narrow"),
+    [
+        ("inactivity", "inactive_after", "61 days"),
+        ("certification_expiry", "expires_within", "2 days"),
+        ("welcome_back", "returned_within", "2 days"),
+        ("welcome_back", "inactive_after", "58 days"),
+    ],
+)
+def test_each_period_can_be_overridden_alone(
+    database: Database, worker: psycopg.Connection, kind: str, setting: str, narrow: str
+) -> None:
+    """A mentor who is due by the defaults is not where the organization's own period is stricter."""
+    ours, theirs = database.new_mentors(1, ORGANIZATION)[0], database.new_mentors(1, OTHER_ORGANIZATION)[0]
+    for mentor in (ours, theirs):
+        act(worker, mentor, "60 days", *(["3 days"] if kind == "welcome_back" else []))
+        certify(worker, mentor, "3 days")
+    override(worker, kind, ORGANIZATION, **{setting: narrow})
+    due = {
+        organization: evaluate(worker, kind, organization)["due"] for organization in (ORGANIZATION, OTHER_ORGANIZATION)
+    }
+    assert due == {ORGANIZATION: 0, OTHER_ORGANIZATION: 1}
 
 
 def test_an_organization_overrides_what_it_gives_and_inherits_the_rest(

@@ -140,7 +140,8 @@ def _row(user_id: UUID, organization_id: UUID) -> dict[str, Any]:
 
 
 async def _insert(client: Any, new: NewScenarioNotification) -> ScenarioNotification:  # noqa: ANN401 - supabase's
-    answer = await client.table(TABLE).insert(new.model_dump(mode="json", exclude_none=True)).execute()
+    row = new.model_dump(mode="json", exclude_none=True)
+    answer = await client.table(TABLE).insert(row).select(*ScenarioNotification.model_fields).execute()
     return NOTIFICATIONS.validate_python(answer.data)[0]
 
 
