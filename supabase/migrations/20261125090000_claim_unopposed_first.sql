@@ -3,7 +3,7 @@
 -- Almost every batch meets no race, no repetition, no user who is gone and no metadata the table refuses. For it the
 -- claim is three look-ups a row and a plain INSERT: what it writes it knows beforehand, ids included, so that nothing
 -- has to come back from the INSERT. Where a constraint objects, nothing has happened (a subtransaction), and the batch
--- goes again the careful way (scenario_private.claim_valid), which tells one row from the other.
+-- goes again the careful way (scenario_private.claim_contested), which tells one row from the other.
 --
 -- Correctness rests on the same two unique constraints: a claimer who lost a race, or claims the same twice in a batch,
 -- meets unique_violation and goes the careful way, in which ON CONFLICT sorts out who won.
@@ -12,11 +12,12 @@
 alter function scenario_private.holds_personal_data(jsonb) strict;
 
 -- Claims a batch that nobody objects to. Arrays of one length in; one outcome per element out: claimed (id is not null)
--- or skipped for a reason (invalid_claim, cooldown, milestone_reached; see scenario_private.claim_valid).
+-- or skipped for a reason (invalid_claim, cooldown, milestone_reached; see scenario_private.claim), in any order.
 -- What a constraint refuses (unique, foreign key or check) fails the whole batch.
 -- Rows go in by user_id, scenario_type, milestone_value: batches in whatever order can't deadlock.
 -- triggered_at is now(), or just after the predecessor if clocks went backwards: the chain never wedges.
--- Look-ups are lateral with limit 1, never a join the planner could turn into a scan of the table.
+-- Look-ups are lateral with limit 1, never a join the planner could turn into a scan of the table, and in the order of
+-- the indexes: neighbours share pages.
 create or replace function scenario_private.claim_unopposed(
   p_user_ids uuid[],
   p_organization_ids uuid[],
@@ -57,6 +58,7 @@ as $$
     ) with ordinality as element (
       user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, ordinal
     )
+    order by element.user_id, element.scenario_type, element.milestone_value
     offset 0
   ),
   decided as materialized (
@@ -142,7 +144,6 @@ as $$
         then least(decided.held_since + decided.cooldown, timestamptz '9999-12-31 23:59:59+00')
     end
   from decided
-  order by decided.ordinal
 $$;
 revoke all on function scenario_private.claim_unopposed(uuid[], uuid[], text[], interval[], integer[], jsonb[])
   from public, anon, authenticated;
@@ -150,14 +151,206 @@ grant execute on function
   scenario_private.claim_unopposed(uuid[], uuid[], text[], interval[], integer[], jsonb[])
   to service_role;
 
--- Claims a batch: the one path every claim takes, the API's and the evaluation's. Outcomes as of
--- scenario_private.claim_valid, and one more:
+-- Claims a batch that a constraint objected to; outcomes as of scenario_private.claim. p_existing_user_ids has the users
+-- who exist and can't be deleted meanwhile, in their places among p_user_ids, and null for the others: with metadata
+-- judged beforehand and ON CONFLICT for those who were first, no constraint is left to object.
+-- Order of the rows, triggered_at and look-ups are those of scenario_private.claim_unopposed.
+create or replace function scenario_private.claim_contested(
+  p_user_ids uuid[],
+  p_existing_user_ids uuid[],
+  p_organization_ids uuid[],
+  p_scenario_types text[],
+  p_cooldowns interval[],
+  p_milestone_values integer[],
+  p_metadata jsonb[]
+)
+returns table (
+  ordinal bigint,
+  id uuid,
+  triggered_at timestamptz,
+  cooldown_window_start timestamptz,
+  skip_reason text,
+  held_by uuid,
+  ends_at timestamptz
+)
+language sql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+as $$
+  with judged as (
+    select
+      element.*,
+      case
+        when element.user_id is not null and element.existing_user_id is null then 'unknown_user'
+        when element.user_id is null or element.organization_id is null then 'invalid_claim'
+        when element.scenario_type = 'milestone' and element.milestone_value > 0 and element.cooldown is null then null
+        when element.scenario_type in ('inactivity', 'certification_expiry', 'welcome_back')
+          and element.milestone_value is null
+          and element.cooldown > interval '0'
+          and element.cooldown <= interval '36525 days'
+          then null
+        else 'invalid_claim'
+      end as fault
+    from unnest(
+      p_user_ids, p_existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata
+    ) with ordinality as element (
+      user_id, existing_user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, ordinal
+    )
+    order by element.user_id, element.scenario_type, element.milestone_value
+    offset 0
+  ),
+  looked_up as (
+    select
+      judged.*,
+      holder.id as held_by,
+      holder.triggered_at as held_since,
+      case
+        when judged.fault is not null then judged.fault
+        when holder.id is not null and judged.milestone_value is null then 'cooldown'
+        when holder.id is not null then 'milestone_reached'
+        when judged.metadata is not null and not scenario_private.is_storable_metadata(judged.metadata)
+          then 'invalid_metadata'
+      end as refusal
+    from judged
+    left join lateral (
+      (
+        select notification.id, notification.triggered_at
+        from public.scenario_notifications as notification
+        where judged.fault is null
+          and judged.milestone_value is null
+          and notification.user_id = judged.user_id
+          and notification.scenario_type = judged.scenario_type
+          and notification.delivery_status <> 'failed'
+          and notification.triggered_at > now() - judged.cooldown
+        order by notification.triggered_at desc
+        limit 1
+      )
+      union all
+      (
+        select notification.id, notification.triggered_at
+        from public.scenario_notifications as notification
+        where judged.fault is null
+          and judged.milestone_value is not null
+          and notification.user_id = judged.user_id
+          and notification.milestone_value = judged.milestone_value
+          and notification.scenario_type = 'milestone'
+          and notification.delivery_status <> 'failed'
+        limit 1
+      )
+    ) as holder on true
+    offset 0
+  ),
+  checked as materialized (
+    select
+      looked_up.*,
+      row_number() over (
+        partition by looked_up.user_id, looked_up.scenario_type, looked_up.milestone_value, looked_up.refusal is null
+        order by looked_up.ordinal
+      ) as repetition
+    from looked_up
+  ),
+  inserted as (
+    insert into public.scenario_notifications as notification
+      (user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
+    select
+      checked.user_id,
+      checked.organization_id,
+      checked.scenario_type,
+      greatest(now(), predecessor.triggered_at + interval '1 microsecond'),
+      checked.milestone_value,
+      checked.metadata,
+      case when checked.milestone_value is null then coalesce(predecessor.triggered_at, 'epoch') end
+    from checked
+    left join lateral (
+      select notification.triggered_at
+      from public.scenario_notifications as notification
+      where checked.milestone_value is null
+        and notification.user_id = checked.user_id
+        and notification.scenario_type = checked.scenario_type
+        and notification.cooldown_window_start is not null
+      order by notification.cooldown_window_start desc
+      limit 1
+    ) as predecessor on true
+    where checked.refusal is null and checked.repetition = 1
+    order by checked.user_id, checked.scenario_type, checked.milestone_value
+    on conflict do nothing
+    returning
+      notification.id,
+      notification.user_id,
+      notification.scenario_type,
+      notification.milestone_value,
+      notification.triggered_at,
+      notification.cooldown_window_start
+  )
+  select
+    outcome.ordinal,
+    outcome.id,
+    outcome.triggered_at,
+    outcome.cooldown_window_start,
+    case
+      when (outcome.winner).id is null then outcome.skip_reason
+      when outcome.milestone_value is null then 'cooldown'
+      else 'milestone_reached'
+    end,
+    coalesce(outcome.held_by, (outcome.winner).id),
+    -- No later than a client's datetime can be.
+    case
+      when coalesce(outcome.held_since, (outcome.winner).triggered_at) is not null and outcome.cooldown is not null
+        then least(
+          coalesce(outcome.held_since, (outcome.winner).triggered_at) + outcome.cooldown,
+          timestamptz '9999-12-31 23:59:59+00'
+        )
+    end
+  from (
+    select
+      told.*,
+      case
+        when told.skip_reason = 'concurrent_claim' then scenario_private.current_holder(
+          told.user_id, told.scenario_type, told.cooldown, told.milestone_value
+        )
+      end as winner
+    from (
+      select
+        checked.*,
+        inserted.id,
+        inserted.triggered_at,
+        inserted.cooldown_window_start,
+        case
+          when inserted.id is not null then null
+          when checked.refusal is not null then checked.refusal
+          when checked.repetition > 1 then 'duplicate_in_batch'
+          else 'concurrent_claim'
+        end as skip_reason
+      from checked
+      left join inserted
+        on inserted.user_id = checked.user_id
+        and inserted.scenario_type = checked.scenario_type
+        and inserted.milestone_value is not distinct from checked.milestone_value
+        and checked.refusal is null
+        and checked.repetition = 1
+    ) as told
+    offset 0 -- computes the winner once, and after the insert
+  ) as outcome
+$$;
+revoke all on function
+  scenario_private.claim_contested(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[])
+  from public, anon, authenticated;
+grant execute on function
+  scenario_private.claim_contested(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[])
+  to service_role;
+
+-- Claims a batch: the one path every claim takes, the API's and the evaluation's. Arrays of one length in; one outcome
+-- per element out, in any order: claimed (id is not null) or skipped for a reason. Each element is judged by itself, on
+-- the history before the batch.
 --
+--   invalid_claim        a field is missing or out of bounds (the API's callers are refused before they get here)
+--   invalid_metadata     the table's constraints refuse the metadata
 --   unknown_user         there is no such user (any more), whatever else is wrong
---
--- Who is held is told so, even if an earlier element claims the same: nothing was claimed there either.
--- The careful way goes without the users there are not and with metadata judged; the users there are can't be deleted
--- then, so that nothing is left to object.
+--   duplicate_in_batch   an earlier element claims the same, and was the first to
+--   cooldown             held_by holds the cooldown, until ends_at
+--   milestone_reached    held_by is the record of this milestone
+--   concurrent_claim     another claimer was first, and its row has failed or gone since: claim again
 create or replace function scenario_private.claim(
   p_user_ids uuid[],
   p_organization_ids uuid[],
@@ -196,41 +389,25 @@ exception
       order by element.ordinal
     );
     return query
-    select
-      outcome.ordinal,
-      outcome.id,
-      outcome.triggered_at,
-      outcome.cooldown_window_start,
-      case
-        when element.existing_id is null and element.user_id is not null then 'unknown_user'
-        when outcome.skip_reason <> 'duplicate_in_batch' or outcome.held_by is null then outcome.skip_reason
-        when outcome.ends_at is null then 'milestone_reached'
-        else 'cooldown'
-      end,
-      outcome.held_by,
-      outcome.ends_at
-    from scenario_private.claim_valid(
+    select *
+    from scenario_private.claim_contested(
+      p_user_ids,
       existing_user_ids,
       p_organization_ids,
       p_scenario_types,
       p_cooldowns,
       p_milestone_values,
-      p_metadata,
-      array(
-        select element.metadata is null or scenario_private.is_storable_metadata(element.metadata)
-        from unnest(p_metadata) with ordinality as element (metadata, ordinal)
-        order by element.ordinal
-      )
-    ) as outcome
-    join unnest(p_user_ids, existing_user_ids) with ordinality as element (user_id, existing_id, ordinal)
-      on element.ordinal = outcome.ordinal
-    order by outcome.ordinal;
+      p_metadata
+    );
 end
 $$;
 revoke all on function scenario_private.claim(uuid[], uuid[], text[], interval[], integer[], jsonb[])
   from public, anon, authenticated;
 grant execute on function scenario_private.claim(uuid[], uuid[], text[], interval[], integer[], jsonb[])
   to service_role;
+
+drop function if exists
+  scenario_private.claim_valid(uuid[], uuid[], text[], interval[], integer[], jsonb[], boolean[]);
 
 -- Claims a batch: a json array in, a json array of outcomes out, in the same order.
 --   in   {"user_id", "organization_id", "scenario_type", "cooldown_seconds", "milestone_value", "metadata"}

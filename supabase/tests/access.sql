@@ -62,11 +62,11 @@ insert into known_function values
   ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer)', 'service_role', 'invoker'),
   ('scenario_private.claim(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
    'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
+  ('scenario_private.claim_contested(p_user_ids uuid[], p_existing_user_ids uuid[], p_organization_ids uuid[], '
+   'p_scenario_types text[], p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])',
+   'service_role', 'invoker'),
   ('scenario_private.claim_unopposed(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
    'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
-  ('scenario_private.claim_valid(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
-   'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[], p_is_storable boolean[])',
-   'service_role', 'invoker'),
   ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, '
    'p_milestone_value integer)', 'service_role', 'invoker'),
   ('scenario_private.holds_personal_data(p_metadata jsonb)', 'service_role', 'invoker'),

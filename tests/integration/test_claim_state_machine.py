@@ -158,7 +158,7 @@ class Histories(RuleBasedStateMachine):
         with self.worker.transaction():
             now = self.worker.execute("select now()").fetchall()[0][0]
             outcomes = claim(self.worker, asked)
-        seen: set[Subject] = set()
+        claimed: set[Subject] = set()
         holders = [self.oracle.holder(subject, cooldown, now) for subject, cooldown in batch]
         for (subject, cooldown), holder, outcome in zip(batch, holders, outcomes, strict=True):
             reason = None
@@ -166,7 +166,7 @@ class Histories(RuleBasedStateMachine):
                 reason = "unknown_user"
             elif holder:
                 reason = "milestone_reached" if subject.milestone else "cooldown"
-            elif subject in seen:
+            elif subject in claimed:
                 reason = "duplicate_in_batch"
             if reason:
                 ends_at = None if subject.milestone or not holder else holder.triggered_at + cooldown
@@ -174,7 +174,7 @@ class Histories(RuleBasedStateMachine):
                 assert (outcome["skip_reason"], outcome["held_by"], told) == (reason, holder and holder.id, ends_at)
             else:
                 self.record(subject, outcome, now)
-            seen.add(subject)
+                claimed.add(subject)
 
     def record(self, subject: Subject, told: dict[str, Any], now: datetime) -> None:
         """Remember a claim that had to be granted."""

@@ -40,7 +40,8 @@ _INSERT_FLOOR = f"""
 insert into public.scenario_notifications
   (user_id, organization_id, scenario_type, triggered_at, metadata, cooldown_window_start)
 select user_id, organization_id, scenario_type, now(), metadata, 'epoch'
-from (select * from {_TEMPORARY} order by user_id offset %s limit %s) as row
+from {_TEMPORARY}
+where user_id > %s and user_id <= %s
 order by user_id
 """
 _READ_FLOOR = """
@@ -74,6 +75,7 @@ def _pages(bench: Bench, database: Database, size: int) -> Iterator[Figure]:
         empty_notifications(database)
         _evaluate(worker, size, claimed=size // 2)
         run(worker, f"create temporary table {_TEMPORARY} as table public.scenario_notifications")
+        run(worker, f"create index on {_TEMPORARY} (user_id)")
         run(worker, f"analyze {_TEMPORARY}")
         bounds = [UUID(int=0), *(row[0] for row in run(owner, _BOUNDS, PAGE)), UUID(int=2**128 - 1)]
 
@@ -86,8 +88,7 @@ def _pages(bench: Bench, database: Database, size: int) -> Iterator[Figure]:
 
         def floors() -> float:
             empty_notifications(database)
-            starts = range(0, size // 2, PAGE // 2)
-            inserting = sum(timed_run(worker, _INSERT_FLOOR, start, PAGE // 2) for start in starts)
+            inserting = sum(timed_run(worker, _INSERT_FLOOR, first, last) for first, last in pairwise(bounds))
             inserted = value(worker, "select count(*) from public.scenario_notifications")
             require(inserted == size // 2, f"the floor inserted {inserted} rows instead of {size // 2}")
             read.append(_read(worker, bounds, size))
