@@ -77,6 +77,12 @@ async def open_ours(url: str) -> AsyncIterator[Queue]:
         yield _Ours(connection)
 
 
+UNGUARDED = Peer(
+    "ours without foreign key and CHECKs",
+    "scenario_claim_notifications",
+    "the control: what it costs to refuse unknown users and personal data, which no peer does",
+    open_ours,
+)
 OURS = Peer(
     "scenario_repo",
     "scenario_claim_notifications",

@@ -10,12 +10,27 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 from tests.benchmarks.measure import Aim, Figure, compared, require
-from tests.benchmarks.peers.queue import OURS, Peer, Queue
+from tests.benchmarks.peers.queue import OURS, UNGUARDED, Peer, Queue
 from tests.benchmarks.population import fill_users, user
-from tests.benchmarks.setting import Bench, Database, value
+from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "peers"
 AHEAD = Aim(1, at_least=True)
+
+_UNGUARD = """
+do $$
+declare
+  name text;
+begin
+  for name in
+    select conname from pg_constraint
+    where conrelid = 'public.scenario_notifications'::regclass and contype in ('c', 'f')
+  loop
+    execute format('alter table public.scenario_notifications drop constraint %I', name);
+  end loop;
+end
+$$
+"""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -23,16 +38,18 @@ def measure(bench: Bench) -> Iterator[Figure]:
     sizes = bench.choose(quick=(1_000,), default=(10_000, 100_000))
     rounds = {size: bench.choose(quick=3, default=2 if size > 10_000 else 5) for size in sizes}
     everything = sum(size * (count + 1) for size, count in rounds.items())
-    with bench.database("peer_ours") as database:
+    with bench.database("peer_ours") as database, bench.database("peer_unguarded") as unguarded:
         fill_users(database, everything)
-        urls = {OURS.name: database.url}
-        for peer in _available():
-            urls[peer.name] = bench.server.create_database(f"peer_{peer.name.replace('-', '_')}")
+        with unguarded.owner() as owner:
+            run(owner, _UNGUARD)
+        databases = {peer: f"peer_{peer.name.replace('-', '_')}" for peer in _available()}
+        urls = {peer: bench.server.create_database(name) for peer, name in databases.items()}
         try:
-            yield from asyncio.run(_measured(database, urls, rounds))
+            ours = {OURS: database.url, UNGUARDED: unguarded.url}
+            yield from asyncio.run(_measured(database, ours | urls, rounds))
         finally:
-            for name in urls.keys() - {OURS.name}:
-                bench.server.drop_database(f"peer_{name.replace('-', '_')}")
+            for name in databases.values():
+                bench.server.drop_database(name)
 
 
 def _available() -> list[Peer]:
@@ -58,11 +75,10 @@ def _say(text: str) -> None:
     print(f"  peers: {text}", file=sys.stderr, flush=True)  # noqa: T201 - loudly
 
 
-async def _measured(database: Database, urls: dict[str, str], rounds: dict[int, int]) -> list[Figure]:
+async def _measured(database: Database, urls: dict[Peer, str], rounds: dict[int, int]) -> list[Figure]:
     async with AsyncExitStack() as stack:
-        peers = [OURS, *(peer for peer in _available() if peer.name in urls)]
-        queues = {peer.name: await stack.enter_async_context(peer.open(urls[peer.name])) for peer in peers}
-        for peer in peers:
+        queues = {peer.name: await stack.enter_async_context(peer.open(url)) for peer, url in urls.items()}
+        for peer in urls:
             _say(f"{peer.name} ({peer.how}): {peer.guarantee}")
         figures: list[Figure] = []
         start = 1
@@ -76,7 +92,7 @@ async def _measured(database: Database, urls: dict[str, str], rounds: dict[int, 
                     if turn >= 0:  # the first warms up
                         fresh[name].append(seconds[0])
                         again[name].append(seconds[1])
-            for peer in peers[1:]:
+            for peer in (peer for peer in urls if peer is not OURS):
                 for what, seconds_of in (("fresh", fresh), ("all duplicates", again)):
                     ours, theirs = seconds_of[OURS.name], seconds_of[peer.name]
                     figures.append(
@@ -88,7 +104,7 @@ async def _measured(database: Database, urls: dict[str, str], rounds: dict[int, 
                             theirs,
                             against=peer.name,
                             times_better=True,
-                            aim=AHEAD,
+                            aim=None if peer is UNGUARDED else AHEAD,
                             note=f"rows/s at best: {size / min(ours):,.0f}, {peer.name} {size / min(theirs):,.0f}",
                         )
                     )
