@@ -4,8 +4,8 @@
 -- weeks. Whom a cooldown holds costs one index look-up now: no facts are put together, nothing is sorted, and no claim
 -- is made only to be refused. A dry run asks the same query and stops there.
 
--- Evaluates one page: the mentors after p_after, by user_id, p_limit memberships or a few more (a user's memberships
--- are never split), of one organization or of all.
+-- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
+-- memberships are never split), of one organization or of all.
 --   out  {"evaluated", "due", "claimed", "skipped": {reason: count}, "next_after"}; next_after is null at the end.
 -- p_dry_run counts what would be claimed and writes nothing. Raises SR001 for an unknown scenario type or a limit
 -- outside 1 to 100,000. Every page stands for itself: repeated and overlapping calls are refused by the cooldown.
@@ -57,7 +57,7 @@ begin
   execute format(
     'select mentor.user_id
      from public.peer_mentors as mentor
-     where true%s
+     where mentor.is_active%s
      order by mentor.user_id
      offset %s
      limit 1',

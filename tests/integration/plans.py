@@ -18,7 +18,8 @@ PRIMARY_KEY = "scenario_notifications_pkey"
 ACTIVITIES = "activities_user_id_activity_date_idx"
 CERTIFICATIONS = "certifications_user_id_expires_at_idx"
 MENTORS = "peer_mentors_pkey"
-ORGANIZATION_MENTORS = "peer_mentors_organization_id_user_id_idx"
+ORGANIZATION_MENTORS = "peer_mentors_active_by_organization_idx"
+ACTIVE_MENTORS = "peer_mentors_active_by_user_idx"
 DEVICES = "device_tokens_pkey"
 
 # What PostgREST makes of a request; its values, the limit too, are parameters.

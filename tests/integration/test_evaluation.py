@@ -109,6 +109,13 @@ def test_pages_come_to_everybody_once(database: Database, worker: psycopg.Connec
     assert notified(worker) == ids
 
 
+def test_mentors_who_are_not_active_fill_no_page(database: Database, worker: psycopg.Connection) -> None:
+    """A page has as many active mentors as were asked for, however many others lie between them."""
+    quiet_mentors(database, 6)
+    database.new_mentors(30, ORGANIZATION, is_active=False)
+    assert [evaluate(worker, "inactivity", scope, limit=6)["evaluated"] for scope in (None, ORGANIZATION)] == [6, 6]
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_a_users_memberships_are_never_split(database: Database, worker: psycopg.Connection, limit: int) -> None:
     """A page is longer rather than to end between two organizations of one mentor."""

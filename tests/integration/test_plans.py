@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 
 from tests.integration.plans import (
+    ACTIVE_MENTORS,
     ACTIVITIES,
     AS_POSTGREST,
     CERTIFICATIONS,
@@ -337,7 +338,12 @@ CALLS = {
     "evaluate inactivity": Call(
         "scenario_evaluate('inactivity', md5('organization 49')::uuid)",
         frozenset({ORGANIZATION_MENTORS, ACTIVITIES, FULL, WINDOW}),
-        frozenset({ACTIVITIES}),
+        frozenset({ORGANIZATION_MENTORS, ACTIVITIES}),
+    ),
+    "evaluate inactivity, a page of all organizations": Call(
+        "scenario_evaluate('inactivity', null, md5('user 17')::uuid, 100)",
+        frozenset({ACTIVE_MENTORS, ACTIVITIES, FULL}),
+        frozenset({ACTIVE_MENTORS, ACTIVITIES}),
     ),
     "evaluate milestone": Call(
         "scenario_evaluate('milestone', md5('organization 49')::uuid)",
