@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from supabase import AsyncClient
 
-from scenario_repo import _arguments, _postgrest
+from scenario_repo import _arguments, _decisions, _postgrest
 from scenario_repo._arguments import MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
     ClaimOutcome,
-    DeliveryStatus,
     EvaluationPage,
     LeasedNotification,
     NewScenarioNotification,
@@ -31,7 +27,6 @@ from scenario_repo.models import (
     ScenarioType,
     Settlement,
     SettlementAnswer,
-    SkipReason,
 )
 
 T = TypeVar("T")
@@ -39,22 +34,6 @@ T = TypeVar("T")
 
 class _Triggered(BaseModel):
     triggered_at: AwareDatetime
-
-
-@dataclass(frozen=True, slots=True)
-class _Claimed:
-    """What the claim's caller does not know of the new row."""
-
-    id: UUID
-    triggered_at: AwareDatetime
-    cooldown_window_start: AwareDatetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Skipped:
-    skip_reason: SkipReason
-    held_by: UUID | None
-    ends_at: AwareDatetime | None
 
 
 class _PurgedPage(BaseModel):
@@ -67,8 +46,6 @@ _TRIGGERED = TypeAdapter(list[_Triggered])
 _TIMES = TypeAdapter(list[AwareDatetime | None])
 _TRUTHS = TypeAdapter(list[bool])
 _RECORDS = TypeAdapter(list[ScenarioNotification | None])
-_OUTCOMES = TypeAdapter(list[ClaimOutcome])
-_DECISIONS = TypeAdapter(list[Annotated[_Claimed | _Skipped, Field(union_mode="left_to_right")]])
 _PAGE = TypeAdapter(EvaluationPage)
 _EXPLANATIONS = TypeAdapter(list[ScenarioExplanation])
 _LEASED = TypeAdapter(list[LeasedNotification])
@@ -78,11 +55,6 @@ _REPORT_LINES = TypeAdapter(tuple[ReportLine, ...])
 
 DEFAULT_PAGE_SIZE: Final = 10_000
 """Far below the platform's statement timeout, and large enough for the round trip not to matter."""
-
-_HELD_ALREADY: Final = frozenset(
-    {SkipReason.COOLDOWN, SkipReason.MILESTONE_REACHED, SkipReason.DUPLICATE_IN_BATCH, SkipReason.CONCURRENT_CLAIM}
-)
-_logger = logging.getLogger("scenario_repo")
 
 
 class ScenarioNotificationRepository:
@@ -244,10 +216,10 @@ class ScenarioNotificationRepository:
         if not checked:
             return []
         request = partial(_postgrest.claims_request, self._client, checked)
-        decisions = await _postgrest.fetch(request, _DECISIONS, operation=operation, harmless=True)
+        decisions = await _postgrest.fetch(request, _decisions.DECISIONS, operation=operation, harmless=True)
         _refuse_other_length(operation, checked, decisions)
-        outcomes = _outcomes(checked, decisions)
-        _warn_of_duplicates(outcomes)
+        outcomes = _decisions.outcomes_of(checked, decisions)
+        _decisions.warn_of_duplicates(outcomes)
         return outcomes
 
     async def evaluate_scenario(
@@ -386,36 +358,6 @@ def _refuse_other_length(operation: str, asked: Sequence[object], answered: Sequ
         raise UnexpectedResponseException(f"expected {len(asked)} answers, got {len(answered)}", operation=operation)
 
 
-def _outcomes(claims: Sequence[NotificationClaim], decisions: Sequence[_Claimed | _Skipped]) -> list[ClaimOutcome]:
-    return _OUTCOMES.validate_python(
-        [
-            {"skip_reason": decision.skip_reason, "held_by": decision.held_by, "ends_at": decision.ends_at}
-            if isinstance(decision, _Skipped)
-            else {
-                "notification": {
-                    "id": decision.id,
-                    "user_id": claim.user_id,
-                    "organization_id": claim.organization_id,
-                    "scenario_type": claim.scenario_type,
-                    "triggered_at": decision.triggered_at,
-                    "delivery_status": DeliveryStatus.PENDING,
-                    "milestone_value": claim.milestone_value,
-                    "metadata": claim.metadata,
-                    "cooldown_window_start": decision.cooldown_window_start,
-                }
-            }
-            for claim, decision in zip(claims, decisions, strict=True)
-        ]
-    )
-
-
 def _paired(ids: Sequence[UUID], answers: Sequence[T], operation: str) -> dict[UUID, T]:
     _refuse_other_length(operation, ids, answers)
     return dict(zip(ids, answers, strict=True))
-
-
-def _warn_of_duplicates(outcomes: Sequence[ClaimOutcome]) -> None:
-    held = Counter(outcome.skip_reason for outcome in outcomes if outcome.skip_reason in _HELD_ALREADY)
-    if held:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(held.items()))
-        _logger.warning("%d of %d claims were duplicates: %s", held.total(), len(outcomes), reasons)
