@@ -1,7 +1,7 @@
 -- The claim, first as if nobody objected.
 --
 -- Almost every batch meets no race, no repetition, no user who is gone and no metadata the table refuses. For it the
--- claim is three look-ups a row and a plain INSERT: what it writes it knows beforehand, ids included, so that nothing
+-- claim is two look-ups a row at the most and a plain INSERT: what it writes it knows beforehand, ids included, so that nothing
 -- has to come back from the INSERT. Where a constraint objects, nothing has happened (a subtransaction), and the batch
 -- goes again the careful way (scenario_private.claim_contested), which tells one row from the other.
 --

@@ -151,6 +151,7 @@ select set_eq(
   $$ select * from pg_temp.indexes_of('peer_mentors') $$,
   $$ values
     ('peer_mentors_pkey', 'UNIQUE  btree (user_id, organization_id)'),
+    ('peer_mentors_organization_id_user_id_idx', ' btree (organization_id, user_id)'),
     ('peer_mentors_active_by_organization_idx', ' btree (organization_id, user_id) WHERE is_active'),
     ('peer_mentors_active_by_user_idx', ' btree (user_id, organization_id) WHERE is_active')
   $$,

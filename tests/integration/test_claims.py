@@ -1,11 +1,8 @@
-"""What a claim decides: one connection, no rivals."""
+"""What a claim decides of one user: one connection, no rivals."""
 
 from __future__ import annotations
 
-import json
-import random
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -76,18 +73,6 @@ def results(outcomes: Iterable[dict[str, Any]]) -> list[str]:
     return ["claimed" if "id" in outcome else outcome["skip_reason"] for outcome in outcomes]
 
 
-def stored(connection: psycopg.Connection, outcomes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Read the rows that were claimed, in the order of their outcomes."""
-    query = """
-      select notification.*
-      from unnest(%s::uuid[]) with ordinality as claimed (id, ordinal)
-      join public.scenario_notifications as notification using (id)
-      order by claimed.ordinal
-    """
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, [[outcome["id"] for outcome in outcomes if "id" in outcome]]).fetchall()
-
-
 def test_a_first_claim_is_granted_and_returned_as_stored(worker: psycopg.Connection, user: UUID) -> None:
     """What the outcome tells is of the pending row: triggered now, with epoch as the start of its window."""
     metadata = {"certificates": ["a", "ö"], "days": 3}
@@ -98,9 +83,9 @@ def test_a_first_claim_is_granted_and_returned_as_stored(worker: psycopg.Connect
     assert instant(told["cooldown_window_start"]) == EPOCH
 
     query = "select to_json(row) from public.scenario_notifications as row where user_id = %s"
-    ((stored,),) = worker.execute(query, [user]).fetchall()
-    assert {name: stored[name] for name in told} == told
-    assert (stored["delivery_status"], stored["metadata"]) == ("pending", metadata)
+    ((row,),) = worker.execute(query, [user]).fetchall()
+    assert {name: row[name] for name in told} == told
+    assert (row["delivery_status"], row["metadata"]) == ("pending", metadata)
 
 
 def test_a_cooldown_tells_who_holds_it_and_until_when(worker: psycopg.Connection, user: UUID) -> None:
@@ -220,105 +205,6 @@ def test_a_failed_milestone_is_free_again(worker: psycopg.Connection, user: UUID
     assert (outcome["skip_reason"], outcome["held_by"]) == ("milestone_reached", str(row["id"]))
 
 
-def test_the_first_of_a_batchs_duplicates_wins(database: Database, worker: psycopg.Connection) -> None:
-    """Same user, type and milestone is the same, whatever else differs; who is held is held each time."""
-    first, second, third = database.new_users(3)
-    claim(worker, [new_claim(third)])
-    batch = [
-        (new_claim(first, organization_id=UUID(int=7)), "claimed"),
-        (new_milestone(first, 10), "claimed"),
-        (new_claim(third), "cooldown"),
-        (new_claim(first, cooldown_seconds=1), "duplicate_in_batch"),
-        (new_milestone(first, 25), "claimed"),
-        (new_claim(first, scenario_type="welcome_back"), "claimed"),
-        (new_milestone(first, 10), "duplicate_in_batch"),
-        (new_claim(third), "cooldown"),
-        (new_claim(second), "claimed"),
-        (new_claim(first), "duplicate_in_batch"),
-    ]
-    outcomes = claim(worker, [asked for asked, _ in batch])
-    assert results(outcomes) == [result for _, result in batch]
-    assert stored(worker, outcomes)[0]["organization_id"] == UUID(int=7)
-    assert outcomes[3] == {"skip_reason": "duplicate_in_batch", "held_by": None, "ends_at": None}
-
-
-@pytest.mark.parametrize("again", [[], ["duplicate_in_batch"]], ids=["unopposed", "contested"])
-def test_a_longer_cooldown_of_a_batch_refuses_its_own_claim_alone(
-    again: list[str], worker: psycopg.Connection, user: UUID
-) -> None:
-    """Each claim is judged by its own cooldown, whether or not a constraint sends the batch the careful way."""
-    insert(worker, user, triggered_at=now(worker) - timedelta(days=2))
-    long, short = (new_claim(user, cooldown_seconds=days * 86_400) for days in (3, 1))
-    outcomes = claim(worker, [long, short, *(short for _ in again), long])
-    assert results(outcomes) == ["cooldown", "claimed", *again, "cooldown"]
-
-
-def test_a_user_who_does_not_exist_is_told_and_loses_nobody(database: Database, worker: psycopg.Connection) -> None:
-    """Never was, or deleted since the caller looked: the rest of the batch is claimed."""
-    deleted, kept = database.new_users(2)
-    claim(worker, [new_claim(deleted)])
-    with database.connect(role=None) as owner:
-        owner.execute("delete from auth.users where id = %s", [deleted])
-    outcomes = claim(worker, [new_claim(deleted), new_claim(kept), new_claim(uuid4()), new_milestone(uuid4(), 3)])
-    assert results(outcomes) == ["unknown_user", "claimed", "unknown_user", "unknown_user"]
-    assert outcomes[0] == {"skip_reason": "unknown_user", "held_by": None, "ends_at": None}
-
-
-def invalid_claims(user: UUID) -> list[dict[str, object]]:
-    """Make claims that nothing but the claim itself may refuse, and some that a constraint would."""
-    inactivity, milestone = new_claim(user), new_milestone(user, 10)
-    return [
-        inactivity | {"user_id": None},
-        inactivity | {"organization_id": None},
-        inactivity | {"scenario_type": None},
-        inactivity | {"scenario_type": "Inactivity"},
-        *(inactivity | {"cooldown_seconds": seconds} for seconds in (None, 0, -1, 36_525 * 86_400 + 1)),
-        inactivity | {"milestone_value": 10},
-        *(milestone | {"milestone_value": value} for value in (None, 0, -1)),
-        milestone | {"cooldown_seconds": 60},
-    ]
-
-
-def test_an_invalid_claim_is_refused_alone(worker: psycopg.Connection, user: UUID) -> None:
-    """Nothing is written for it, though no other claim of the batch makes anybody look twice."""
-    for invalid in invalid_claims(user):
-        assert results(claim(worker, [invalid])) == ["invalid_claim"]
-    query = "select from public.scenario_notifications where user_id = %s"
-    assert worker.execute(query, [user]).rowcount == 0
-
-
-@pytest.mark.parametrize("repeated", [1, 2])
-def test_an_invalid_claim_loses_nobody_else(repeated: int, worker: psycopg.Connection, user: UUID) -> None:
-    """It is told so, and so is its repetition; a valid claim for the same is not its duplicate."""
-    valid, invalid = [new_claim(user), new_milestone(user, 10)] * repeated, invalid_claims(user)
-    outcomes = claim(worker, [*invalid, *valid, *invalid])
-    refused, granted = (
-        ["invalid_claim"] * len(invalid),
-        ["claimed", "claimed", *["duplicate_in_batch"] * 2][: len(valid)],
-    )
-    assert results(outcomes) == [*refused, *granted, *refused]
-
-
-def test_unstorable_metadata_loses_nobody_else(database: Database, worker: psycopg.Connection) -> None:
-    """Refused for that claim alone: a good one for the same is granted; and JSON's null is no metadata."""
-    unstorable: list[object] = [[1], "text", 7, True, {"long": "x" * 8192}]
-    users = database.new_users(len(unstorable))
-    bad = [new_claim(user, metadata=metadata) for user, metadata in zip(users, unstorable, strict=True)]
-    outcomes = claim(worker, [*bad, *(new_claim(user, metadata=None) for user in users), new_claim(users[0])])
-    assert results(outcomes) == [*["invalid_metadata"] * 5, *["claimed"] * 5, "duplicate_in_batch"]
-    query = "select from public.scenario_notifications where user_id = any (%s) and metadata is null"
-    assert worker.execute(query, [users]).rowcount == 5
-
-
-def test_anything_but_an_array_of_20000_claims_is_refused(worker: psycopg.Connection) -> None:
-    """SR001 is our own code for an argument that doesn't fit, and the message has the limit; an empty array fits."""
-    assert claim(worker, []) == []
-    for claims in ("{}", "null", None, "1", json.dumps([{}] * 20_001)):
-        with pytest.raises(psycopg.Error, match="expected a json array of at most 20000 claims") as refusal:
-            worker.execute("select public.scenario_claim_notifications(%s)", [claims])
-        assert refusal.value.sqlstate == "SR001"
-
-
 def test_a_predecessor_in_the_future_does_not_wedge_the_chain(
     database: Database, worker: psycopg.Connection, user: UUID
 ) -> None:
@@ -387,24 +273,3 @@ def test_only_a_worker_may_claim(role: str, database: Database, user: UUID) -> N
     """The key of an app, or a signed-in user's token, is denied."""
     with database.connect(role) as stranger, pytest.raises(psycopg.errors.InsufficientPrivilege):
         claim(stranger, [new_claim(user)])
-
-
-@pytest.mark.parametrize("size", [500, 20_000])
-def test_outcomes_come_in_the_order_of_the_claims(size: int, database: Database, worker: psycopg.Connection) -> None:
-    """However a batch is shuffled, the n-th outcome is that of the n-th claim."""
-    shuffle = random.Random(size)  # noqa: S311
-    users = database.new_users(size // 2)
-    claims = [new_claim(user) for user in users] + [new_milestone(user, 10) for user in users]
-    shuffle.shuffle(claims)
-
-    def subject(of: Mapping[str, object]) -> tuple[str, object]:
-        return str(of["user_id"]), of["scenario_type"]
-
-    outcomes = claim(worker, claims)
-    assert list(map(subject, stored(worker, outcomes))) == list(map(subject, claims))
-    ids = {subject(asked): outcome["id"] for asked, outcome in zip(claims, outcomes, strict=True)}
-
-    shuffle.shuffle(claims)
-    again = claim(worker, claims)
-    assert [outcome["held_by"] for outcome in again] == [ids[subject(asked)] for asked in claims]
-    assert Counter(results(again)) == {"cooldown": size // 2, "milestone_reached": size // 2}

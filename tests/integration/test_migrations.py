@@ -67,6 +67,27 @@ def test_second_run_changes_nothing(postgres_server: PostgresServer, *, filled: 
         postgres_server.drop_database(database)
 
 
+def test_the_apps_own_indexes_stay(postgres_server: PostgresServer) -> None:
+    """Also those under the name PostgreSQL gives them, which a migration would have given its own."""
+    database = "migrated_beside_an_app"
+    url = postgres_server.create_database(database)
+    indexes = "select indexdef from pg_indexes where schemaname = 'public' and tablename = 'peer_mentors'"
+    try:
+        with closing(psycopg.connect(url)) as connection, connection:
+            connection.execute("""
+                create table public.peer_mentors (
+                  user_id uuid, organization_id uuid, is_active boolean not null, primary key (user_id, organization_id)
+                )
+            """)
+            connection.execute("create index on public.peer_mentors (organization_id, user_id)")
+            before = connection.execute(indexes).fetchall()
+        apply_migrations(url)
+        with closing(psycopg.connect(url)) as connection:
+            assert {*before} <= {*connection.execute(indexes).fetchall()}
+    finally:
+        postgres_server.drop_database(database)
+
+
 def test_migrations_need_no_superuser(postgres_server: PostgresServer) -> None:
     """On Supabase, migrations run as `postgres`, which is no superuser."""
     with closing(psycopg.connect(postgres_server.url())) as connection:
