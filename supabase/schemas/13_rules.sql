@@ -143,11 +143,11 @@ declare
   last_user_id uuid;
   mentor_count integer := 0;
   due_count integer := 0;
-  samples json := '[]';
+  samples json := json '[]';
   page_query text;
   look_up_query text;
-  page_plan text[] := '{}';
-  look_up_plan text[] := '{}';
+  page_plan text[] := array[]::text[];
+  look_up_plan text[] := array[]::text[];
   line text;
 begin
   perform scenario_private.require_schema(p_needs_schema);

@@ -15,7 +15,7 @@ from tests.integration.database import Database
 from tests.integration.evaluation import ORGANIZATION, OTHER_ORGANIZATION, act, empty, explain, reused_database
 from tests.postgres.server import PostgresServer
 
-_SIGNATURE = "public.scenario_find_inactive_mentors(uuid, interval, integer, uuid)"
+_SIGNATURE = "public.scenario_find_inactive_mentors(uuid, interval, integer, uuid, integer)"
 _ROLE = "restricted_worker"
 
 
