@@ -62,10 +62,10 @@ class Sendable(Protocol):
     def request(self) -> RequestConfig[HttpClient]: ...
 
 
-async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operation: str, harmless: bool) -> T:
+async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operation: str, idempotent: bool) -> T:
     """Build a request, send it once and return its answer as a value.
 
-    ``harmless`` says that doing the call twice does no harm (a read, or a write that finds its first try done).
+    ``idempotent`` says that doing the call twice does no harm (a read, or a write that finds its first try done).
 
     Raises:
         ScenarioRepositoryException: whatever goes wrong, as its subclass; cancellation passes through.
@@ -81,11 +81,11 @@ async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operat
             response = await request.send(Headers())
             if response.is_success:
                 return answer.validate_json(response.content)
-            failure = exception_from_response(response, operation=operation, harmless=harmless)
+            failure = exception_from_response(response, operation=operation, idempotent=idempotent)
     except ValidationError as error:
         failure = exception_from_unfit_answer(error, response, operation=operation)
     except Exception as error:  # noqa: BLE001 - the seam lets nothing foreign through
-        failure = exception_from_error(error, operation=operation, harmless=harmless)
+        failure = exception_from_error(error, operation=operation, idempotent=idempotent)
     raise failure
 
 

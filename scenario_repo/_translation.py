@@ -37,7 +37,7 @@ class Repeat(Enum):
     """When the same call may be made again."""
 
     NEVER = "never"
-    IF_HARMLESS = "reads, and writes that do no harm when done twice"
+    IF_IDEMPOTENT = "reads, and writes that do no harm when done twice"
     ALWAYS = "always: nothing was done"
 
 
@@ -50,7 +50,7 @@ class Verdict(NamedTuple):
 
 
 _NOT_DONE = Verdict(UnavailableException, Repeat.ALWAYS)
-_UNKNOWN_OUTCOME = Verdict(UnavailableException, Repeat.IF_HARMLESS)
+_UNKNOWN_OUTCOME = Verdict(UnavailableException, Repeat.IF_IDEMPOTENT)
 _DENIED = Verdict(PermissionDeniedException)
 _INVALID = Verdict(InvalidDataException)
 _NOT_MIGRATED = Verdict(SchemaNotMigratedException)
@@ -158,10 +158,10 @@ _TALKATIVE = (httpx.LocalProtocolError, httpx.RemoteProtocolError)
 _DISCREET = (httpx.TransportError, OSError)
 
 
-def exception_from_response(response: Response, *, operation: str, harmless: bool) -> ScenarioRepositoryException:
+def exception_from_response(response: Response, *, operation: str, idempotent: bool) -> ScenarioRepositoryException:
     """Turn an HTTP response that is not a success into its exception.
 
-    ``harmless`` says that doing the call twice does no harm.
+    ``idempotent`` says that doing the call twice does no harm.
     """
     error = _api_error(response)
     code = error.code if _CODE.fullmatch(error.code or "") else None
@@ -169,7 +169,7 @@ def exception_from_response(response: Response, *, operation: str, harmless: boo
     exception = _exception(
         verdict,
         operation=operation,
-        harmless=harmless,
+        idempotent=idempotent,
         code=code,
         constraint=_constraint_name(error.message) if code is not None and code.startswith("23") else None,
         http_status=response.status_code,
@@ -179,13 +179,13 @@ def exception_from_response(response: Response, *, operation: str, harmless: boo
     return exception
 
 
-def exception_from_error(error: Exception, *, operation: str, harmless: bool) -> ScenarioRepositoryException:
+def exception_from_error(error: Exception, *, operation: str, idempotent: bool) -> ScenarioRepositoryException:
     """Turn an error of httpx, or of the encoding of a request, into its exception, with the error as its cause."""
     verdict = next(
         (table[cls] for table in (BY_HTTPX_CLASS, _BY_BUILTIN_CLASS) for cls in type(error).__mro__ if cls in table),
         Verdict(ScenarioRepositoryException),
     )
-    exception = _exception(verdict, operation=operation, harmless=harmless, detail=type(error).__name__)
+    exception = _exception(verdict, operation=operation, idempotent=idempotent, detail=type(error).__name__)
     exception.__cause__ = error if isinstance(error, _DISCREET) and not isinstance(error, _TALKATIVE) else None
     return exception
 
@@ -223,7 +223,7 @@ def _exception(  # noqa: PLR0913 - the facts of one failure
     verdict: Verdict,
     *,
     operation: str,
-    harmless: bool,
+    idempotent: bool,
     detail: str | None = None,
     code: str | None = None,
     constraint: str | None = None,
@@ -237,7 +237,7 @@ def _exception(  # noqa: PLR0913 - the facts of one failure
         code=code,
         constraint=constraint,
         http_status=http_status,
-        retryable=verdict.repeat is Repeat.ALWAYS or (harmless and verdict.repeat is Repeat.IF_HARMLESS),
+        retryable=verdict.repeat is Repeat.ALWAYS or (idempotent and verdict.repeat is Repeat.IF_IDEMPOTENT),
         retry_after=retry_after,
     )
 

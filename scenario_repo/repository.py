@@ -90,7 +90,7 @@ class ScenarioNotificationRepository:
             partial(_postgrest.insert_request, self._client, notification),
             _NOTIFICATIONS,
             operation=operation,
-            harmless=False,
+            idempotent=False,
         )
         if len(rows) != 1:
             message = f"expected the inserted row, got {len(rows)} rows"
@@ -109,7 +109,7 @@ class ScenarioNotificationRepository:
             _arguments.user_id(user_id),
             _arguments.scenario_type(scenario_type),
         )
-        rows = await _postgrest.fetch(request, _TRIGGERED, operation="get_last_sent_at", harmless=True)
+        rows = await _postgrest.fetch(request, _TRIGGERED, operation="get_last_sent_at", idempotent=True)
         return rows[0].triggered_at if rows else None
 
     async def has_been_sent_since_threshold(self, user_id: UUID, scenario_type: ScenarioType, cutoff: datetime) -> bool:
@@ -125,7 +125,7 @@ class ScenarioNotificationRepository:
             _arguments.scenario_type(scenario_type),
             _arguments.instant("cutoff", cutoff),
         )
-        rows = await _postgrest.fetch(request, _TRIGGERED, operation="has_been_sent_since_threshold", harmless=True)
+        rows = await _postgrest.fetch(request, _TRIGGERED, operation="has_been_sent_since_threshold", idempotent=True)
         return bool(rows)
 
     async def get_milestone_record(self, user_id: UUID, milestone_value: int) -> ScenarioNotification | None:
@@ -140,7 +140,7 @@ class ScenarioNotificationRepository:
             _arguments.user_id(user_id),
             _arguments.positive("milestone_value", milestone_value),
         )
-        rows = await _postgrest.fetch(request, _NOTIFICATIONS, operation="get_milestone_record", harmless=True)
+        rows = await _postgrest.fetch(request, _NOTIFICATIONS, operation="get_milestone_record", idempotent=True)
         return rows[0] if rows else None
 
     async def list_notifications(
@@ -157,7 +157,7 @@ class ScenarioNotificationRepository:
             _arguments.notification("before", before),
             _arguments.positive("limit", limit, MAX_LISTED),
         )
-        return await _postgrest.fetch(request, _NOTIFICATIONS, operation="list_notifications", harmless=True)
+        return await _postgrest.fetch(request, _NOTIFICATIONS, operation="list_notifications", idempotent=True)
 
     async def get_last_sent_at_many(
         self, user_ids: Iterable[UUID], scenario_type: ScenarioType
@@ -216,7 +216,7 @@ class ScenarioNotificationRepository:
         if not checked:
             return []
         request = partial(_postgrest.claims_request, self._client, checked)
-        decisions = await _postgrest.fetch(request, _decisions.DECISIONS, operation=operation, harmless=True)
+        decisions = await _postgrest.fetch(request, _decisions.DECISIONS, operation=operation, idempotent=True)
         _refuse_other_length(operation, checked, decisions)
         outcomes = _decisions.outcomes_of(checked, decisions)
         _decisions.warn_of_duplicates(outcomes)
@@ -307,7 +307,7 @@ class ScenarioNotificationRepository:
         if not checked:
             return []
         request = partial(_postgrest.settlements_request, self._client, checked, attempts)
-        answers = await _postgrest.fetch(request, _ANSWERS, operation=operation, harmless=True)
+        answers = await _postgrest.fetch(request, _ANSWERS, operation=operation, idempotent=True)
         _refuse_other_length(operation, checked, answers)
         return answers
 
@@ -350,7 +350,7 @@ class ScenarioNotificationRepository:
     async def _call(self, answer: TypeAdapter[T], operation: str, function: str, *arguments: object) -> T:
         """Call a function; all of them do no harm when called twice."""
         request = partial(_postgrest.function_request, self._client, function, *arguments)
-        return await _postgrest.fetch(request, answer, operation=operation, harmless=True)
+        return await _postgrest.fetch(request, answer, operation=operation, idempotent=True)
 
 
 def _refuse_other_length(operation: str, asked: Sequence[object], answered: Sequence[object]) -> None:

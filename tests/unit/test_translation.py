@@ -22,7 +22,7 @@ from scenario_repo import (
 from scenario_repo._translation import BY_CODE, BY_CODE_CLASS, BY_STATUS
 from tests.factories import USER_ID, new_notification, notification_row
 
-ALWAYS, IF_HARMLESS, NEVER = (True, True), (True, False), (False, False)
+ALWAYS, IF_IDEMPOTENT, NEVER = (True, True), (True, False), (False, False)
 """Whether a read and a write may be repeated."""
 
 Outcome = tuple[type[ScenarioRepositoryException], tuple[bool, bool]]
@@ -33,7 +33,7 @@ DENIED: Outcome = (PermissionDeniedException, NEVER)
 NOT_MIGRATED: Outcome = (SchemaNotMigratedException, NEVER)
 UNEXPECTED: Outcome = (UnexpectedResponseException, NEVER)
 NOT_DONE: Outcome = (UnavailableException, ALWAYS)
-UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_HARMLESS)
+UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_IDEMPOTENT)
 
 CODES: dict[Outcome, dict[int, str]] = {
     UNKNOWN_USER: {409: "23503"},

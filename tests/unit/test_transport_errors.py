@@ -24,12 +24,12 @@ from scenario_repo._translation import BY_HTTPX_CLASS
 from tests.factories import USER_ID, new_notification
 from tests.unit.secrecy import MARKER, told_by
 
-ALWAYS, IF_HARMLESS, NEVER = (True, True), (True, False), (False, False)
+ALWAYS, IF_IDEMPOTENT, NEVER = (True, True), (True, False), (False, False)
 """Whether a read and a write may be repeated."""
 
 Outcome = tuple[type[ScenarioRepositoryException], tuple[bool, bool]]
 NOT_DONE: Outcome = (UnavailableException, ALWAYS)
-UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_HARMLESS)
+UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_IDEMPOTENT)
 MISUSED: Outcome = (ConfigurationException, NEVER)
 UNENCODABLE: Outcome = (InvalidDataException, NEVER)
 UNEXPECTED: Outcome = (UnexpectedResponseException, NEVER)
