@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from pydantic import InstanceOf, TypeAdapter
 
-from scenario_repo._validation import Duration, Id, Instant, PositiveInteger, validated
+from scenario_repo._fields import Duration, Id, Instant, PositiveInteger, validated
+from scenario_repo._limits import MAX_CLAIMS, MAX_LEASE_SECONDS, MAX_LEASES, MAX_LOOK_UPS
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import (
     NewScenarioNotification,
@@ -24,19 +25,6 @@ from scenario_repo.models import (
 )
 
 T = TypeVar("T")
-
-MAX_CLAIMS: Final = 20_000
-"""The most claims in one call: one statement has to fit its timeout."""
-MAX_LOOK_UPS: Final = 50_000
-"""The most distinct users in one look-up."""
-MAX_LEASES: Final = 1_000
-"""The most notifications in one lease or settlement."""
-MAX_LEASE_SECONDS: Final = 86_400
-"""The longest lease."""
-MAX_PAGE_SIZE: Final = 100_000
-"""The most mentors in one page of an evaluation, or users in one of a purge."""
-MAX_LISTED: Final = 1_000
-"""The most notifications in one page of a history: where PostgREST cuts."""
 
 _NEW_NOTIFICATION = TypeAdapter(InstanceOf[NewScenarioNotification])
 _UUID: TypeAdapter[UUID] = TypeAdapter(Id)

@@ -23,7 +23,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from scenario_repo import _console
-from scenario_repo._arguments import MAX_LEASES, MAX_PAGE_SIZE
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_LEASES, MAX_PAGE_SIZE
 from scenario_repo.client import connect
 from scenario_repo.delivery import DeliveryWorker, Send
 from scenario_repo.engine import ScenarioTriggerEngine
@@ -37,7 +37,7 @@ from scenario_repo.exceptions import (
     UnexpectedResponseException,
 )
 from scenario_repo.models import ScenarioType
-from scenario_repo.repository import DEFAULT_PAGE_SIZE, ScenarioNotificationRepository
+from scenario_repo.repository import ScenarioNotificationRepository
 
 DONE: Final = 0
 STOPPED: Final = 1
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", _report)
     report.add_argument("organization_id", type=UUID, metavar="ORGANIZATION_ID")
     report.add_argument(
-        "--days", type=_up_to(36_525), default=30, metavar="N", help="today and the days before it, in UTC"
+        "--days", type=_up_to(MAX_DAYS), default=30, metavar="N", help="today and the days before it, in UTC"
     )
     report.add_argument("--json", action="store_true")
 

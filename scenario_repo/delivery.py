@@ -17,7 +17,7 @@ from typing import Final
 from uuid import UUID
 
 from scenario_repo import _arguments
-from scenario_repo._arguments import MAX_LEASES
+from scenario_repo._limits import MAX_LEASES
 from scenario_repo.exceptions import InvalidDataException, ScenarioRepositoryException
 from scenario_repo.models import DeliveryResult, LeasedNotification, ScenarioType, Settlement, SettlementAnswer
 from scenario_repo.repository import ScenarioNotificationRepository

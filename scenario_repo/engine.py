@@ -18,10 +18,10 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from scenario_repo import _arguments
-from scenario_repo._arguments import MAX_PAGE_SIZE
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo.exceptions import ScenarioRepositoryException
 from scenario_repo.models import EvaluationPage, ScenarioType, SkipReason
-from scenario_repo.repository import DEFAULT_PAGE_SIZE, ScenarioNotificationRepository
+from scenario_repo.repository import ScenarioNotificationRepository
 
 PAGE_TRIES: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 0.2

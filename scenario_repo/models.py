@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
-from scenario_repo._validation import Duration, FailureCode, Id, Input, Instant, Metadata, PositiveInteger, Row
+from scenario_repo._fields import Duration, FailureCode, Id, Input, Instant, Metadata, PositiveInteger, Row
 from scenario_repo.exceptions import InvalidDataException
 
 

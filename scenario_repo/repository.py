@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from supabase import AsyncClient
 
 from scenario_repo import _arguments, _decisions, _postgrest
-from scenario_repo._arguments import MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
     ClaimOutcome,
@@ -52,9 +52,6 @@ _LEASED = TypeAdapter(list[LeasedNotification])
 _ANSWERS = TypeAdapter(list[SettlementAnswer])
 _PURGED = TypeAdapter(_PurgedPage)
 _REPORT_LINES = TypeAdapter(tuple[ReportLine, ...])
-
-DEFAULT_PAGE_SIZE: Final = 10_000
-"""Far below the platform's statement timeout, and large enough for the round trip not to matter."""
 
 
 class ScenarioNotificationRepository:

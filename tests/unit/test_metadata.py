@@ -19,7 +19,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scenario_repo import InvalidDataException
-from scenario_repo.privacy import MAX_METADATA_BYTES, MAX_METADATA_DEPTH, metadata_fault
+from scenario_repo._limits import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
+from scenario_repo._metadata import metadata_fault
 from tests.factories import new_notification
 from tests.unit.secrecy import MARKER, told_by
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenario_repo import InvalidDataException, _personal_data
-from scenario_repo.privacy import MAX_METADATA_BYTES, metadata_fault
+from scenario_repo._limits import MAX_METADATA_BYTES
+from scenario_repo._metadata import metadata_fault
 from tests.factories import new_notification
 from tests.privacy_vectors import KINDS, MAKERS, MUST_PASS, MUST_REFUSE, disguised, harmless, personnummer, wrapped
 from tests.unit.secrecy import told_by
@@ -208,7 +209,7 @@ def test_every_decimal_digit_of_unicode_is_known() -> None:
 def test_phone_metadata_is_loaded_only_for_a_candidate() -> None:
     """Importing the library, and checking metadata without a plus sign, leaves the large tables unloaded."""
     program = (
-        "import sys, scenario_repo.privacy as p; p.metadata_fault({'a': '811228-9874 2026'});"
+        "import sys, scenario_repo._metadata as p; p.metadata_fault({'a': '811228-9874 2026'});"
         "assert 'phonenumbers' not in sys.modules; p.metadata_fault({'a': '+46701740605'});"
         "assert 'phonenumbers' in sys.modules"
     )

@@ -19,7 +19,7 @@ from scenario_repo import exceptions, models
 PACKAGE: Final = Path(scenario_repo.__path__[0])
 MODULES: Final = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 THE_SEAM: Final = {"_postgrest", "_translation", "client"}
-WITHOUT_A_CLIENT: Final = {"_personal_data", "_validation", "exceptions", "models", "privacy"}
+WITHOUT_A_CLIENT: Final = {"_fields", "_limits", "_metadata", "_personal_data", "exceptions", "models"}
 WHAT_KNOWS_PERSONAL_DATA: Final = {"phonenumbers", "stdnum"}
 
 

@@ -24,8 +24,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from scenario_repo._limits import MAX_DAYS, MAX_DURATION
+from scenario_repo._metadata import metadata_fault
 from scenario_repo.exceptions import InvalidDataException
-from scenario_repo.privacy import metadata_fault
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ Id = Annotated[UUID, BeforeValidator(_uuid)]
 """A UUID, or its text."""
 Instant = Annotated[datetime, BeforeValidator(_aware_utc)]
 """An aware datetime, normalised to UTC."""
-Duration = Annotated[timedelta, Field(strict=True, gt=timedelta(0), le=timedelta(days=36_525))]
+Duration = Annotated[timedelta, Field(strict=True, gt=timedelta(0), le=MAX_DURATION)]
 """A positive length of time, at most 100 years."""
 PositiveInteger = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 """A positive PostgreSQL integer."""
@@ -129,7 +130,7 @@ def _told(name: str, fault: ErrorDetails) -> str:
         return f"{path}: {fault['msg']}"
     given = fault["input"]
     if fault["type"] in {"greater_than", "less_than_equal"} and isinstance(given, timedelta):
-        expected = "a positive duration of at most 36,525 days"
+        expected = f"a positive duration of at most {MAX_DAYS:,} days"
     else:
         expected = _EXPECTED.get(fault["type"], fault["msg"].removeprefix("Input should be "))
     return f"{path}: expected {expected}, got {_kind(given)}"

@@ -11,11 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from scenario_repo import _personal_data
+from scenario_repo._limits import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 
-MAX_METADATA_BYTES = 8192
-"""The bound of the CHECK ``scenario_notifications_metadata_is_at_most_8_kib``."""
-MAX_METADATA_DEPTH = 32
-"""How deep objects and arrays may nest; far beyond any sensible use, and cheap to walk."""
 _INTEGER_BITS = 63
 _LONGEST_TOLD_KEY = 64
 
