@@ -23,7 +23,6 @@ from scenario_repo.exceptions import ConfigurationException, ScenarioRepositoryE
 from scenario_repo.models import (
     DeliveryStatus,
     NewScenarioNotification,
-    NotificationClaim,
     ScenarioNotification,
     ScenarioType,
     Settlement,
@@ -143,24 +142,6 @@ def texts(ids: Iterable[UUID]) -> list[str]:
     """Write many ids as JSON has them; several times as fast as one by one."""
     written: list[str] = _IDS.dump_python(list(ids), mode="json", warnings=False)
     return written
-
-
-def claims_request(client: AsyncClient, claims: Sequence[NotificationClaim]) -> Sendable:
-    """Claim a batch."""
-    user_ids = texts(claim.user_id for claim in claims)
-    organization_ids = texts(claim.organization_id for claim in claims)
-    rows = [
-        {
-            "user_id": user_id,
-            "organization_id": organization_id,
-            "scenario_type": claim.scenario_type,
-            "cooldown_seconds": claim.cooldown and claim.cooldown.total_seconds(),
-            "milestone_value": claim.milestone_value,
-            "metadata": claim.metadata,
-        }
-        for claim, user_id, organization_id in zip(claims, user_ids, organization_ids, strict=True)
-    ]
-    return function_request(client, "scenario_claim_notifications", rows)
 
 
 def settlements_request(client: AsyncClient, settlements: Sequence[Settlement], max_attempts: int) -> Sendable:

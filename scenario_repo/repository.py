@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from supabase import AsyncClient
 
-from scenario_repo import _arguments, _decisions, _postgrest
+from scenario_repo import _arguments, _claims, _postgrest
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
@@ -206,17 +206,17 @@ class ScenarioNotificationRepository:
         loses the others. Repeating a call does no harm: what it had claimed is then in cooldown, and pending.
 
         A larger batch is refused rather than split: after a failure half way the caller could not know which half
-        was claimed. Duplicates (everything somebody else holds already) are logged as one warning, in numbers.
+        was claimed. Duplicates (claims for what is held already) are logged as one line at INFO, in counts.
         """
         operation = "claim_notifications"
         checked = _arguments.claims(claims)
         if not checked:
             return []
-        request = partial(_postgrest.claims_request, self._client, checked)
-        decisions = await _postgrest.fetch(request, _decisions.DECISIONS, operation=operation, idempotent=True)
-        _refuse_other_length(operation, checked, decisions)
-        outcomes = _decisions.outcomes_of(checked, decisions)
-        _decisions.warn_of_duplicates(outcomes)
+        request = partial(_claims.claims_request, self._client, checked)
+        answers = await _postgrest.fetch(request, _claims.ANSWERS, operation=operation, idempotent=True)
+        _refuse_other_length(operation, checked, answers)
+        outcomes = _claims.outcomes_of(checked, answers)
+        _claims.log_duplicates(outcomes)
         return outcomes
 
     async def evaluate_scenario(

@@ -6,7 +6,6 @@ Everything here goes the way a worker's and an app's requests go: HTTP, supabase
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import sys
 import time
@@ -50,8 +49,6 @@ class Mentor(BaseModel):
 
 MENTORS = TypeAdapter(list[Mentor])
 console = Console()
-# The library warns of duplicate claims, one line a batch; here the tables tell.
-logging.getLogger("scenario_repo").addHandler(logging.NullHandler())
 
 
 def main() -> int:

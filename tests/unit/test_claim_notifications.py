@@ -168,10 +168,10 @@ async def test_an_answer_that_does_not_fit_the_batch_is_refused(
     assert MARKER not in told_by(failure.value)
 
 
-async def test_duplicates_are_one_warning_in_numbers(
+async def test_duplicates_are_logged_once_at_info_in_counts(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """How many of how many, by reason, and nothing about whom; what is no duplicate isn't counted."""
+    """The line counts duplicates by reason and holds no id; other skip reasons are not counted."""
     reasons = ["cooldown", "cooldown", "milestone_reached", "duplicate_in_batch", "concurrent_claim"]
     others = ["unknown_user", "invalid_claim", "invalid_metadata"]
     answer = [skipped(reason, OTHER_ID, SENT_AT) for reason in [*reasons, *others]]
@@ -181,7 +181,7 @@ async def test_duplicates_are_one_warning_in_numbers(
         await repository.claim_notifications([new_claim(metadata={"about": MARKER})] * 9)
 
     (record,) = (record for record in caplog.records if record.name == "scenario_repo")
-    assert record.levelno == logging.WARNING
+    assert record.levelno == logging.INFO
     assert record.getMessage() == (
         "5 of 9 claims were duplicates: concurrent_claim 1, cooldown 2, duplicate_in_batch 1, milestone_reached 1"
     )
@@ -192,7 +192,7 @@ async def test_duplicates_are_one_warning_in_numbers(
 async def test_nothing_is_logged_without_duplicates(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A batch that is granted, or has unknown users, is no warning."""
+    """Granted claims and unknown users are not logged."""
     rest.route().respond(200, json=[claimed(notification_row()), skipped("unknown_user")])
     with caplog.at_level(logging.DEBUG, logger="scenario_repo"):
         await repository.claim_notifications([new_claim(), new_claim(user_id=OTHER_ID)])
