@@ -1,7 +1,7 @@
-"""The arguments of the repository's methods, checked before anything is sent.
+"""Checks the arguments of the repository's methods before anything is sent.
 
-Each function takes what the caller gave and returns it as its type, or raises
-:class:`~scenario_repo.exceptions.InvalidDataException` naming the argument.
+Each function takes the caller's value and returns it as its type, or raises
+:class:`~scenario_repo.exceptions.InvalidDataException` with the argument's name.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def user_id(value: UUID) -> UUID:
 
 
 def user_ids(values: Iterable[UUID]) -> list[UUID]:
-    """Check users' ids: the distinct ones, at most 50,000, in the order of their first mention."""
+    """Check users' ids, at most 50,000 distinct ones, and return them in the order of their first occurrence."""
     given = values if isinstance(values, list) else _listed("user_ids", values)
     checked = validated(_UUIDS, "user_ids", given)
     return _at_most_elements(MAX_LOOK_UPS, "user_ids", list(dict.fromkeys(checked)))
@@ -78,17 +78,17 @@ def scenario_types(values: Collection[ScenarioType] | None) -> list[ScenarioType
 
 
 def instant(field: str, value: datetime) -> datetime:
-    """Check an aware datetime, and express it in UTC."""
+    """Check an aware datetime, and convert it to UTC."""
     return validated(_INSTANT, field, value)
 
 
 def seconds(field: str, value: timedelta) -> float:
-    """Check a positive duration, and express it in seconds."""
+    """Check a positive duration, and convert it to seconds."""
     return validated(_DURATION, field, value).total_seconds()
 
 
 def lease_seconds(field: str, value: timedelta) -> float:
-    """Check the length of a lease, 1 second to 1 day, and express it in seconds."""
+    """Check the length of a lease, 1 second to 1 day, and convert it to seconds."""
     length = seconds(field, value)
     if not 1 <= length <= MAX_LEASE_SECONDS:
         raise InvalidDataException(
@@ -98,7 +98,7 @@ def lease_seconds(field: str, value: timedelta) -> float:
 
 
 def positive(field: str, value: int, most: int | None = None) -> int:
-    """Check a positive integer, at most ``most`` where that is given."""
+    """Check a positive integer, at most ``most`` if given."""
     number = validated(_POSITIVE_INTEGER, field, value)
     if most is not None and number > most:
         raise InvalidDataException(f"{field}: expected at most {most:,}, got {number:,}")

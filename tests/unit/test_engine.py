@@ -1,4 +1,4 @@
-"""The engine's turns: pages, budget, repetition and reports, on a scripted stand-in for the repository."""
+"""The engine: order of pages, budget, retries and reports, on a scripted stand-in for the repository."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Script:
         self.calls: list[tuple[str, str, dict[str, object]]] = []
 
     @property
-    def turns(self) -> list[str]:
+    def order(self) -> list[str]:
         """Which scenarios were asked, in order."""
         return [kind for _, kind, _ in self.calls]
 
@@ -126,7 +126,7 @@ async def test_scenarios_take_turns() -> None:
     """Page by page, in the order asked for: a long pass doesn't hold up a short one."""
     script = Script(inactivity=[page(1), page(2)], welcome_back=[page(1)])
     await engine(script).run()
-    assert script.turns == [
+    assert script.order == [
         *["inactivity", "milestone", "certification_expiry", "welcome_back"],
         *["inactivity", "welcome_back", "inactivity"],
     ]
@@ -201,7 +201,7 @@ async def test_a_scenario_of_short_pages_goes_on_where_a_long_one_stops(monkeypa
     script = Script(inactivity=[slow], milestone=[page(1), page(2)])
     report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=10 * _SECOND)
     assert [one.completed for one in report.scenarios] == [False, True]
-    assert script.turns == ["inactivity", "milestone", "milestone", "milestone"]
+    assert script.order == ["inactivity", "milestone", "milestone", "milestone"]
 
 
 async def test_a_page_that_hangs_is_given_up_at_the_deadline() -> None:
@@ -210,7 +210,7 @@ async def test_a_page_that_hangs_is_given_up_at_the_deadline() -> None:
     started = time.monotonic()
     report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=0.1 * _SECOND)
     assert 0.1 <= time.monotonic() - started < 5
-    assert script.turns == ["inactivity"]
+    assert script.order == ["inactivity"]
     assert [(one.completed, one.pages, one.error) for one in report.scenarios] == [(False, 0, None)] * 2
 
 
@@ -252,7 +252,7 @@ async def test_what_fails_three_times_stops_its_scenario_alone(no_pause: list[fl
     assert (inactivity.error, inactivity.pages, inactivity.completed) == (failure, 1, False)
     assert (milestone.error, milestone.pages, milestone.completed) == (None, 4, True)
     assert (report.errors, report.completed) == ((failure,), False)
-    assert script.turns.count("inactivity") == 4
+    assert script.order.count("inactivity") == 4
     assert len(no_pause) == 2
 
 
@@ -264,7 +264,7 @@ async def test_what_waiting_would_not_mend_is_not_tried_again(
     script = Script(inactivity=[failure])
     report = await engine(script).run([INACTIVITY, MILESTONE])
     assert report.errors == (failure,)
-    assert script.turns == ["inactivity", "milestone"]
+    assert script.order == ["inactivity", "milestone"]
     assert no_pause == []
 
 
