@@ -189,7 +189,7 @@ async def _deliver(options: argparse.Namespace) -> int:
             nonlocal signals
             signals += 1
             if signals == 1:
-                _print_note("finishing what is being sent; once more gives it up")
+                _print_note("finishing the running sends; a second signal cancels them")
                 worker.stop()
             else:
                 delivery.cancel()
@@ -203,7 +203,7 @@ async def _deliver(options: argparse.Namespace) -> int:
         except asyncio.CancelledError:
             if not signals:
                 raise
-            _print_note("gave up what was being sent, and released it")
+            _print_note("cancelled the running sends, and released them")
             return STOPPED
         finally:
             with suppress(NotImplementedError):
