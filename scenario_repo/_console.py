@@ -1,4 +1,4 @@
-"""What the command line shows: pure text, and a progress bar where rich and a terminal are there."""
+"""The output of the command line: plain text, and a progress bar if there are a terminal and rich."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PLAIN_FINDINGS: Final = {
 
 
 def evaluation_lines(report: EngineReport) -> list[str]:
-    """Tell what a run did: one line per scenario, and one for all."""
+    """Describe a run: one line per scenario, and one for all."""
     lines = [f"{one.scenario_type:<{_WIDTH}}  {_evaluated(one)}" for one in report.scenarios]
     claimed = sum(one.claimed for one in report.scenarios)
     verb = "would be claimed" if report.dry_run else "claimed"
@@ -52,12 +52,12 @@ def _evaluated(one: ScenarioReport) -> str:
 
 
 def evaluation_json(report: EngineReport) -> dict[str, object]:
-    """Tell what a run did, as JSON."""
+    """Describe a run as JSON."""
     scenarios = []
     for one in report.scenarios:
         error = one.error
-        told = error and {"type": type(error).__name__, "message": str(error), "retryable": error.retryable}
-        scenarios.append(one.model_dump(mode="json", exclude={"error"}) | {"error": told})
+        error_json = error and {"type": type(error).__name__, "message": str(error), "retryable": error.retryable}
+        scenarios.append(one.model_dump(mode="json", exclude={"error"}) | {"error": error_json})
     return {
         "dry_run": report.dry_run,
         "completed": report.completed,
@@ -67,7 +67,7 @@ def evaluation_json(report: EngineReport) -> dict[str, object]:
 
 
 def explanation_lines(explanations: Iterable[ScenarioExplanation]) -> list[str]:
-    """Tell why a mentor is due or not: one line per scenario, by organization where there are several."""
+    """Say why a mentor is due or not: one line per scenario, and per organization if there are several."""
     verdicts = list(explanations)
     if not verdicts:
         return ["not a mentor of any organization"]
@@ -116,7 +116,7 @@ def _found(reason: str, facts: dict[str, JsonValue], milestone_value: int | None
 
 
 def report_lines(report: OrganizationReport, *, bar: str = "█") -> list[str]:
-    """Tell an organization's notifications: a table of scenario types and statuses, and a bar for every day."""
+    """Show an organization's notifications: a table of scenario types and statuses, and a bar for every day."""
     statuses = list(DeliveryStatus)
     lines = [" " * _WIDTH + "".join(f"{name:>9}" for name in (*statuses, "total"))]
     for kind in (*ScenarioType, None):
@@ -137,13 +137,13 @@ def _bar(number: int, most: int, bar: str) -> str:
 
 
 def delivery_line(settled: Counter[SettlementAnswer]) -> str:
-    """Tell what became of the attempts to deliver."""
+    """Count the results of the deliveries."""
     return ", ".join(f"{answer} {settled[answer]:,}" for answer in SettlementAnswer if settled[answer]) or "nothing due"
 
 
 @contextmanager
 def progress(stream: TextIO) -> Iterator[Callable[[ScenarioType, EvaluationPage], None] | None]:
-    """Show the pages as they come, or nothing where the stream is no terminal or rich is missing."""
+    """Show progress page by page; show nothing if the stream is no terminal or rich is missing."""
     if not stream.isatty():
         yield None
         return
@@ -176,7 +176,7 @@ def _moment(value: JsonValue | datetime) -> datetime | None:
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
-        except ValueError:  # PostgreSQL knows infinity, and years before 1
+        except ValueError:  # PostgreSQL has infinity, and years before 1
             return None
     return value.astimezone(UTC) if isinstance(value, datetime) else None
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from scenario_repo import _postgrest
+from scenario_repo._limits import MAX_METADATA_BYTES
 from scenario_repo.models import DeliveryStatus, NewScenarioNotification, ScenarioNotification, ScenarioType
-from scenario_repo.privacy import MAX_METADATA_BYTES
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import PostgresServer
 

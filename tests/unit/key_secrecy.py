@@ -1,4 +1,4 @@
-"""The keys that must not be told, every call that could tell them, and a look at all that an error shows."""
+"""Keys that must not leak, every call that could leak them, and the full text of an error."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ NOON: Final = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 def secrets_of(*keys: str) -> set[str]:
-    """Tell what must not be told: a key, and the parts of one."""
+    """Return the texts that must not leak: the keys and their parts."""
     return {MARKER, *keys, *(part for key in keys for part in key.split(".")[1:])}
 
 
 def hushed(text: str, *keys: str) -> None:
-    """Fail if the text tells a secret."""
+    """Fail if the text holds a secret."""
     for secret in secrets_of(*keys):
         assert secret not in text
 
 
 def everything_about(error: BaseException) -> str:
-    """Tell an error in every way a program would: itself, its traceback, its pickle."""
+    """Return an error in every form a program may print: text, traceback, pickle."""
     summary = traceback.TracebackException.from_exception(error, capture_locals=False)
     told = [told_by(error), *summary.format(chain=True), str(summary.exc_type)]
     if isinstance(error, ScenarioRepositoryException):
@@ -84,4 +84,4 @@ CALLS: Final[dict[str, Callable[[ScenarioNotificationRepository], Any]]] = {
     "purge_notifications": lambda r: r.purge_notifications(timedelta(days=365)),
     "get_organization_report": lambda r: r.get_organization_report(ORGANIZATION_ID, NOON, NOON),
 }
-"""Every method of the repository, called as it should be."""
+"""A valid call of every method of the repository."""

@@ -1,4 +1,4 @@
-"""What an exception tells whoever prints or logs it, and the marker that it must never tell."""
+"""The full text of an exception as a log could show it, and a marker that must not be in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MARKER: Final = "SECRET-ROW-VALUE"
 
 
 def told_by(error: BaseException) -> str:
-    """Return everything that a log could show of an exception and of all those it is chained to."""
+    """Return everything that a log could show of an exception and of its chain."""
     chain: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:

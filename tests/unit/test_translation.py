@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the wire becomes the exception that tells a caller what to do."""
+"""Every failure on the wire becomes the exception that tells the caller what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scenario_repo import (
 from scenario_repo._translation import BY_CODE, BY_CODE_CLASS, BY_STATUS
 from tests.factories import USER_ID, new_notification, notification_row
 
-ALWAYS, IF_HARMLESS, NEVER = (True, True), (True, False), (False, False)
+ALWAYS, IF_IDEMPOTENT, NEVER = (True, True), (True, False), (False, False)
 """Whether a read and a write may be repeated."""
 
 Outcome = tuple[type[ScenarioRepositoryException], tuple[bool, bool]]
@@ -33,7 +33,7 @@ DENIED: Outcome = (PermissionDeniedException, NEVER)
 NOT_MIGRATED: Outcome = (SchemaNotMigratedException, NEVER)
 UNEXPECTED: Outcome = (UnexpectedResponseException, NEVER)
 NOT_DONE: Outcome = (UnavailableException, ALWAYS)
-UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_HARMLESS)
+UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_IDEMPOTENT)
 
 CODES: dict[Outcome, dict[int, str]] = {
     UNKNOWN_USER: {409: "23503"},
@@ -131,7 +131,7 @@ async def test_a_code_gives_its_exception(
 
 
 def test_every_code_of_the_tables_has_a_case() -> None:
-    """A code, class of codes or status that joins a table has to join these tests."""
+    """A code, class of codes or status added to a table must be added to these tests."""
     codes = {case.values[0] for case in CODE_CASES}
 
     assert set(BY_CODE) <= codes
@@ -153,7 +153,7 @@ async def test_without_a_code_the_status_decides(
 async def test_the_status_decides_whatever_the_body(
     body: bytes, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """A body that PostgREST would not write changes nothing, and can't break the translation."""
+    """A body that is not PostgREST's does not break the translation."""
     rest.route().respond(502, content=body)
 
     assert await _outcome(repository) == UNKNOWN_OUTCOME
@@ -186,7 +186,7 @@ async def test_an_error_carries_its_code_and_status(
 async def test_the_code_may_come_in_a_header(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """PostgREST's Proxy-Status tells the code when the body got lost on the way."""
+    """PostgREST's Proxy-Status gives the code if the body is missing."""
     rest.route().respond(404, headers={"Proxy-Status": "PostgREST; error=PGRST202"}, html="<html></html>")
 
     failure = await _failure_of_read(repository)
@@ -252,7 +252,7 @@ UNFIT = {
 async def test_a_success_that_does_not_fit_is_unexpected(
     status: int, body: bytes, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """A 2xx is no success when its body is not the rows that were asked for."""
+    """A 2xx whose body does not fit the model is an error."""
     rest.route().respond(status, content=body)
 
     assert await _outcome(repository) == UNEXPECTED
@@ -271,7 +271,7 @@ async def test_a_missing_column_is_named(
 
 
 async def test_extra_columns_are_fine(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
-    """A newer schema may return more than this version knows."""
+    """Unknown columns of a newer schema are ignored."""
     rest.route().respond(201, json=[notification_row(new_column={"a": 1})])
 
     assert (await repository.insert_notification(new_notification())).milestone_value is None
