@@ -64,7 +64,7 @@ def body_of_the_call(rest: respx.MockRouter, function: str) -> Any:  # noqa: ANN
     request = rest.calls.last.request
     assert isinstance(request, httpx.Request)
     assert (request.method, str(request.url.path), request.url.query) == ("POST", f"/rest/v1/rpc/{function}", b"")
-    return json.loads(request.content)
+    return function_arguments(request)
 
 
 async def test_a_batch_of_claims_is_one_call(

@@ -52,7 +52,7 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
         *["evaluate", "--dry-run", "--json", "--page-size", "7", "--scenario", "milestone", "--organization"],
         ORGANIZATION_ID,
     )
-    assert [json.loads(call.request.content) for call in route.calls] == [
+    assert [function_arguments(call.request) for call in route.calls] == [
         {
             "p_scenario_type": "milestone",
             "p_organization_id": str(ORGANIZATION_ID),

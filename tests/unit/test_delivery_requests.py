@@ -44,7 +44,7 @@ def _called(request: httpx.Request, function: str) -> Any:  # noqa: ANN401 - jso
     assert (request.method, request.url.path) == ("POST", f"/rest/v1/rpc/{function}")
     assert request.url.params.multi_items() == []
     assert request.headers["Content-Type"] == "application/json"
-    return json.loads(request.content)
+    return function_arguments(request)
 
 
 def _only(rest: respx.MockRouter, function: str) -> Any:  # noqa: ANN401 - json

@@ -56,11 +56,18 @@ class Script:
     def __init__(self, **steps: list[Step]) -> None:
         self._steps: defaultdict[str, deque[Step]] = defaultdict(deque, {k: deque(v) for k, v in steps.items()})
         self.calls: list[tuple[str, str, dict[str, object]]] = []
+        self.schema: SchemaDescription | Exception = SchemaDescription(version=1, scenario_types=tuple(ScenarioType))
 
     @property
     def order(self) -> list[str]:
         """The scenarios of the calls, in order."""
         return [kind for _, kind, _ in self.calls]
+
+    async def describe_schema(self) -> SchemaDescription:
+        """Play the method that tells which scenarios there are."""
+        if isinstance(self.schema, Exception):
+            raise self.schema
+        return self.schema
 
     async def evaluate_next_page(self, kind: ScenarioType, organization_id: UUID | None, limit: int) -> EvaluationPage:
         """Play the method that writes."""
@@ -88,7 +95,7 @@ class Script:
 
 
 def engine(
-    script: Script, page_size: int = 10_000, on_page: Callable[[ScenarioType, EvaluationPage], None] | None = None
+    script: Script, page_size: int = 10_000, on_page: Callable[[ScenarioType | str, EvaluationPage], None] | None = None
 ) -> ScenarioTriggerEngine:
     """Make an engine on the script."""
     repository: Any = script
