@@ -24,8 +24,8 @@ from scenario_repo import (
     UnavailableException,
 )
 from tests.http.counting import Counted, counted_worker
-from tests.http.lite_differences import LARGEST_BATCH
-from tests.http.platform import Platform
+from tests.http.platform_differences import LARGEST_BATCH
+from tests.http.supabase_platform import Platform
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 WEEK = timedelta(days=7)

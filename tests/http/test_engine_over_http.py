@@ -22,7 +22,7 @@ from scenario_repo import (
     SettlementAnswer,
 )
 from tests.http.counting import counted_worker
-from tests.http.platform import Platform
+from tests.http.supabase_platform import Platform
 
 MENTORS = 500
 MILESTONES = (10, 25, 50)

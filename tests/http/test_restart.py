@@ -26,8 +26,8 @@ from scenario_repo import (
     ScenarioType,
 )
 from tests.http.counting import counted_worker
-from tests.http.lite_differences import DATABASE_GONE, SURVIVES_ITS_DATABASE
-from tests.http.platform import Platform
+from tests.http.platform_differences import DATABASE_GONE, SURVIVES_ITS_DATABASE
+from tests.http.supabase_platform import Platform
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import PostgresServer, postgres_server
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from scenario_repo import InvalidDataException
 from scenario_repo.privacy import MAX_METADATA_BYTES, MAX_METADATA_DEPTH, metadata_fault
 from tests.factories import new_notification
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 scalars = (

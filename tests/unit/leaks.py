@@ -1,4 +1,4 @@
-"""The keys that must not be told, every call that could tell them, and a look at all that an error shows."""
+"""What an error must not tell (keys, tokens, row values), every call that could, and all that a program sees of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from scenario_repo import (
     Settlement,
 )
 from tests.factories import ORGANIZATION_ID, USER_ID, minted_jwt, new_notification
-from tests.unit.secrecy import MARKER, told_by
+
+MARKER: Final = "SECRET-ROW-VALUE"
 
 KEYS: Final = {
     "sb_secret_": f"sb_secret_{MARKER}",
@@ -31,6 +32,19 @@ PUBLISHABLE_KEYS: Final = {
 TOKEN: Final = minted_jwt("authenticated", sub=str(USER_ID), ref=MARKER)
 
 NOON: Final = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def told_by(error: BaseException) -> str:
+    """Return everything that a log could show of an exception and of all those it is chained to."""
+    chain: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop()
+        if link is not None and link not in chain:
+            chain.append(link)
+            waiting += [link.__cause__, link.__context__]
+    texts = [f"{link} {link!r} {link.args} {vars(link)}" for link in chain]
+    return "\n".join([*texts, *traceback.format_exception(error)])
 
 
 def secrets_of(*keys: str) -> set[str]:
@@ -47,7 +61,7 @@ def hushed(text: str, *keys: str) -> None:
 def everything_about(error: BaseException) -> str:
     """Tell an error in every way a program would: itself, its traceback, its pickle."""
     summary = traceback.TracebackException.from_exception(error, capture_locals=False)
-    told = [told_by(error), *summary.format(chain=True), str(summary.exc_type)]
+    told = [told_by(error), *summary.format(chain=True), str(type(error))]
     if isinstance(error, ScenarioRepositoryException):
         told.append(repr(pickle.dumps(error)))
     return "\n".join(told)

@@ -29,7 +29,7 @@ class Platform:
 
     @property
     def is_lite(self) -> bool:
-        """Whether this is the embedded stack, with the differences listed in lite_differences.py."""
+        """Whether this is the embedded stack, with the differences listed in platform_differences.py."""
         return self.name.startswith("lite")
 
     def execute(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
