@@ -17,15 +17,15 @@ import psycopg
 import pytest
 
 from scenario_repo._postgrest import FUNCTIONS
-from tests.http.lite_differences import (
+from tests.http.platform_differences import (
     EMBEDDING_REFUSED,
     FORGED_TOKEN,
     HEAD_OF_A_FUNCTION,
     OPENAPI_LISTS_TABLES,
     REPLACES_BY_PUT,
 )
-from tests.http.platform import Platform
 from tests.http.scene import ACTORS, EXPIRED, FOREIGNER, NEIGHBOUR, TABLES, TAMPERED, Scene
+from tests.http.supabase_platform import Platform
 
 NOBODYS_FUNCTIONS: Final = {"scenario_find_inactive_mentors"}
 """What the API offers and the library does not call."""

@@ -22,7 +22,8 @@ from scenario_repo import (
     SettlementAnswer,
 )
 from tests.http.counting import counted_worker
-from tests.http.platform import Platform
+from tests.http.supabase_platform import Platform
+from tests.rows import ago, ahead, insert_devices, insert_mentors, insert_rows
 
 MENTORS = 500
 MILESTONES = (10, 25, 50)
@@ -51,6 +52,15 @@ class Mentor:
     def activities(self) -> int:
         """How many there are."""
         return 0 if self.kind == "new" else 5 + self.number % 60
+
+    @property
+    def past(self) -> list[timedelta]:
+        """How long ago each activity was."""
+        days = {"quiet": 40, "back": 45}.get(self.kind, 0)
+        distances = [
+            timedelta(days=days + 3 * k, hours=1 if self.kind == "busy" else 0) for k in range(self.activities)
+        ]
+        return [timedelta(days=1), *distances[1:]] if self.kind == "back" else distances
 
     @property
     def lapses_in_days(self) -> int | None:
@@ -104,42 +114,18 @@ def crowd(platform: Platform, new_users: Callable[[int], list[UUID]], organizati
     """Put 500 mentors and their past there; what the engine keeps of the organization goes afterwards."""
     users = sorted(new_users(MENTORS))
     mentors = [Mentor(number, user_id) for number, user_id in enumerate(users)]
-    platform.execute(
-        "insert into public.peer_mentors (user_id, organization_id, is_active)"
-        " select unnest(%s::uuid[]), %s, unnest(%s::boolean[])",
-        users,
-        organization_id,
-        [mentor.is_active for mentor in mentors],
-    )
-    platform.execute(
-        """
-        insert into public.activities (user_id, organization_id, activity_date)
-        select mentor.user_id, %s, now() - case mentor.kind
-          when 'busy' then make_interval(days => 3 * k, hours => 1)
-          when 'quiet' then make_interval(days => 40 + 3 * k)
-          when 'back' then case when k = 0 then interval '1 day' else make_interval(days => 45 + 3 * k) end
-        end
-        from unnest(%s::uuid[], %s::text[], %s::int[]) as mentor (user_id, kind, activities)
-        cross join lateral generate_series(0, mentor.activities - 1) as k
-        """,
-        organization_id,
-        users,
-        [mentor.kind for mentor in mentors],
-        [mentor.activities for mentor in mentors],
-    )
-    certified = [mentor for mentor in mentors if mentor.lapses_in_days is not None]
-    platform.execute(
-        "insert into public.certifications (user_id, organization_id, expires_at) select holder.user_id, %s,"
-        " now() + make_interval(days => days) from unnest(%s::uuid[], %s::int[]) as holder (user_id, days)",
-        organization_id,
-        [mentor.user_id for mentor in certified],
-        [mentor.lapses_in_days for mentor in certified],
-    )
-    platform.execute(
-        "insert into public.device_tokens (user_id, token, platform) select id, 'token of ' || id, 'ios'"
-        " from unnest(%s::uuid[]) as id",
-        users[::2],
-    )
+    where = {"organization_id": organization_id}
+    with platform.owner() as owner:
+        for is_active in (True, False):
+            ids = [one.user_id for one in mentors if one.is_active is is_active]
+            insert_mentors(owner, ids, is_active=is_active, **where)
+        acts = [(one.user_id, distance) for one in mentors for distance in one.past]
+        activities = [{"user_id": user, "activity_date": ago(distance)} | where for user, distance in acts]
+        insert_rows(owner, "activities", activities)
+        lapsing = [(one.user_id, one.lapses_in_days) for one in mentors if one.lapses_in_days is not None]
+        certificates = [{"user_id": user, "expires_at": ahead(timedelta(days=days))} | where for user, days in lapsing]
+        insert_rows(owner, "certifications", certificates)
+        insert_devices(owner, users[::2])
     yield Crowd(platform, organization_id, mentors)
     platform.execute("delete from public.scenario_evaluation_config where organization_id = %s", organization_id)
 

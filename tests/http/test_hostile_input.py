@@ -28,8 +28,8 @@ from scenario_repo import (
 )
 from scenario_repo._postgrest import FUNCTIONS
 from tests.http.hostile_values import GOOD, HOSTILE, NOBODY
-from tests.http.lite_differences import ANY_JSON_REACHES_POSTGRESQL, REFUSED_BEFORE_POSTGRESQL
-from tests.http.platform import Platform
+from tests.http.platform_differences import ANY_JSON_REACHES_POSTGRESQL, REFUSED_BEFORE_POSTGRESQL
+from tests.http.supabase_platform import Platform
 
 STATEMENT_SECONDS: Final = 8.0
 

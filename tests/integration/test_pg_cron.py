@@ -9,10 +9,11 @@ import psycopg
 import pytest
 
 from tests.integration.database import Database
-from tests.integration.evaluation import KINDS, ORGANIZATION
+from tests.integration.evaluation import KINDS
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.parts import require_part
 from tests.postgres.server import SUPERUSER, PostgresServer, postgres_server
+from tests.rows import ORGANIZATION, ago, insert_activities
 
 _SNIPPETS = Path(__file__).parents[2] / "supabase" / "snippets"
 SCHEDULE = (_SNIPPETS / "schedule_with_pg_cron.sql").read_bytes()
@@ -89,11 +90,7 @@ def test_a_jobs_command_turns_all_pages_and_commits_each(
     database = Database(cron_server.url())
     ids = database.new_mentors(25, ORGANIZATION)
     with database.connect() as worker:
-        worker.execute(
-            "insert into public.activities (user_id, organization_id, activity_date)"
-            " select unnest(%s::uuid[]), %s, now() - interval '40 days'",
-            [ids, ORGANIZATION],
-        )
+        insert_activities(worker, ids, ago("40 days"))
     command = jobs(owner)["scenario_repo inactivity"][3]
     small_pages = command.replace("'inactivity')", "'inactivity', null, 10)")
     assert small_pages != command

@@ -17,7 +17,7 @@ from scenario_repo import (
     ScenarioType,
 )
 from tests.factories import MILESTONE, new_notification, new_notification_fields, notification_row
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 A_UUID = "a UUID"
 A_SCENARIO_TYPE = "'inactivity', 'milestone', 'certification_expiry' or 'welcome_back'"

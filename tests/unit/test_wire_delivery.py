@@ -30,7 +30,7 @@ from scenario_repo import (
     UnexpectedResponseException,
 )
 from tests.factories import ORGANIZATION_ID, USER_ID, notification_row
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 INACTIVITY: Final = ScenarioType.INACTIVITY
 NEXT: Final = UUID(int=77)

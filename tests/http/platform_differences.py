@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from tests.http.platform import Platform
+from tests.http.supabase_platform import Platform
 
 T = TypeVar("T")
 

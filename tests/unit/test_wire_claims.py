@@ -24,7 +24,7 @@ from scenario_repo import (
     UnexpectedResponseException,
 )
 from tests.factories import MILESTONE, ORGANIZATION_ID, USER_ID, notification_row
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 INACTIVITY: Final = ScenarioType.INACTIVITY
 WEEK: Final = timedelta(days=7)
