@@ -6,7 +6,6 @@ pydantic's errors in the input are raised as one InvalidDataException that shows
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Self, TypeVar, cast
@@ -59,16 +58,6 @@ def _metadata(value: object) -> dict[str, JsonValue] | None:
     return plain
 
 
-# The rule of scenario_private.add_scenario_type.
-_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-
-
-def _scenario_type_name(value: object) -> object:
-    if isinstance(value, str) and _TYPE_NAME.fullmatch(value):
-        return value
-    raise PydanticCustomError("scenario_type", "a scenario type")
-
-
 Id = Annotated[UUID, BeforeValidator(_uuid)]
 """A UUID, or its text."""
 Instant = Annotated[datetime, BeforeValidator(_aware_utc)]
@@ -77,8 +66,6 @@ Duration = Annotated[timedelta, Field(strict=True, gt=timedelta(0), le=MAX_DURAT
 """A positive length of time, at most 100 years."""
 PositiveInteger = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 """A positive PostgreSQL integer."""
-ScenarioTypeName = BeforeValidator(_scenario_type_name)
-"""Refuses text that can't be the name of a scenario type."""
 FailureCode = Annotated[str, Field(strict=True, pattern=r"\A[a-z][a-z0-9_]{0,62}\z")]
 """A short code of lower-case letters, digits and underscores."""
 Metadata = Annotated[dict[str, JsonValue] | None, BeforeValidator(_metadata)]

@@ -6,12 +6,14 @@ Every datetime is aware; the database stores ``timestamptz``. Invalid input rais
 
 from __future__ import annotations
 
+import re
 from datetime import date
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, JsonValue, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
 
 from scenario_repo._fields import (
     Duration,
@@ -22,7 +24,6 @@ from scenario_repo._fields import (
     Metadata,
     PositiveInteger,
     Row,
-    ScenarioTypeName,
 )
 from scenario_repo.exceptions import InvalidDataException
 
@@ -36,8 +37,20 @@ class ScenarioType(StrEnum):
     WELCOME_BACK = "welcome_back"
 
 
+# The rule of scenario_private.add_scenario_type.
+_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def _scenario_type(value: object) -> object:
+    # A word of another enum, a status for example, is a mistake.
+    is_text = isinstance(value, str) and (isinstance(value, ScenarioType) or not isinstance(value, Enum))
+    if is_text and _TYPE_NAME.fullmatch(str(value)):
+        return value
+    raise PydanticCustomError("scenario_type", "a scenario type")
+
+
 LEFT_TO_RIGHT = Field(union_mode="left_to_right")
-GivenScenarioType = Annotated[ScenarioType | str, LEFT_TO_RIGHT, ScenarioTypeName]
+GivenScenarioType = Annotated[ScenarioType | str, LEFT_TO_RIGHT, BeforeValidator(_scenario_type)]
 """A scenario type given by the caller: a :class:`ScenarioType`, or the name of a type of the app's own."""
 StoredScenarioType = Annotated[ScenarioType | str, LEFT_TO_RIGHT]
 """A scenario type from the database: a :class:`ScenarioType`, or text for a type of the app's own."""

@@ -19,6 +19,7 @@ from scenario_repo import (
     ScenarioRepositoryException,
     ScenarioTriggerEngine,
     ScenarioType,
+    SchemaDescription,
     SkipReason,
     UnavailableException,
 )
@@ -168,7 +169,7 @@ async def test_a_dry_run_follows_its_own_pages() -> None:
 
 async def test_each_page_is_shown_as_it_comes() -> None:
     """on_page gets every page with its scenario."""
-    shown: list[tuple[ScenarioType, UUID | None]] = []
+    shown: list[tuple[ScenarioType | str, UUID | None]] = []
     script = Script(inactivity=[page(5)])
     await engine(script, on_page=lambda kind, one: shown.append((kind, one.next_after))).run([INACTIVITY])
     assert shown == [(INACTIVITY, UUID(int=5)), (INACTIVITY, None)]
@@ -298,7 +299,7 @@ async def test_cancellation_passes_through() -> None:
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ({"scenario_types": ["birthday"]}, "scenario_types"),
+        ({"scenario_types": ["Birthday"]}, "scenario_types"),
         ({"scenario_types": "inactivity"}, "scenario_types"),
         ({"organization_id": "not an id"}, "organization_id"),
         ({"time_budget": timedelta(0)}, "time_budget"),
