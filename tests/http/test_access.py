@@ -16,7 +16,7 @@ import jwt
 import psycopg
 import pytest
 
-from scenario_repo._postgrest import FUNCTIONS
+from scenario_repo._postgrest import FUNCTIONS, SCHEMA_VERSION
 from tests.http.platform_differences import (
     EMBEDDING_REFUSED,
     FORGED_TOKEN,
@@ -279,7 +279,7 @@ def arguments(called: list[tuple[str, str]], user_id: UUID, organization_id: UUI
         "interval": "30 days",
         "timestamp with time zone": "2026-06-01T12:00:00Z",
     }
-    by_name: dict[str, object] = {"p_user_id": str(user_id), "p_after": None}
+    by_name: dict[str, object] = {"p_user_id": str(user_id), "p_after": None, "p_needs_schema": SCHEMA_VERSION}
     return {name: by_name.get(name, by_type[kind]) for name, kind in called}
 
 
