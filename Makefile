@@ -32,11 +32,11 @@ pythons: $(VENV)/.installed ## run the unit tests and the type checks on each Py
 
 .PHONY: postgres-versions
 postgres-versions: $(VENV)/.installed $(STACK) ## run the database tests on PostgreSQL 17 and 18
-	@set -e; for version in $(POSTGRES_VERSIONS); do \
+	@failed=; for version in $(POSTGRES_VERSIONS); do \
 	  export SCENARIO_TEST_POSTGRES=$$version; \
-	  $(BIN)/python tests/postgres/install.py; \
-	  $(BIN)/python -m pytest tests/integration $(PARALLEL) $(PYTEST_ARGS); \
-	done
+	  $(BIN)/python tests/postgres/install.py && \
+	  $(BIN)/python -m pytest tests/integration $(PARALLEL) $(PYTEST_ARGS) || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "failed on PostgreSQL$$failed" >&2; exit 1; }
 
 .PHONY: check
 check: $(VENV)/.installed ## lint, formatting and strict types
