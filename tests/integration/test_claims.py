@@ -196,7 +196,7 @@ def test_a_predecessor_in_the_future_does_not_wedge_the_chain(
 
 
 @pytest.mark.parametrize("clock", [-1, 1])
-def test_no_history_sends_a_claim_the_careful_way(
+def test_no_history_takes_a_claim_off_the_fast_path(
     clock: int, database: Database, worker: psycopg.Connection, user: UUID
 ) -> None:
     """After a failed claim, before or after a clock went backwards, the first try finds the window that is free."""
@@ -210,7 +210,7 @@ def test_no_history_sends_a_claim_the_careful_way(
         )
     query = """
       select cooldown_window_start, triggered_at, now()
-      from scenario_private.claim_unopposed(
+      from scenario_private.claim_fast_path(
         array[%s::uuid], array[%s::uuid], array['inactivity'], array[interval '7 days'], array[null::integer],
         array[null::jsonb]
       )

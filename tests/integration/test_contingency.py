@@ -16,7 +16,7 @@ from tests.integration.evaluation import OTHER_ORGANIZATION, act, empty, explain
 from tests.postgres.server import PostgresServer
 from tests.rows import ORGANIZATION
 
-_SIGNATURE = "public.scenario_find_inactive_mentors(uuid, interval, integer, uuid)"
+_SIGNATURE = "public.scenario_find_inactive_mentors(uuid, interval, integer, uuid, integer)"
 _ROLE = "restricted_worker"
 
 

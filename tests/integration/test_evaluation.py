@@ -157,18 +157,18 @@ def test_a_repeated_evaluation_claims_nothing(database: Database, worker: psycop
 def test_a_limit_out_of_bounds_is_refused(worker: psycopg.Connection, limit: int | None) -> None:
     """A page is of 1 to 100,000 memberships, in every function."""
     for call in ("evaluate('inactivity', null, null, %s)", "evaluate_next_page('inactivity', null, %s)"):
-        with pytest.raises(psycopg.Error, match="expected a limit from 1 to 100000") as refused:
+        with pytest.raises(psycopg.Error, match="expected p_limit from 1 to 100000, got") as refused:
             worker.execute(f"select public.scenario_{call}".encode(), [limit])
         assert refused.value.sqlstate == "SR001"
 
 
 @pytest.mark.parametrize("kind", [None, "", "birthday", "inactivity'; drop table public.activities; --"])
 def test_an_unknown_scenario_type_is_refused(worker: psycopg.Connection, kind: str | None) -> None:
-    """Nothing but the four types gets as far as a query."""
+    """Nothing but a type of the CHECK's list gets as far as a query."""
     for function in ("scenario_evaluate", "scenario_evaluate_next_page"):
         with pytest.raises(psycopg.Error, match="known scenario type") as refused:
             worker.execute(f"select public.{function}(%s)".encode(), [kind])
-        assert refused.value.sqlstate == "SR001"
+        assert refused.value.sqlstate == "SR004"
 
 
 # Passes ------------------------------------------------------------------

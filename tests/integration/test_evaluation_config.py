@@ -223,4 +223,6 @@ def test_without_a_default_a_pass_is_refused_rather_than_endless(
     worker.execute("delete from public.scenario_evaluation_config where organization_id is null")
     with pytest.raises(psycopg.Error) as refused:
         worker.execute("select public.scenario_evaluate_next_page('inactivity', null, 2)")
-    assert refused.value.sqlstate == "SR001"
+    assert refused.value.sqlstate == "SR005"
+    with pytest.raises(psycopg.Error, match="the default settings of inactivity are missing"):
+        worker.execute("select public.scenario_evaluate('inactivity')")

@@ -90,7 +90,7 @@ def test_no_ids_have_no_answers(function: str, nothing: object, worker: psycopg.
 def test_50000_ids_are_answered_and_one_more_refused(
     function: str, nothing: object, database: Database, worker: psycopg.Connection
 ) -> None:
-    """The limit is in the message of SR001; below it nothing is cut."""
+    """The limit is in the message of SR003; below it nothing is cut."""
     (known,) = database.new_users(1)
     insert(worker, known, timedelta(0))
     insert(worker, known, timedelta(0), 10)
@@ -101,7 +101,7 @@ def test_50000_ids_are_answered_and_one_more_refused(
     assert [index for index, answer in enumerate(answers) if answer != nothing] == [31_415]
     with pytest.raises(psycopg.Error, match="expected at most 50000 elements, got 50001") as refusal:
         look_up(worker, function, [*asked, known])
-    assert refusal.value.sqlstate == "SR001"
+    assert refusal.value.sqlstate == "SR003"
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])

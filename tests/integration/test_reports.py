@@ -129,7 +129,8 @@ def test_the_report_reads_the_organizations_index(worker: psycopg.Connection) ->
         "select prosrc from pg_proc where oid = 'public.scenario_get_organization_report'::regproc"
     ).fetchone()
     assert row is not None
-    body = row[0].replace("p_organization_id", "$1").replace("p_since", "$2").replace("p_until", "$3")
+    query = row[0].partition("return (")[2].rpartition(");")[0]
+    body = query.replace("p_organization_id", "$1").replace("p_since", "$2").replace("p_until", "$3")
     explain = sql.SQL("explain execute report ({}, {}, {})").format(*map(sql.Literal, (ORGANIZATION, SINCE, UNTIL)))
     with worker.transaction():
         worker.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")

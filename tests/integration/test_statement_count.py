@@ -57,7 +57,7 @@ def statements(server: PostgresServer, database: str) -> int:
             "select coalesce(sum(calls), 0)::int from extensions.pg_stat_statements"
             " where dbid = (select oid from pg_database where datname = current_database())"
             " and userid = 'service_role'::regrole"
-            r" and query ~ '\y(public|auth)\.|scenario_private\.(scenario_rule|claim)'"
+            r" and query ~ '\y(public|auth|scenario_source)\.'"
         ).fetchone()
         superuser.execute("select extensions.pg_stat_statements_reset()")
     assert row is not None

@@ -90,6 +90,8 @@ CALLS: Final[dict[str, Callable[[ScenarioNotificationRepository], Any]]] = {
     ),
     "evaluate_scenario": lambda r: r.evaluate_scenario(ScenarioType.INACTIVITY),
     "evaluate_next_page": lambda r: r.evaluate_next_page(ScenarioType.INACTIVITY),
+    "describe_schema": lambda r: r.describe_schema(),
+    "check_rule": lambda r: r.check_rule(ScenarioType.INACTIVITY),
     "explain_scenarios": lambda r: r.explain_scenarios(USER_ID),
     "lease_notifications": lambda r: r.lease_notifications(10),
     "settle_notifications": lambda r: r.settle_notifications(

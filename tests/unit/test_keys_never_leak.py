@@ -1,4 +1,4 @@
-"""Keys and tokens: refused where they don't belong, and never told, whatever goes wrong."""
+"""Keys and tokens: refused where they don't belong, and never shown, whatever fails."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ FAILURES: Final[dict[str, httpx.Response | Exception]] = {
 def told_on_the_side(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[[], str]]:
-    """Collect every log record of every library, every warning and all output, and look at them after each test."""
+    """Collect every log record, every warning and all output, and search them after each test."""
     caplog.set_level(logging.DEBUG)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -76,13 +76,13 @@ def told_on_the_side(
 
 
 def client_with(key: str, failure: httpx.Response | Exception) -> AbstractAsyncContextManager[AsyncClient]:
-    """Connect with the key; whatever is sent fails that way."""
+    """Connect with the key to a transport that fails every request in the given way."""
     respx.route().mock(**({"side_effect": failure} if isinstance(failure, Exception) else {"return_value": failure}))
     return connect(PROJECT_URL, key)
 
 
 def test_every_method_of_the_repository_is_called_here() -> None:
-    """A new method has its error paths run."""
+    """A new method must join the calls whose error paths run here."""
     public = {name for name in vars(ScenarioNotificationRepository) if not name.startswith("_")}
     assert set(CALLS) == public
 
@@ -105,7 +105,7 @@ async def test_no_failure_of_a_method_tells_the_key(key: str, failure: httpx.Res
 @both_families
 @respx.mock
 async def test_no_failure_of_the_engine_or_the_worker_tells_the_key(key: str) -> None:
-    """What the engine reports, and what the worker logs and raises, is as discreet."""
+    """The engine's report and the worker's log and exceptions show no key either."""
     async with client_with(key, FAILURES["denied"]) as client:
         repository = ScenarioNotificationRepository(client)
         report = await ScenarioTriggerEngine(repository).run()
@@ -165,7 +165,7 @@ BAD_SETTINGS: Final[dict[str, tuple[object, object]]] = {
 @pytest.mark.parametrize(("url", "key"), BAD_SETTINGS.values(), ids=list(BAD_SETTINGS))
 @pytest.mark.parametrize("wrapped", [False, True])
 async def test_a_bad_setting_is_refused_without_being_told(url: Any, key: Any, wrapped: bool) -> None:  # noqa: ANN401, FBT001
-    """A key or URL that can't be used raises before anything is sent, and is not quoted."""
+    """An invalid key or URL raises before anything is sent, and is not quoted."""
     with pytest.raises(ConfigurationException) as refused:
         async with connect(url, SecretStr(key) if wrapped else key):
             pass
@@ -174,7 +174,7 @@ async def test_a_bad_setting_is_refused_without_being_told(url: Any, key: Any, w
 
 @both_families
 async def test_a_users_client_refuses_a_secret_key(key: str) -> None:
-    """A secret key in a signed-in user's client would be everybody's: it is refused, and so is one as the token."""
+    """A user's client refuses a secret key, as key and as token: everybody could read it there."""
     publishable = PUBLISHABLE_KEYS["sb_publishable_"]
     for token, given in ((TOKEN, key), (key, publishable), (key, key), (publishable, publishable)):
         with pytest.raises(ConfigurationException) as refused:
@@ -201,7 +201,7 @@ async def test_a_users_client_refuses_a_secret_key(key: str) -> None:
 def test_the_command_line_tells_no_setting(
     environment: dict[str, str], command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bad settings end every command with a word on what is wrong, and none of what was given."""
+    """Bad settings end every command with a message that does not quote them."""
     for name in ("SUPABASE_SECRET_KEYS", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"SUPABASE_URL": PROJECT_URL} | environment).items():
@@ -216,7 +216,7 @@ def test_the_command_line_tells_no_setting(
 def test_the_command_line_tells_no_key(
     key: str, failure: httpx.Response | Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever fails under a command, what it prints holds no key and nothing that the server said."""
+    """Whatever fails in a command, its output holds no key and no text of the server."""
     monkeypatch.delenv("SUPABASE_SECRET_KEYS", raising=False)
     monkeypatch.setenv("SUPABASE_URL", PROJECT_URL)
     monkeypatch.setenv("SUPABASE_SECRET_KEY", key)
@@ -232,7 +232,7 @@ def test_the_command_line_tells_no_key(
 
 
 def run(command: list[str]) -> tuple[int, str]:
-    """Run a command, and return its code with all it printed."""
+    """Run a command, and return its exit code and all its output."""
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said):
         code = cli.main(command)

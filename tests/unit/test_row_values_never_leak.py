@@ -1,4 +1,4 @@
-"""No key, no row value and nothing that a server quotes is shown by an exception."""
+"""An exception shows no key, no row value and nothing that a server quotes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_nothing_that_was_sent_or_answered_is_told(
 
 
 async def test_a_key_that_no_header_can_carry_is_not_told(http: httpx.AsyncClient) -> None:
-    """A key that httpx or the protocol refuses to send is not quoted by the refusal."""
+    """A key that httpx or the protocol refuses to send is not quoted in the error."""
     client = await create_async_client(PROJECT_URL, f"{KEY}ö", AsyncClientOptions(httpx_client=http))
 
     for failure in await _failures(ScenarioNotificationRepository(client)):

@@ -1,4 +1,4 @@
-"""Claims and the look-ups for many users on the wire: one request for a whole batch, and one value for an answer."""
+"""Claims and look-ups for many users on the wire: one request and one JSON value per batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scenario_repo import (
     SkipReason,
     UnexpectedResponseException,
 )
-from tests.factories import MILESTONE, ORGANIZATION_ID, USER_ID, notification_row
+from tests.factories import MILESTONE, ORGANIZATION_ID, USER_ID, function_arguments, notification_row
 from tests.unit.leaks import MARKER, told_by
 
 INACTIVITY: Final = ScenarioType.INACTIVITY
@@ -50,7 +50,7 @@ def new_milestone(value: object = MILESTONE, **overrides: object) -> Notificatio
 
 
 def claimed(row: Mapping[str, object]) -> dict[str, object]:
-    """Make the answer to a claim that was granted: what the caller does not know of its row."""
+    """Make the answer to a granted claim: the columns that the caller does not know."""
     return {name: row[name] for name in ("id", "triggered_at", "cooldown_window_start")}
 
 
@@ -64,13 +64,13 @@ def body_of_the_call(rest: respx.MockRouter, function: str) -> Any:  # noqa: ANN
     request = rest.calls.last.request
     assert isinstance(request, httpx.Request)
     assert (request.method, str(request.url.path), request.url.query) == ("POST", f"/rest/v1/rpc/{function}", b"")
-    return json.loads(request.content)
+    return function_arguments(request)
 
 
 async def test_a_batch_of_claims_is_one_call(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Every claim with all its fields in one array, the cooldown in seconds; outcomes are typed and in order."""
+    """One array holds every claim with all its fields, the cooldown in seconds; outcomes are typed and in order."""
     row = notification_row(cooldown_window_start="1970-01-01T00:00:00+00:00", metadata={"days": 3})
     ends_at = "2026-11-09T08:30:00.123456+00:00"
     rest.route().respond(
@@ -128,7 +128,7 @@ async def test_no_claims_need_no_request(repository: ScenarioNotificationReposit
 
 @pytest.mark.usefixtures("no_request")
 async def test_too_large_a_batch_is_refused_before_it_is_sent(repository: ScenarioNotificationRepository) -> None:
-    """The message tells the limit and how many came."""
+    """The message has the limit and the number given."""
     with pytest.raises(InvalidDataException, match="claims: expected at most 20,000 elements, got 20,001"):
         await repository.claim_notifications([new_claim()] * 20_001)
 
@@ -142,6 +142,16 @@ async def test_anything_but_claims_is_refused(claims: Any, repository: ScenarioN
     assert MARKER not in told_by(refusal.value)
 
 
+async def test_a_reason_of_a_newer_schema_stays_text(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """An unknown word is the caller's to read, and no reason to lose the other outcomes."""
+    rest.route().respond(200, json=[skipped("not_now"), skipped("cooldown", OTHER_ID)])
+    outcomes = await repository.claim_notifications([new_claim(), new_claim(user_id=OTHER_ID)])
+    assert [outcome.skip_reason for outcome in outcomes] == ["not_now", SkipReason.COOLDOWN]
+    assert outcomes[1].skip_reason is SkipReason.COOLDOWN
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -150,7 +160,7 @@ async def test_anything_but_claims_is_refused(claims: Any, repository: ScenarioN
         [skipped("cooldown")] * 3,
         None,
         {},
-        [skipped(MARKER)] * 2,
+        [skipped(MARKER) | {"held_by": MARKER}] * 2,
         [claimed(notification_row()) | {"id": MARKER}] * 2,
         [claimed(notification_row()) | {"triggered_at": "2026-11-02T08:30:00"}] * 2,
         [{"id": str(OTHER_ID)}] * 2,
@@ -160,7 +170,7 @@ async def test_anything_but_claims_is_refused(claims: Any, repository: ScenarioN
 async def test_an_answer_that_does_not_fit_the_batch_is_refused(
     answer: object, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """One outcome for each claim, of a form that is known, or none can be trusted."""
+    """Too few outcomes, or one of an unknown form, are an error for the whole batch."""
     rest.route().respond(200, content=json.dumps(answer))
     with pytest.raises(UnexpectedResponseException) as failure:
         await repository.claim_notifications([new_claim(), new_claim(user_id=OTHER_ID)])
@@ -168,10 +178,10 @@ async def test_an_answer_that_does_not_fit_the_batch_is_refused(
     assert MARKER not in told_by(failure.value)
 
 
-async def test_duplicates_are_one_warning_in_numbers(
+async def test_duplicates_are_logged_once_at_info_in_counts(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """How many of how many, by reason, and nothing about whom; what is no duplicate isn't counted."""
+    """The line counts duplicates by reason and holds no id; other skip reasons are not counted."""
     reasons = ["cooldown", "cooldown", "milestone_reached", "duplicate_in_batch", "concurrent_claim"]
     others = ["unknown_user", "invalid_claim", "invalid_metadata"]
     answer = [skipped(reason, OTHER_ID, SENT_AT) for reason in [*reasons, *others]]
@@ -181,7 +191,7 @@ async def test_duplicates_are_one_warning_in_numbers(
         await repository.claim_notifications([new_claim(metadata={"about": MARKER})] * 9)
 
     (record,) = (record for record in caplog.records if record.name == "scenario_repo")
-    assert record.levelno == logging.WARNING
+    assert record.levelno == logging.INFO
     assert record.getMessage() == (
         "5 of 9 claims were duplicates: concurrent_claim 1, cooldown 2, duplicate_in_batch 1, milestone_reached 1"
     )
@@ -192,7 +202,7 @@ async def test_duplicates_are_one_warning_in_numbers(
 async def test_nothing_is_logged_without_duplicates(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A batch that is granted, or has unknown users, is no warning."""
+    """Granted claims and unknown users are not logged."""
     rest.route().respond(200, json=[claimed(notification_row()), skipped("unknown_user")])
     with caplog.at_level(logging.DEBUG, logger="scenario_repo"):
         await repository.claim_notifications([new_claim(), new_claim(user_id=OTHER_ID)])
@@ -229,7 +239,7 @@ BAD_CLAIMS: list[tuple[str, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("message", "fault"), BAD_CLAIMS)
 def test_a_claim_that_does_not_fit_is_refused_by_name(message: str, fault: dict[str, object]) -> None:
-    """The field, what was expected and the kind of what came; never its value."""
+    """The message names the field, what was expected and the kind of value given; never the value."""
     with pytest.raises(InvalidDataException) as refusal:
         new_claim(**fault)
     assert message in str(refusal.value)
@@ -265,7 +275,7 @@ LOOK_UPS: dict[str, tuple[Look, dict[str, object], list[Any], list[Any]]] = {
         [ScenarioNotification.model_validate(RECORD), None],
     ),
 }
-"""Of each method: a call, its arguments but the ids on the wire, an answer for two ids, and what is made of it."""
+"""For each method: a call, its other arguments on the wire, an answer for two ids, and the parsed values."""
 
 every_look_up = pytest.mark.parametrize("method", LOOK_UPS)
 
@@ -282,7 +292,7 @@ async def test_a_look_up_of_many_is_one_call(
     rest: respx.MockRouter,
     repository: ScenarioNotificationRepository,
 ) -> None:
-    """Each id goes out once, in the order of first mention, however given, and is a key of the answer."""
+    """Each id is sent once, in the order of first occurrence, and is a key of the answer."""
     look_up, arguments, answer, values = LOOK_UPS[method]
     rest.route().respond(200, json=answer)
 
@@ -297,7 +307,7 @@ async def test_a_look_up_of_many_is_one_call(
 async def test_a_look_up_takes_a_set_and_ids_as_text(
     method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Whatever order a set has, each answer belongs to its id; the keys are UUIDs."""
+    """Each answer belongs to its id, whatever the order of a set; the keys are UUIDs."""
     look_up, _, answer, values = LOOK_UPS[method]
     rest.route().respond(200, json=answer)
 
@@ -335,7 +345,7 @@ async def test_50000_users_are_one_call_and_more_are_refused(
 async def test_a_look_up_needs_an_answer_for_each_user(
     method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """An answer of another length, or of another kind, can't be told whose it is."""
+    """An answer of another length or type can't be matched with the ids, and is an error."""
     look_up, _, answer, _ = LOOK_UPS[method]
     unfits: list[object] = [answer[:1], [*answer, answer[1]], [], None, [MARKER, MARKER], {}]
     for unfit in unfits:

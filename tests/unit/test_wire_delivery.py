@@ -1,8 +1,7 @@
-"""What evaluation, delivery, keeping and reporting put on the wire, and what they make of the answer."""
+"""Evaluation, delivery, purge and report on the wire: the request, and the parsed answer."""
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Final
 from uuid import UUID
@@ -29,7 +28,7 @@ from scenario_repo import (
     SkipReason,
     UnexpectedResponseException,
 )
-from tests.factories import ORGANIZATION_ID, USER_ID, notification_row
+from tests.factories import ORGANIZATION_ID, USER_ID, function_arguments, notification_row
 from tests.unit.leaks import MARKER, told_by
 
 INACTIVITY: Final = ScenarioType.INACTIVITY
@@ -44,7 +43,7 @@ def _called(request: httpx.Request, function: str) -> Any:  # noqa: ANN401 - jso
     assert (request.method, request.url.path) == ("POST", f"/rest/v1/rpc/{function}")
     assert request.url.params.multi_items() == []
     assert request.headers["Content-Type"] == "application/json"
-    return json.loads(request.content)
+    return function_arguments(request)
 
 
 def _only(rest: respx.MockRouter, function: str) -> Any:  # noqa: ANN401 - json
@@ -63,7 +62,7 @@ def _settlement(result: DeliveryResult, failure_code: str | None = None) -> Sett
 
 
 async def test_a_lease_is_asked_for(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
-    """All arguments go out by name, and the rows come back with their devices."""
+    """All arguments are sent by name, and the rows are returned with their devices."""
     row = _leased_row(milestone_value=25, metadata={"badge": "gold"})
     rest.route().respond(200, json=[row, _leased_row(device_tokens=[])])
 
@@ -86,7 +85,7 @@ async def test_a_lease_is_asked_for(rest: respx.MockRouter, repository: Scenario
 async def test_a_lease_of_anything_is_five_minutes(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Without filters they are null, which stands for all."""
+    """Without filters the arguments are null, which means all."""
     rest.route().respond(200, json=[])
 
     assert await repository.lease_notifications(1) == []
@@ -99,7 +98,7 @@ async def test_a_lease_of_anything_is_five_minutes(
 
 
 async def test_device_tokens_are_not_told(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
-    """Neither a leased notification nor a device shows its token, and nor does a row that doesn't fit."""
+    """No repr shows a device token, nor does the error for an invalid row."""
     rest.route().respond(200, json=[_leased_row(metadata={"a": MARKER})])
     (leased,) = await repository.lease_notifications(1)
 
@@ -123,7 +122,7 @@ async def test_a_lease_knows_its_settlement(rest: respx.MockRouter, repository: 
 
 
 async def test_settlements_go_out_together(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
-    """One request with one object for each, and one answer for each."""
+    """One request holds one object per settlement, and returns one answer for each."""
     results = [
         _settlement(DeliveryResult.SENT),
         _settlement(DeliveryResult.RETRY, "timeout"),
@@ -147,14 +146,16 @@ async def test_settlements_go_out_together(rest: respx.MockRouter, repository: S
 async def test_every_answer_of_a_settlement_is_known(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Eight attempts unless told otherwise; an answer too few, or one that nobody knows, is no answer."""
+    """max_attempts defaults to eight; a missing answer is an error, a word of a newer schema stays text."""
     answers = ["sent", "pending", "failed", "lease_lost", "already_settled", "unknown"]
     results = [_settlement(DeliveryResult.SENT)] * len(answers)
     rest.route().respond(200, json=answers)
     assert await repository.settle_notifications(results) == list(SettlementAnswer)
     assert _only(rest, "scenario_settle_notifications")["p_max_attempts"] == 8
 
-    for unfit in (answers[1:], [*answers[1:], "lost"], [], None):
+    rest.route().respond(200, json=[*answers[1:], "taken_over"])
+    assert (await repository.settle_notifications(results))[-1] == "taken_over"
+    for unfit in (answers[1:], [*answers[1:], 7], [], None):
         rest.route().respond(200, json=unfit)
         with pytest.raises(UnexpectedResponseException):
             await repository.settle_notifications(results)
@@ -169,7 +170,7 @@ async def test_nothing_to_settle_sends_nothing(repository: ScenarioNotificationR
 async def test_a_purge_goes_on_to_the_last_page(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Each page starts where the one before ended, and the sum is told, a page of nothing in between or not."""
+    """Each page starts where the previous one ended, an empty page does not end the purge, and the sum is returned."""
     pages = [(5, NEXT), (0, UUID(int=99)), (2, None)]
     rest.route().mock(
         side_effect=[
@@ -185,7 +186,7 @@ async def test_a_purge_goes_on_to_the_last_page(
 
 
 async def test_a_report_is_counted(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
-    """The period goes out in UTC, and comes back with its lines, which can be summed."""
+    """The period is sent in UTC, and the report's lines can be summed."""
     rows = [
         {"day": "2026-11-02", "scenario_type": "inactivity", "delivery_status": "sent", "notifications": 3},
         {"day": "2026-11-02", "scenario_type": "milestone", "delivery_status": "sent", "notifications": 2},
@@ -217,7 +218,7 @@ async def test_a_report_is_counted(rest: respx.MockRouter, repository: ScenarioN
 async def test_a_page_of_history_is_asked_for(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Newest first, and after a page what comes before its last row: earlier, or of the same moment with a lower id."""
+    """Newest first; the next page starts below the last row: earlier, or the same time with a lower id."""
     rows = [notification_row(), notification_row(milestone_value=10)]
     rest.route().respond(200, json=rows)
 
@@ -240,7 +241,7 @@ async def test_a_page_of_history_is_asked_for(
 async def test_a_page_is_evaluated(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository, *, dry_run: bool
 ) -> None:
-    """The page's counts come back typed, with where the next one starts."""
+    """The page's counts are typed, with the start of the next page."""
     rest.route().respond(200, json=PAGE)
 
     page = await repository.evaluate_scenario(INACTIVITY, ORGANIZATION_ID, USER_ID, 100_000, dry_run=dry_run)
@@ -259,7 +260,7 @@ async def test_a_page_is_evaluated(
 async def test_the_next_page_of_a_pass_is_evaluated(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Where the pass stands is the database's to know."""
+    """Only the database knows the position of the pass."""
     rest.route().respond(200, json=PAGE | {"next_after": None, "skipped": {}})
 
     page = await repository.evaluate_next_page(INACTIVITY)

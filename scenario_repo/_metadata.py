@@ -1,6 +1,6 @@
-"""What may be in a notification's metadata: a small JSON object without personal data.
+"""Checks a notification's metadata: a small JSON object without personal data.
 
-The database has the same rules as CHECK constraints, so that another writer can't pass either.
+The database has the same rules as CHECK constraints, so that they bind other writers too.
 """
 
 from __future__ import annotations
@@ -11,17 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from scenario_repo import _personal_data
+from scenario_repo._limits import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 
-MAX_METADATA_BYTES = 8192
-"""The bound of the CHECK ``scenario_notifications_metadata_is_at_most_8_kib``."""
-MAX_METADATA_DEPTH = 32
-"""How deep objects and arrays may nest; far beyond any sensible use, and cheap to walk."""
 _INTEGER_BITS = 63
-_LONGEST_TOLD_KEY = 64
+_MAX_SHOWN_KEY_LENGTH = 64
 
 
 class _Node(NamedTuple):
-    """A value or a key, and where it is; of_phone when a key above says that this is a phone number."""
+    """A value or a key with its path; of_phone if a key above it names a phone number."""
 
     path: str
     depth: int
@@ -30,11 +27,11 @@ class _Node(NamedTuple):
 
 
 def metadata_fault(metadata: object) -> str | None:
-    """Say what is wrong with a notification's metadata, or None when nothing is.
+    """Return the first fault of a notification's metadata, or None.
 
-    The fault says what was expected, the kind of thing that was found and the JSON path to it, never the value.
-    One pass, which ends as soon as the bound in bytes or in depth is crossed: the work is bounded however large
-    the input. Only what is within the bounds is searched for personal data, in time linear in its size.
+    The message gives what was expected, the kind of value found and its JSON path, never the value. One walk, which
+    ends at the limit in bytes or depth, so that the work is bounded however large the input is. Only input within
+    the limits is searched for personal data, in time linear in its size.
     """
     if not isinstance(metadata, dict):
         return f"expected a JSON object, got {type(metadata).__name__}"
@@ -57,7 +54,7 @@ def metadata_fault(metadata: object) -> str | None:
 
 
 def _walk(metadata: Mapping[object, object]) -> Iterator[_Node]:
-    """Yield every node; a key is a node of its own, before its value."""
+    """Yield every key and value as a node, each key before its value."""
     stack = [_Node("$", 1, metadata, of_phone=False)]
     while stack:
         node = stack.pop()
@@ -65,9 +62,9 @@ def _walk(metadata: Mapping[object, object]) -> Iterator[_Node]:
         path, depth, value, of_phone = node
         if isinstance(value, dict):
             for position, (key, child) in enumerate(value.items()):
-                # A key may itself be what must not be told: keys are named by their position.
+                # A key may be personal data itself, so an unusual key is named by its position.
                 here = f"{path}.{key}" if _is_plain_key(key) else f"{path}.<key {position}>"
-                # The key is yielded first: whoever walks stops before a key beyond the bounds is looked at.
+                # The key is yielded before it is searched, so that the caller can stop at a key beyond the limits.
                 name = key if isinstance(key, str) else _NotAString(key)
                 yield _Node(f"{path}.<key {position}>", depth, name, of_phone)
                 says_phone = of_phone or (isinstance(key, str) and _personal_data.names_a_phone(key))
@@ -91,14 +88,16 @@ def _kind(node: _Node) -> str | None:
 
 
 class _NotAString:
-    """Stands for a key that JSON can't have."""
+    """Replaces a key that JSON can't hold."""
 
     def __init__(self, key: object) -> None:
         self.type_name = type(key).__name__
 
 
 def _is_plain_key(key: object) -> bool:
-    return isinstance(key, str) and key.isascii() and key.replace("_", "a").isalpha() and len(key) <= _LONGEST_TOLD_KEY
+    return (
+        isinstance(key, str) and key.isascii() and key.replace("_", "a").isalpha() and len(key) <= _MAX_SHOWN_KEY_LENGTH
+    )
 
 
 def _value_fault(value: object) -> str | None:
@@ -127,7 +126,7 @@ def _text_fault(text: str) -> str | None:
 
 
 def _least_bytes(value: object) -> int:
-    """Count the fewest bytes a value can take, without looking into it; a container pays for its separators."""
+    """Return a lower bound of a value's bytes in O(1): a container counts its separators only."""
     match value:
         case str():
             return len(value) + 2
@@ -140,7 +139,7 @@ def _least_bytes(value: object) -> int:
 
 
 def _bytes(value: object) -> int:
-    """Count the bytes of a value in PostgreSQL's text of a jsonb (a float with an exponent takes more there)."""
+    """Return a value's bytes in PostgreSQL's text of a jsonb (a float with an exponent takes more there)."""
     if isinstance(value, dict | list):
         return _least_bytes(value)
     return len(json.dumps(value, ensure_ascii=False).encode())

@@ -1,16 +1,11 @@
--- History is kept: a row's past can't be rewritten, and failed is final.
+-- History is kept: a row's past can't be rewritten, and failed is final. A change of status that is not listed here is
+-- refused.
 --
 -- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the
 -- failed one sent after all, two would stand inside one cooldown. And a row moved in time or to another user
 -- would break the chain of claims.
 
-create schema if not exists scenario_private;
-comment on schema scenario_private is
-  'The inside of scenario_repo: never exposed through the API.';
-revoke all on schema scenario_private from public, anon, authenticated;
-grant usage on schema scenario_private to service_role;
-
--- Raises SR002. The triggers' WHEN clauses decide; this only says no.
+-- Raises SR002, whenever it is called: the triggers' WHEN clauses decide.
 create or replace function scenario_private.refuse_rewriting_history()
 returns trigger
 language plpgsql
@@ -28,7 +23,11 @@ revoke all on function scenario_private.refuse_rewriting_history() from public, 
 create or replace trigger scenario_notifications_failed_is_final
   before update of delivery_status on public.scenario_notifications
   for each row
-  when (old.delivery_status = 'failed' and new.delivery_status <> 'failed')
+  when (
+    old.delivery_status <> new.delivery_status
+    and (old.delivery_status, new.delivery_status)
+      not in (('pending', 'sent'), ('pending', 'failed'), ('sent', 'pending'), ('sent', 'failed'))
+  )
   execute function scenario_private.refuse_rewriting_history('a failed one is never pending or sent again');
 
 create or replace trigger scenario_notifications_past_is_fixed

@@ -1,6 +1,6 @@
-"""What the models are made of: input that is checked, and rows as they come.
+"""The field types and base classes of the models: input is validated, rows are parsed.
 
-A fault in the input is pydantic's verdict, told as one InvalidDataException that never shows a value.
+pydantic's errors in the input are raised as one InvalidDataException that shows no value.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from scenario_repo._limits import MAX_DAYS, MAX_DURATION
+from scenario_repo._metadata import metadata_fault
 from scenario_repo.exceptions import InvalidDataException
-from scenario_repo.privacy import metadata_fault
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ T = TypeVar("T")
 def _uuid(value: object) -> object:
     if isinstance(value, UUID | str):
         return value
-    raise PydanticCustomError("uuid_type", "a UUID")  # pydantic takes any 16 bytes for one
+    raise PydanticCustomError("uuid_type", "a UUID")  # pydantic accepts any 16 bytes as a UUID
 
 
 def _aware_utc(value: object) -> datetime:
@@ -60,8 +61,8 @@ def _metadata(value: object) -> dict[str, JsonValue] | None:
 Id = Annotated[UUID, BeforeValidator(_uuid)]
 """A UUID, or its text."""
 Instant = Annotated[datetime, BeforeValidator(_aware_utc)]
-"""An aware datetime, normalised to UTC."""
-Duration = Annotated[timedelta, Field(strict=True, gt=timedelta(0), le=timedelta(days=36_525))]
+"""An aware datetime, converted to UTC."""
+Duration = Annotated[timedelta, Field(strict=True, gt=timedelta(0), le=MAX_DURATION)]
 """A positive length of time, at most 100 years."""
 PositiveInteger = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 """A positive PostgreSQL integer."""
@@ -81,6 +82,7 @@ _EXPECTED = {
     "string_type": "text",
     "string_pattern_mismatch": "a short code of lower-case letters, digits and underscores",
     "list_type": "a list",
+    "scenario_type": "a ScenarioType, or the name of a type of the app's own (lower-case letters, digits, underscores)",
     "missing": "a value",
     "extra_forbidden": "no such field",
     "model_type": "the fields of the model",
@@ -88,16 +90,16 @@ _EXPECTED = {
 
 
 def validated(adapter: TypeAdapter[T], field: str, value: object) -> T:
-    """Return the value as the adapter's type, or raise InvalidDataException naming the field."""
+    """Return the value as the adapter's type, or raise InvalidDataException with the field's name."""
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
         refusal = _refusal(field, error)
-    raise refusal  # out here, so that pydantic's error, which carries the input, is not its context
+    raise refusal  # outside the except block: pydantic's error holds the input and must not be its context
 
 
 class Input(BaseModel):
-    """A frozen value given by the caller: a fault raises InvalidDataException on construction."""
+    """A frozen value from the caller; invalid input raises InvalidDataException on construction."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -112,24 +114,24 @@ class Input(BaseModel):
 
 
 class Row(BaseModel):
-    """A frozen value the database returned; what is new there and unknown here is left out."""
+    """A frozen value from the database; columns this version does not know are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 def _refusal(name: str, error: ValidationError) -> InvalidDataException:
-    """Name the fields at fault."""
+    """Describe up to five faults by field."""
     faults = error.errors(include_url=False, include_context=False)
-    return InvalidDataException("; ".join(_told(name, fault) for fault in faults[:5]))
+    return InvalidDataException("; ".join(_message(name, fault) for fault in faults[:5]))
 
 
-def _told(name: str, fault: ErrorDetails) -> str:
+def _message(name: str, fault: ErrorDetails) -> str:
     path = ".".join([name, *(str(step) for step in fault["loc"])])
     if fault["type"] == "expected":
         return f"{path}: {fault['msg']}"
     given = fault["input"]
     if fault["type"] in {"greater_than", "less_than_equal"} and isinstance(given, timedelta):
-        expected = "a positive duration of at most 36,525 days"
+        expected = f"a positive duration of at most {MAX_DAYS:,} days"
     else:
         expected = _EXPECTED.get(fault["type"], fault["msg"].removeprefix("Input should be "))
     return f"{path}: expected {expected}, got {_kind(given)}"

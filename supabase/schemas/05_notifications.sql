@@ -7,6 +7,8 @@
 --     the same scenario type ('epoch' for the first), so every claim has one successor at the most;
 --   * one_notification_per_milestone: a milestone that has not failed exists once per user, for ever.
 -- A row without cooldown_window_start was recorded unconditionally, by a plain insert.
+--
+-- The list of scenario types in the CHECK is the only one in the database: scenario_private.scenario_types reads it.
 
 create table if not exists public.scenario_notifications (
   id uuid primary key default gen_random_uuid(),
@@ -20,6 +22,7 @@ create table if not exists public.scenario_notifications (
   cooldown_window_start timestamptz,
   attempt_count integer not null default 0,
   next_attempt_at timestamptz not null default now(),
+  failure_code text,
 
   constraint scenario_notifications_scenario_type_is_known
     check (scenario_type in ('inactivity', 'milestone', 'certification_expiry', 'welcome_back')),
@@ -42,6 +45,14 @@ create table if not exists public.scenario_notifications (
     check (scenario_type <> 'milestone' or cooldown_window_start is null),
   constraint scenario_notifications_attempt_count_is_not_negative
     check (attempt_count >= 0),
+  constraint scenario_notifications_failure_code_is_a_code
+    check (failure_code is null or (failure_code ~ '^[a-z][a-z0-9_]{0,62}$' and delivery_status <> 'sent')),
+  -- The expression spares an ordinary small object the function: see scenario_private.holds_personal_data.
+  constraint scenario_notifications_metadata_holds_no_personal_data
+    check (
+      metadata::text !~ '[^ -$&-?A-\[\]-~]|\+..[^:]|[-.0-9 /()]{8}[^-+0-9A-Za-z]'
+      or not scenario_private.holds_personal_data(metadata)
+    ),
   constraint scenario_notifications_one_claim_per_window
     unique (user_id, scenario_type, cooldown_window_start)
 )
@@ -60,6 +71,8 @@ comment on column public.scenario_notifications.attempt_count is
   'How often the row was leased for delivery; also the lease''s token: it changes with every lease.';
 comment on column public.scenario_notifications.next_attempt_at is
   'When a pending row may be leased; a lease pushes it ahead.';
+comment on column public.scenario_notifications.failure_code is
+  'Why the last attempt failed: a short code, never text of the provider''s, which may hold personal data.';
 
 create index if not exists scenario_notifications_user_id_scenario_type_triggered_at_idx
   on public.scenario_notifications (user_id, scenario_type, triggered_at desc);

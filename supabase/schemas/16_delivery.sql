@@ -3,24 +3,6 @@
 --
 -- A lease is a row's attempt_count: every lease counts one up, so a worker whose lease went to another can't settle.
 
-alter table public.scenario_notifications add column if not exists failure_code text;
-comment on column public.scenario_notifications.failure_code is
-  'Why the last attempt failed: a short code, never text of the provider''s, which may hold personal data.';
-
-do $$
-begin
-  if not exists (
-    select from pg_constraint
-    where conname = 'scenario_notifications_failure_code_is_a_code'
-      and conrelid = 'public.scenario_notifications'::regclass
-  ) then
-    alter table public.scenario_notifications
-      add constraint scenario_notifications_failure_code_is_a_code
-      check (failure_code is null or (failure_code ~ '^[a-z][a-z0-9_]{0,62}$' and delivery_status <> 'sent'));
-  end if;
-end
-$$;
-
 -- Leases up to p_limit pending rows that are due, the longest due first, of one organization and of some scenario types
 -- if given; rows that another worker is leasing at this moment are passed over. Until p_lease_seconds from now nobody
 -- else gets them.
@@ -32,7 +14,8 @@ create or replace function public.scenario_lease_notifications(
   p_limit integer,
   p_lease_seconds double precision,
   p_organization_id uuid default null,
-  p_scenario_types text[] default null
+  p_scenario_types text[] default null,
+  p_needs_schema integer default null
 )
 returns json
 language plpgsql
@@ -43,12 +26,9 @@ as $$
 declare
   leased json;
 begin
-  if p_limit is null or p_limit not between 1 and 1000 then
-    raise exception using errcode = 'SR001', message = 'expected a limit from 1 to 1000';
-  end if;
-  if p_lease_seconds is null or p_lease_seconds not between 1 and 86400 then
-    raise exception using errcode = 'SR001', message = 'expected a lease from 1 to 86400 seconds';
-  end if;
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
+  perform scenario_private.require_between('p_lease_seconds', p_lease_seconds, 1, 86400);
 
   with due as materialized (
     select notification.id
@@ -83,15 +63,15 @@ begin
     select coalesce(
       jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
     ) as tokens
-    from public.device_tokens as device
+    from scenario_source.device_tokens as device
     where device.user_id = taken.user_id
   ) as devices;
   return leased;
 end
 $$;
-revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[])
+revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[]) to service_role;
+grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer) to service_role;
 
 -- Settles leases: an array of {"id", "attempt_count", "result", "failure_code"} in, one answer each out, in order.
 --   result   sent      delivered
@@ -105,8 +85,10 @@ grant execute on function public.scenario_lease_notifications(integer, double pr
 -- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
 -- A failure_code that is no code becomes unnamed_failure. The same lease twice in one call settles once. Rows are
 -- locked by id: overlapping calls can't deadlock.
--- Raises SR001 for anything but an array of at most 1,000 known results.
-create or replace function public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer default 8)
+-- Raises SR001 for anything but an array of known results, SR003 for more than 1,000.
+create or replace function public.scenario_settle_notifications(
+  p_results jsonb, p_max_attempts integer default 8, p_needs_schema integer default null
+)
 returns json
 language plpgsql
 volatile
@@ -116,9 +98,8 @@ as $$
 declare
   answers json;
 begin
-  if jsonb_typeof(p_results) is distinct from 'array' or jsonb_array_length(p_results) > 1000 then
-    raise exception using errcode = 'SR001', message = 'expected a json array of at most 1000 results';
-  end if;
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_array('p_results', p_results, 1000);
   if exists (
     select
     from jsonb_array_elements(p_results) as element (value)
@@ -185,5 +166,5 @@ begin
   return answers;
 end
 $$;
-revoke all on function public.scenario_settle_notifications(jsonb, integer) from public, anon, authenticated;
-grant execute on function public.scenario_settle_notifications(jsonb, integer) to service_role;
+revoke all on function public.scenario_settle_notifications(jsonb, integer, integer) from public, anon, authenticated;
+grant execute on function public.scenario_settle_notifications(jsonb, integer, integer) to service_role;

@@ -18,7 +18,8 @@ create or replace function public.scenario_find_inactive_mentors(
   p_organization_id uuid,
   p_inactive_after interval,
   p_limit integer default 1000,
-  p_after uuid default null
+  p_after uuid default null,
+  p_needs_schema integer default null
 )
 returns json
 language plpgsql
@@ -28,6 +29,7 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 begin
+  perform scenario_private.require_schema(p_needs_schema);
   if p_organization_id is null then
     raise exception using errcode = 'SR001', message = 'expected an organization';
   end if;
@@ -37,9 +39,7 @@ begin
   then
     raise exception using errcode = 'SR001', message = 'expected a period of more than 0 and at most 36525 days';
   end if;
-  if p_limit is null or p_limit not between 1 and 10000 then
-    raise exception using errcode = 'SR001', message = 'expected a limit from 1 to 10000';
-  end if;
+  perform scenario_private.require_between('p_limit', p_limit, 1, 10000);
 
   return (
     select coalesce(
@@ -51,10 +51,10 @@ begin
     )
     from (
       select mentor.user_id, last.activity_date
-      from public.peer_mentors as mentor
+      from scenario_source.mentors as mentor
       cross join lateral (
         select activity.activity_date
-        from public.activities as activity
+        from scenario_source.activities as activity
         where activity.user_id = mentor.user_id
           and activity.activity_date <= now()
         order by activity.activity_date desc
@@ -72,8 +72,8 @@ begin
   );
 end
 $$;
-comment on function public.scenario_find_inactive_mentors(uuid, interval, integer, uuid) is
+comment on function public.scenario_find_inactive_mentors(uuid, interval, integer, uuid, integer) is
   'One organization''s active mentors without activity for a period: for a service role that may not read the tables.';
-revoke all on function public.scenario_find_inactive_mentors(uuid, interval, integer, uuid)
+revoke all on function public.scenario_find_inactive_mentors(uuid, interval, integer, uuid, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_find_inactive_mentors(uuid, interval, integer, uuid) to service_role;
+grant execute on function public.scenario_find_inactive_mentors(uuid, interval, integer, uuid, integer) to service_role;

@@ -325,6 +325,7 @@ create or replace function scenario_private.holds_personal_data(p_metadata jsonb
 returns boolean
 language plpgsql
 immutable
+strict
 set search_path = ''
 as $$
 declare
@@ -407,21 +408,3 @@ grant execute on function
   scenario_private.holds_personal_data(jsonb),
   scenario_private.is_storable_metadata(jsonb)
 to service_role;
-
-do $$
-begin
-  if not exists (
-    select
-    from pg_constraint
-    where conrelid = 'public.scenario_notifications'::regclass
-      and conname = 'scenario_notifications_metadata_holds_no_personal_data'
-  ) then
-    alter table public.scenario_notifications
-      add constraint scenario_notifications_metadata_holds_no_personal_data
-      check (
-        metadata::text !~ '[^ -$&-?A-\[\]-~]|\+..[^:]|[-.0-9 /()]{8}[^-+0-9A-Za-z]'
-        or not scenario_private.holds_personal_data(metadata)
-      );
-  end if;
-end
-$$;

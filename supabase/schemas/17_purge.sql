@@ -1,4 +1,4 @@
--- Keeping: history stays small without forgetting what a decision rests on. And the report over it.
+-- Keeping: history stays small without forgetting what a decision rests on.
 
 -- Purges, for the next p_limit users after p_after, what was settled longer than p_older_than_seconds ago.
 --   out  {"purged", "next_after"}; next_after is null at the end
@@ -9,7 +9,8 @@
 create or replace function public.scenario_purge_notifications(
   p_older_than_seconds double precision,
   p_after uuid default null,
-  p_limit integer default 10000
+  p_limit integer default 10000,
+  p_needs_schema integer default null
 )
 returns json
 language plpgsql
@@ -25,12 +26,9 @@ declare
   user_count integer;
   purged_count integer;
 begin
-  if p_limit is null or p_limit not between 1 and 100000 then
-    raise exception using errcode = 'SR001', message = 'expected a limit from 1 to 100000';
-  end if;
-  if p_older_than_seconds is null or p_older_than_seconds not between 0 and 36525 * 86400.0 then
-    raise exception using errcode = 'SR001', message = 'expected a period of at most 36525 days';
-  end if;
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
+  perform scenario_private.require_between('p_older_than_seconds', p_older_than_seconds, 0, 36525 * 86400.0);
   older_than := make_interval(secs => p_older_than_seconds);
   select max(config.cooldown) into longest_cooldown from public.scenario_evaluation_config as config;
   if older_than < longest_cooldown then
@@ -107,53 +105,6 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_purge_notifications(double precision, uuid, integer)
+revoke all on function public.scenario_purge_notifications(double precision, uuid, integer, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_purge_notifications(double precision, uuid, integer) to service_role;
-
--- Counts an organization's notifications from p_since (inclusive) to p_until (exclusive), per day in UTC, scenario type
--- and delivery status.
---   out  [{"day", "scenario_type", "delivery_status", "notifications"}], only what is not zero
-create or replace function public.scenario_get_organization_report(
-  p_organization_id uuid, p_since timestamptz, p_until timestamptz
-)
-returns json
-language sql
-stable
-security invoker
-set search_path = ''
-set timezone = 'UTC'
-as $$
-  select coalesce(
-    json_agg(
-      json_build_object(
-        'day', tally.day,
-        'scenario_type', tally.scenario_type,
-        'delivery_status', tally.delivery_status,
-        'notifications', tally.notifications
-      )
-      order by tally.day, tally.scenario_type, tally.delivery_status
-    ),
-    '[]'
-  )
-  from (
-    select
-      notification.triggered_at::date as day,
-      notification.scenario_type,
-      notification.delivery_status,
-      count(*) as notifications
-    from unnest(array['inactivity', 'milestone', 'certification_expiry', 'welcome_back']) as scenario (type)
-    cross join lateral (
-      select counted.triggered_at, counted.scenario_type, counted.delivery_status
-      from public.scenario_notifications as counted
-      where counted.organization_id = p_organization_id
-        and counted.scenario_type = scenario.type
-        and counted.triggered_at >= p_since
-        and counted.triggered_at < p_until
-    ) as notification
-    group by 1, 2, 3
-  ) as tally
-$$;
-revoke all on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz)
-  from public, anon, authenticated;
-grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz) to service_role;
+grant execute on function public.scenario_purge_notifications(double precision, uuid, integer, integer) to service_role;

@@ -1,14 +1,15 @@
--- Evaluation, with the cooldown asked before anything is prepared for a claim.
+-- Evaluation: find who is due and claim for them, a page of mentors at a time, inside the database.
 --
 -- Most passes find most of those who are due in a cooldown: the scheduler runs every few minutes, a cooldown lasts
--- weeks. Whom a cooldown holds costs one index look-up now: no facts are put together, nothing is sorted, and no claim
--- is made only to be refused. A dry run asks the same query and stops there.
+-- weeks. Whom a cooldown holds costs one index look-up: no facts are put together, nothing is sorted, and no claim is
+-- made only to be refused. A dry run asks the same query and stops there.
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
 -- memberships are never split), of one organization or of all.
 --   out  {"evaluated", "due", "claimed", "skipped": {reason: count}, "next_after"}; next_after is null at the end.
--- p_dry_run counts what would be claimed and writes nothing. Raises SR001 for an unknown scenario type or a limit
--- outside 1 to 100,000. Every page stands for itself: repeated and overlapping calls are refused by the cooldown.
+-- p_dry_run counts what would be claimed and writes nothing. Raises SR001 for a limit outside 1 to 100,000, SR004 for
+-- an unknown scenario type, SR005 without its default settings, SR008 without its rule. Every page stands for itself:
+-- repeated and overlapping calls are refused by the cooldown.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function public.scenario_evaluate(
@@ -16,7 +17,8 @@ create or replace function public.scenario_evaluate(
   p_organization_id uuid default null,
   p_after uuid default null,
   p_limit integer default 10000,
-  p_dry_run boolean default false
+  p_dry_run boolean default false,
+  p_needs_schema integer default null
 )
 returns json
 language plpgsql
@@ -39,14 +41,10 @@ declare
   facts jsonb[];
   skip_reasons text[];
 begin
-  if p_scenario_type is null
-    or p_scenario_type not in ('inactivity', 'milestone', 'certification_expiry', 'welcome_back')
-  then
-    raise exception using errcode = 'SR001', message = 'expected a known scenario type';
-  end if;
-  if p_limit is null or p_limit not between 1 and 100000 then
-    raise exception using errcode = 'SR001', message = 'expected a limit from 1 to 100000';
-  end if;
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
+  perform scenario_private.require_scenario_type(p_scenario_type);
+  perform scenario_private.require_default_settings(p_scenario_type);
 
   if p_organization_id is not null then
     bounds := bounds || format(' and mentor.organization_id = %L', p_organization_id);
@@ -56,7 +54,7 @@ begin
   end if;
   execute format(
     'select mentor.user_id
-     from public.peer_mentors as mentor
+     from scenario_source.mentors as mentor
      where mentor.is_active%s
      order by mentor.user_id
      offset %s
@@ -80,16 +78,15 @@ begin
          mentor.is_due,
          holder.is_held,
          case when mentor.is_due and holder.is_held is null then mentor.facts end as facts
-       from scenario_private.%I as mentor
+       from %s as mentor
        left join lateral (
          select true as is_held
-         from public.scenario_notifications as notification
+         from scenario_private.holding as holding
          where mentor.is_due
-           and notification.user_id = mentor.user_id
-           and notification.scenario_type = %L
-           and notification.delivery_status <> ''failed''
-           and notification.triggered_at > now() - mentor.cooldown
-         order by notification.triggered_at desc
+           and holding.user_id = mentor.user_id
+           and holding.scenario_type = %L
+           and holding.triggered_at > now() - mentor.cooldown
+         order by holding.triggered_at desc
          limit 1
        ) as holder on true
        where mentor.is_evaluated%s
@@ -114,14 +111,14 @@ begin
          order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
        ) as candidate
      ) as candidates',
-    p_scenario_type || '_rule', p_scenario_type, bounds
+    scenario_private.rule_of(p_scenario_type), p_scenario_type, bounds
   ) into evaluated_count, due_count, held_count, candidate_count,
     user_ids, organization_ids, cooldowns, milestone_values, facts;
 
   if p_dry_run or candidate_count = 0 then
     skip_reasons := array_fill(null::text, array[candidate_count]);
   else
-    -- Whoever was first since the query above is told by the claim.
+    -- The claim sees who was faster since the query above, and counts her as skipped.
     skip_reasons := array(
       select outcome.skip_reason
       from scenario_private.claim(
@@ -159,5 +156,66 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean) from public, anon, authenticated;
-grant execute on function public.scenario_evaluate(text, uuid, uuid, integer, boolean) to service_role;
+revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) from public, anon, authenticated;
+grant execute on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) to service_role;
+
+-- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
+-- far, in the row of p_organization_id (made when there is none), or in the default row for all organizations.
+-- Page, figures and resume point are one transaction: a pass goes on where it stood, whoever died in between. Two
+-- callers take turns, page by page, and share one pass.
+create or replace function public.scenario_evaluate_next_page(
+  p_scenario_type text,
+  p_organization_id uuid default null,
+  p_limit integer default 10000,
+  p_needs_schema integer default null
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  pass public.scenario_evaluation_config;
+  page json;
+  started_at timestamptz;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_scenario_type(p_scenario_type);
+  perform scenario_private.require_default_settings(p_scenario_type);
+  if p_organization_id is not null then
+    insert into public.scenario_evaluation_config (scenario_type, organization_id)
+    values (p_scenario_type, p_organization_id)
+    on conflict do nothing;
+  end if;
+  select * into pass
+  from public.scenario_evaluation_config as config
+  where config.scenario_type = p_scenario_type
+    and config.organization_id is not distinct from p_organization_id
+  for no key update;
+
+  started_at := clock_timestamp();
+  page := public.scenario_evaluate(p_scenario_type, p_organization_id, pass.resume_after, p_limit);
+
+  if pass.resume_after is null then
+    pass.pass_evaluated := 0;
+    pass.pass_due := 0;
+    pass.pass_claimed := 0;
+    pass.pass_duration := '0';
+  end if;
+  update public.scenario_evaluation_config as config
+  set
+    pass_evaluated = pass.pass_evaluated + (page ->> 'evaluated')::bigint,
+    pass_due = pass.pass_due + (page ->> 'due')::bigint,
+    pass_claimed = pass.pass_claimed + (page ->> 'claimed')::bigint,
+    pass_skipped = pass.pass_due + (page ->> 'due')::bigint - pass.pass_claimed - (page ->> 'claimed')::bigint,
+    pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
+    pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
+    resume_after = (page ->> 'next_after')::uuid
+  where config.id = pass.id;
+  return page;
+end
+$$;
+revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer) from public, anon, authenticated;
+grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, integer) to service_role;

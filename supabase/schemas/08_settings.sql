@@ -37,12 +37,13 @@ create table if not exists public.scenario_evaluation_config (
       and (expires_within is not null or scenario_type <> 'certification_expiry')
       and (milestones is not null or scenario_type <> 'milestone')
     ),
+  -- A built-in scenario has the settings that its rule reads. A rule of the app's own may read any but milestones.
   constraint scenario_evaluation_config_settings_belong_to_their_scenario
     check (
       (cooldown is null or scenario_type <> 'milestone')
-      and (inactive_after is null or scenario_type in ('inactivity', 'welcome_back'))
-      and (returned_within is null or scenario_type = 'welcome_back')
-      and (expires_within is null or scenario_type = 'certification_expiry')
+      and (inactive_after is null or scenario_type not in ('milestone', 'certification_expiry'))
+      and (returned_within is null or scenario_type not in ('inactivity', 'milestone', 'certification_expiry'))
+      and (expires_within is null or scenario_type not in ('inactivity', 'milestone', 'welcome_back'))
       and (milestones is null or scenario_type = 'milestone')
     ),
   constraint scenario_evaluation_config_intervals_are_positive
@@ -108,3 +109,76 @@ values
   ('certification_expiry', true, '14 days', null, null, '30 days', null),
   ('welcome_back', true, '30 days', '30 days', '7 days', null, null)
 on conflict do nothing;
+
+-- Raises SR005 unless the scenario type has its default row.
+create or replace function scenario_private.require_default_settings(p_scenario_type text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if not exists (
+    select
+    from public.scenario_evaluation_config as config
+    where config.scenario_type = p_scenario_type and config.organization_id is null
+  ) then
+    raise exception using
+      errcode = 'SR005',
+      message = format(
+        'the default settings of %s are missing: insert its row without an organization_id'
+          ' into scenario_evaluation_config, or run the migrations again',
+        p_scenario_type
+      );
+  end if;
+end
+$$;
+revoke all on function scenario_private.require_default_settings(text) from public, anon, authenticated;
+grant execute on function scenario_private.require_default_settings(text) to service_role;
+
+-- Every mentor with the settings that hold for her: what the rules start from.
+--
+-- The instants that follow from the default settings are reckoned once a query: reckoned for every mentor, they were a
+-- twentieth of a page. OFFSET 0 keeps the planner from moving the sums back to the mentors. Where an organization
+-- overrides a setting, they are reckoned for its mentors.
+create or replace view scenario_private.mentor_setting
+with (security_invoker = true)
+as
+select
+  standard.scenario_type,
+  mentor.user_id,
+  mentor.organization_id,
+  mentor.is_active,
+  coalesce(override.is_enabled, standard.is_enabled) as is_enabled,
+  mentor.is_active and coalesce(override.is_enabled, standard.is_enabled) as is_evaluated,
+  coalesce(override.cooldown, standard.cooldown) as cooldown,
+  coalesce(now() - override.inactive_after, standard.inactive_since) as inactive_since,
+  coalesce(override.inactive_after, standard.inactive_after) as inactive_after,
+  -- Never a longer window than the gap: a gap inside the window would go unseen.
+  case
+    when override.returned_within is null and override.inactive_after is null then standard.returned_since
+    else now() - least(
+      coalesce(override.returned_within, standard.returned_within),
+      coalesce(override.inactive_after, standard.inactive_after)
+    )
+  end as returned_since,
+  coalesce(now() + override.expires_within, standard.expires_until) as expires_until,
+  coalesce(override.milestones, standard.milestones) as milestones
+from scenario_source.mentors as mentor
+cross join (
+  select
+    config.*,
+    now() - config.inactive_after as inactive_since,
+    now() - least(config.returned_within, config.inactive_after) as returned_since,
+    now() + config.expires_within as expires_until
+  from public.scenario_evaluation_config as config
+  where config.organization_id is null
+  offset 0
+) as standard
+left join public.scenario_evaluation_config as override
+  on override.scenario_type = standard.scenario_type
+  and override.organization_id = mentor.organization_id;
+comment on view scenario_private.mentor_setting is
+  'Every mentor of every organization with the settings that hold there: the organization''s, or the default.';
+revoke all on table scenario_private.mentor_setting from public, anon, authenticated;
+grant select on table scenario_private.mentor_setting to service_role;
