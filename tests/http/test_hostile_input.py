@@ -28,7 +28,7 @@ from scenario_repo import (
 )
 from scenario_repo._postgrest import FUNCTIONS
 from tests.http.hostile_values import GOOD, HOSTILE, NOBODY
-from tests.http.platform_differences import ANY_JSON_REACHES_POSTGRESQL, REFUSED_BEFORE_POSTGRESQL
+from tests.http.platform_differences import ANY_JSON_REACHES_POSTGRESQL, REFUSED_AS_THE_SERVERS_FAULT
 from tests.http.supabase_platform import Platform
 
 STATEMENT_SECONDS: Final = 8.0
@@ -83,7 +83,7 @@ def scene(platform: Platform) -> Iterator[Scene]:
 
 def assert_clients_fault(scene: Scene, answer: httpx.Response, *said: object) -> None:
     """Take a 4xx with a code for an answer, and neither a crash nor a timeout."""
-    if answer.status_code == 500 and answer.json()["code"] in REFUSED_BEFORE_POSTGRESQL.on(scene.platform):
+    if answer.status_code == 500 and answer.json()["code"] in REFUSED_AS_THE_SERVERS_FAULT.on(scene.platform):
         return
     assert 400 <= answer.status_code < 500, (*said, answer.status_code, answer.text)
     assert answer.json()["code"][:2] not in {"XX", "57", "53", "58"}, (*said, answer.text)
