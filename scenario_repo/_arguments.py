@@ -17,6 +17,7 @@ from scenario_repo._fields import Duration, Id, Instant, PositiveInteger, valida
 from scenario_repo._limits import MAX_CLAIMS, MAX_LEASE_SECONDS, MAX_LEASES, MAX_LOOK_UPS
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import (
+    GivenScenarioType,
     NewScenarioNotification,
     NotificationClaim,
     ScenarioNotification,
@@ -30,8 +31,8 @@ _NEW_NOTIFICATION = TypeAdapter(InstanceOf[NewScenarioNotification])
 _UUID: TypeAdapter[UUID] = TypeAdapter(Id)
 _OPTIONAL_UUID: TypeAdapter[UUID | None] = TypeAdapter(Id | None)
 _UUIDS: TypeAdapter[list[UUID]] = TypeAdapter(list[Id])
-_SCENARIO_TYPE = TypeAdapter(ScenarioType)
-_SCENARIO_TYPES: TypeAdapter[list[ScenarioType] | None] = TypeAdapter(list[ScenarioType] | None)
+_SCENARIO_TYPE: TypeAdapter[ScenarioType | str] = TypeAdapter(GivenScenarioType)
+_SCENARIO_TYPES: TypeAdapter[list[ScenarioType | str] | None] = TypeAdapter(list[GivenScenarioType] | None)
 _NOTIFICATION: TypeAdapter[ScenarioNotification | None] = TypeAdapter(InstanceOf[ScenarioNotification] | None)
 _CLAIMS = TypeAdapter(list[InstanceOf[NotificationClaim]])
 _SETTLEMENTS = TypeAdapter(list[InstanceOf[Settlement]])
@@ -67,12 +68,12 @@ def optional_id(field: str, value: UUID | None) -> UUID | None:
     return validated(_OPTIONAL_UUID, field, value)
 
 
-def scenario_type(value: ScenarioType) -> ScenarioType:
-    """Check a scenario type."""
+def scenario_type(value: ScenarioType | str) -> ScenarioType | str:
+    """Check a scenario type: a built-in one, or the name of the app's own."""
     return validated(_SCENARIO_TYPE, "scenario_type", value)
 
 
-def scenario_types(values: Collection[ScenarioType] | None) -> list[ScenarioType] | None:
+def scenario_types(values: Collection[ScenarioType | str] | None) -> list[ScenarioType | str] | None:
     """Check scenario types; None is all of them."""
     return validated(_SCENARIO_TYPES, "scenario_types", None if values is None else _listed("scenario_types", values))
 

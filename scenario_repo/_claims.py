@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter
 from supabase import AsyncClient
 
 from scenario_repo._postgrest import Sendable, function_request, texts
-from scenario_repo.models import ClaimOutcome, DeliveryStatus, NotificationClaim, SkipReason
+from scenario_repo.models import ClaimOutcome, DeliveryStatus, NotificationClaim, SkipReason, StoredSkipReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Claimed:
 class Skipped:
     """The reason why there is no new row."""
 
-    skip_reason: SkipReason
+    skip_reason: StoredSkipReason
     held_by: UUID | None
     ends_at: AwareDatetime | None
 

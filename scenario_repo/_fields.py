@@ -82,6 +82,7 @@ _EXPECTED = {
     "string_type": "text",
     "string_pattern_mismatch": "a short code of lower-case letters, digits and underscores",
     "list_type": "a list",
+    "scenario_type": "a ScenarioType, or the name of a type of the app's own (lower-case letters, digits, underscores)",
     "missing": "a value",
     "extra_forbidden": "no such field",
     "model_type": "the fields of the model",

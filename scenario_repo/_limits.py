@@ -17,6 +17,8 @@ MAX_PAGE_SIZE: Final = 100_000
 """Mentors in one page of an evaluation, or users in one page of a purge."""
 DEFAULT_PAGE_SIZE: Final = 10_000
 """Far below the server's statement timeout, and so large that the round trip hardly counts."""
+MAX_SAMPLES: Final = 100
+"""Samples in one check of a rule."""
 
 MAX_LEASE_SECONDS: Final = 86_400
 """The longest lease."""

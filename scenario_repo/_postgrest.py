@@ -38,7 +38,11 @@ _DOWNGRADED = "somebody signed in on the worker's client, which now acts as that
 NOTIFICATIONS: Final = "scenario_notifications"
 NOTIFICATION_COLUMNS: Final = tuple(ScenarioNotification.model_fields)
 
+SCHEMA_VERSION: Final = 1
+"""The version of the schema that this library needs; the database refuses every call if its own is older."""
+
 FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "scenario_check_rule": ("p_scenario_type", "p_samples"),
     "scenario_claim_notifications": ("p_claims",),
     "scenario_evaluate": ("p_scenario_type", "p_organization_id", "p_after", "p_limit", "p_dry_run"),
     "scenario_evaluate_next_page": ("p_scenario_type", "p_organization_id", "p_limit"),
@@ -46,12 +50,16 @@ FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
     "scenario_get_last_sent_at_many": ("p_user_ids", "p_scenario_type"),
     "scenario_get_milestone_record_many": ("p_user_ids", "p_milestone_value"),
     "scenario_get_organization_report": ("p_organization_id", "p_since", "p_until"),
+    "scenario_get_schema": (),
     "scenario_has_been_sent_since_threshold_many": ("p_user_ids", "p_scenario_type", "p_cutoff"),
     "scenario_lease_notifications": ("p_limit", "p_lease_seconds", "p_organization_id", "p_scenario_types"),
     "scenario_purge_notifications": ("p_older_than_seconds", "p_after", "p_limit"),
     "scenario_settle_notifications": ("p_results", "p_max_attempts"),
 }
-"""Every function called, with its arguments in order; a test compares it with the live catalogue."""
+"""Every function called, with its arguments in order; a test compares it with the live catalogue.
+
+Each also takes ``p_needs_schema``, which :func:`function_request` adds.
+"""
 
 
 class Sendable(Protocol):
@@ -95,7 +103,7 @@ def insert_request(client: AsyncClient, new: NewScenarioNotification) -> Sendabl
 
 
 def last_sent_request(
-    client: AsyncClient, user_id: UUID, scenario_type: ScenarioType, cutoff: datetime | None = None
+    client: AsyncClient, user_id: UUID, scenario_type: ScenarioType | str, cutoff: datetime | None = None
 ) -> Sendable:
     """Read the newest ``triggered_at`` of a user's sent rows of the scenario type, from the cutoff on if given."""
     query = (
@@ -135,7 +143,7 @@ def history_request(client: AsyncClient, user_id: UUID, before: ScenarioNotifica
 def function_request(client: AsyncClient, function: str, *arguments: object) -> Sendable:
     """Call a function of FUNCTIONS with its arguments in the same order."""
     named = dict(zip(FUNCTIONS[function], arguments, strict=True))
-    return client.rpc(function, named)
+    return client.rpc(function, {**named, "p_needs_schema": SCHEMA_VERSION})
 
 
 def texts(ids: Iterable[UUID]) -> list[str]:

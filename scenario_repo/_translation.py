@@ -82,6 +82,14 @@ BY_CODE: dict[str, Verdict] = {
     "PGRST003": _NOT_DONE,
     "PGRST106": _NOT_MIGRATED,
     "PGRST116": _UNEXPECTED,
+    "SR001": _INVALID,  # an argument is missing or out of bounds
+    "SR002": _INVALID,  # a notification's history is final
+    "SR003": _INVALID,  # too many elements in one call
+    "SR004": _INVALID,  # no such scenario type
+    "SR005": _NOT_MIGRATED,  # the scenario type's default settings are missing
+    "SR006": _NOT_MIGRATED,  # the library needs a newer schema
+    "SR007": _NOT_MIGRATED,  # the app's own tables don't have what scenario_repo reads
+    "SR008": _INVALID,  # a scenario type of the app's own is not what it has to be
 }
 """SQLSTATE or PGRST code → verdict."""
 
@@ -167,6 +175,7 @@ def exception_from_response(response: Response, *, operation: str, idempotent: b
         operation=operation,
         idempotent=idempotent,
         code=code,
+        message=_own_sentence(code, error.message),
         constraint=_constraint_name(error.message) if code is not None and code.startswith("23") else None,
         http_status=response.status_code,
         retry_after=_retry_after(response),
@@ -221,12 +230,13 @@ def _exception(  # noqa: PLR0913 - the facts of one failure
     operation: str,
     idempotent: bool,
     detail: str | None = None,
+    message: str | None = None,
     code: str | None = None,
     constraint: str | None = None,
     http_status: int | None = None,
     retry_after: float | None = None,
 ) -> ScenarioRepositoryException:
-    message = verdict.message or (verdict.exception.__doc__ or "").removesuffix(".")
+    message = message or verdict.message or (verdict.exception.__doc__ or "").removesuffix(".")
     return verdict.exception(
         f"{message} [{detail}]" if detail else message,
         operation=operation,
@@ -236,6 +246,11 @@ def _exception(  # noqa: PLR0913 - the facts of one failure
         retryable=verdict.repeat is Repeat.ALWAYS or (idempotent and verdict.repeat is Repeat.IF_IDEMPOTENT),
         retry_after=retry_after,
     )
+
+
+def _own_sentence(code: str | None, message: str | None) -> str | None:
+    """Return the message of a refusal that scenario_repo's own SQL raised; it is written there and holds no value."""
+    return message if code is not None and code.startswith("SR") else None
 
 
 def _constraint_name(message: str | None) -> str | None:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from scenario_repo import _console
-from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_LEASES, MAX_PAGE_SIZE
+from scenario_repo import _arguments, _console, _scaffold
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_LEASES, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.client import connect
 from scenario_repo.delivery import DeliveryWorker, Send
 from scenario_repo.engine import ScenarioTriggerEngine
@@ -106,8 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     evaluate = add("evaluate", _evaluate)
+    built_in = ", ".join(ScenarioType)
     evaluate.add_argument(
-        "--scenario", action="append", choices=[kind.value for kind in ScenarioType], help="only this one (repeatable)"
+        "--scenario",
+        action="append",
+        type=_scenario_type,
+        metavar="NAME",
+        help=f"only this one (repeatable): {built_in}, or one of the app's own",
     )
     evaluate.add_argument("--organization", type=UUID, metavar="UUID", help="only this one's mentors")
     evaluate.add_argument("--time-budget", type=_duration, default=timedelta(seconds=25), metavar="SECONDS")
@@ -136,6 +141,25 @@ def _parser() -> argparse.ArgumentParser:
 
     migrations = add("migrations", _migrations)
     migrations.add_argument("directory", type=Path, metavar="DIRECTORY")
+
+    new_scenario = add("new-scenario", _new_scenario)
+    new_scenario.add_argument(
+        "name",
+        type=_scenario_type,
+        metavar="NAME",
+        help="such as first_session: lower-case letters, digits, underscores",
+    )
+    new_scenario.add_argument(
+        "--project", type=Path, default=Path("supabase"), metavar="DIRECTORY", help="the project's folder (supabase)"
+    )
+
+    check_rules = add("check-rules", _check_rules)
+    check_rules.add_argument("names", nargs="*", type=_scenario_type, metavar="NAME", help="only these; all otherwise")
+    check_rules.add_argument(
+        "--samples", type=_up_to(MAX_SAMPLES), default=10, metavar="N", help="how many who are due to show of each (10)"
+    )
+    check_rules.add_argument("--plans", action="store_true", help="show PostgreSQL's plans too")
+    check_rules.add_argument("--json", action="store_true")
     return parser
 
 
@@ -144,13 +168,14 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _evaluate(options: argparse.Namespace) -> int:
     """Find who is due, and claim their notifications."""
-    kinds = [ScenarioType(name) for name in options.scenario] if options.scenario else None
     async with connect() as client:
         with _console.progress(sys.stderr) as on_page:
             engine = ScenarioTriggerEngine(
                 ScenarioNotificationRepository(client), page_size=options.page_size, on_page=on_page
             )
-            report = await engine.run(kinds, options.organization, options.time_budget, dry_run=options.dry_run)
+            report = await engine.run(
+                options.scenario, options.organization, options.time_budget, dry_run=options.dry_run
+            )
     if options.json:
         _print_json(_console.evaluation_json(report))
     else:
@@ -257,7 +282,42 @@ def _migration_files() -> list[Traversable]:
     raise ScenarioRepositoryException("the migrations are not in this installation: reinstall scenario_repo")
 
 
+async def _new_scenario(options: argparse.Namespace) -> int:
+    """Write the migration of a scenario type of the app's own, and its test, to be filled in."""
+    try:
+        files = _scaffold.write(options.name, options.project, datetime.now(UTC))
+    except FileExistsError as error:
+        _print_note(f"nothing written: {error}")
+        return FAILED
+    migration, test = files
+    apply = f"fill in the rule in {migration.name}, and apply it (supabase db push)"
+    check = f"look at it: scenario-repo check-rules {options.name}"
+    _print_lines([f"wrote {migration}", f"wrote {test}", f"next: {apply}; then {check}"])
+    return DONE
+
+
+async def _check_rules(options: argparse.Namespace) -> int:
+    """Run rules without claiming: their faults, who is due, and how the database finds them."""
+    async with connect() as client:
+        repository = ScenarioNotificationRepository(client)
+        names = options.names or (await repository.describe_schema()).scenario_types
+        checks = [await repository.check_rule(name, options.samples) for name in dict.fromkeys(names)]
+    if options.json:
+        _print_json([check.model_dump(mode="json") for check in checks])
+    else:
+        for check in checks:
+            _print_lines(_console.check_lines(check, plans=options.plans))
+    return FAILED if any(check.faults for check in checks) else DONE
+
+
 # Arguments ---------------------------------------------------------------
+
+
+def _scenario_type(text: str) -> ScenarioType | str:
+    try:
+        return _arguments.scenario_type(text)
+    except InvalidDataException as error:
+        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
 
 
 def _sender(text: str) -> Send:

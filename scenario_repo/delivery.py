@@ -63,7 +63,7 @@ class DeliveryWorker:
         idle_pause: timedelta = timedelta(seconds=5),
         max_attempts: int = 8,
         organization_id: UUID | None = None,
-        scenario_types: Collection[ScenarioType] | None = None,
+        scenario_types: Collection[ScenarioType | str] | None = None,
     ) -> None:
         """Take a worker's repository and the sender."""
         self._repository = repository
@@ -83,7 +83,7 @@ class DeliveryWorker:
         """Lease no more; finish and settle the running sends (a handler for SIGTERM)."""
         self._stopping.set()
 
-    async def run(self, *, until_idle: bool = False) -> Counter[SettlementAnswer]:
+    async def run(self, *, until_idle: bool = False) -> Counter[SettlementAnswer | str]:
         """Deliver until :meth:`stop`, or with ``until_idle`` until nothing is due; return the counts of the answers.
 
         When it is cancelled, it cancels the running sends and releases their leases, so that others can lease them at
@@ -94,7 +94,7 @@ class DeliveryWorker:
                 its tries, or with ``until_idle`` the database can't be reached.
 
         """
-        settled: Counter[SettlementAnswer] = Counter()
+        settled: Counter[SettlementAnswer | str] = Counter()
         sending: dict[asyncio.Task[Settlement], LeasedNotification] = {}
         try:
             while True:
@@ -172,7 +172,7 @@ class DeliveryWorker:
             return _failed(notification, DeliveryResult.RETRY, "send_failed")
         return notification.settlement(DeliveryResult.SENT)
 
-    async def _settle(self, results: list[Settlement]) -> list[SettlementAnswer]:
+    async def _settle(self, results: list[Settlement]) -> list[SettlementAnswer | str]:
         """Settle, with several tries: a lost result means that the notification is sent again."""
         if not results:
             return []

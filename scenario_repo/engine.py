@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -20,8 +21,10 @@ from pydantic import BaseModel, ConfigDict
 from scenario_repo import _arguments
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo.exceptions import ScenarioRepositoryException
-from scenario_repo.models import EvaluationPage, ScenarioType, SkipReason
+from scenario_repo.models import EvaluationPage, ScenarioType, SkipReason, StoredScenarioType, StoredSkipReason
 from scenario_repo.repository import ScenarioNotificationRepository
+
+T = TypeVar("T")
 
 PAGE_TRIES: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -32,11 +35,11 @@ class ScenarioReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    scenario_type: ScenarioType
+    scenario_type: StoredScenarioType
     evaluated: int
     due: int
     claimed: int
-    skipped: dict[SkipReason, int]
+    skipped: dict[StoredSkipReason, int]
     pages: int
     seconds: float
     """The time spent on this scenario."""
@@ -70,11 +73,11 @@ class EngineReport(BaseModel):
 class _Pass:
     """The sum of one scenario's pages so far."""
 
-    scenario_type: ScenarioType
+    scenario_type: ScenarioType | str
     evaluated: int = 0
     due: int = 0
     claimed: int = 0
-    skipped: Counter[SkipReason] = field(default_factory=Counter)
+    skipped: Counter[SkipReason | str] = field(default_factory=Counter)
     pages: int = 0
     seconds: float = 0.0
     longest_page_seconds: float = 0.0
@@ -114,7 +117,7 @@ class ScenarioTriggerEngine:
         repository: ScenarioNotificationRepository,
         *,
         page_size: int = DEFAULT_PAGE_SIZE,
-        on_page: Callable[[ScenarioType, EvaluationPage], None] | None = None,
+        on_page: Callable[[ScenarioType | str, EvaluationPage], None] | None = None,
     ) -> None:
         """Take a worker's repository; ``on_page`` is called after every page, to show progress."""
         self._repository = repository
@@ -123,13 +126,15 @@ class ScenarioTriggerEngine:
 
     async def run(
         self,
-        scenario_types: Collection[ScenarioType] | None = None,
+        scenario_types: Collection[ScenarioType | str] | None = None,
         organization_id: UUID | None = None,
         time_budget: timedelta = timedelta(seconds=25),
         *,
         dry_run: bool = False,
     ) -> EngineReport:
-        """Evaluate the scenarios (all four unless given) for one organization or all, within the time budget.
+        """Evaluate the scenarios for one organization or all, within the time budget.
+
+        Unless given, they are all that have a rule in the database, the app's own ones too.
 
         The scenarios alternate page by page (round robin), so that none starves. When another page would not fit
         the budget, the run stops, and the next run continues there. A page still running at the end of the budget is
@@ -138,12 +143,12 @@ class ScenarioTriggerEngine:
 
         A dry run starts from the first mentor, writes nothing and returns the same numbers.
         """
-        kinds = _arguments.scenario_types(list(ScenarioType) if scenario_types is None else scenario_types) or []
+        given = _arguments.scenario_types(scenario_types)
         organization = _arguments.optional_id("organization_id", organization_id)
         started = time.monotonic()
         deadline = started + _arguments.seconds("time_budget", time_budget)
-        passes = [_Pass(kind) for kind in dict.fromkeys(kinds)]
-        queue = deque(passes)
+        passes = await self._all_passes(deadline) if given is None else [_Pass(kind) for kind in dict.fromkeys(given)]
+        queue = deque(one for one in passes if one.error is None)
         while queue:
             scenario = queue.popleft()
             if time.monotonic() + scenario.longest_page_seconds >= deadline:
@@ -174,18 +179,41 @@ class ScenarioTriggerEngine:
                 self._on_page(scenario.scenario_type, page)
         scenario.seconds += time.monotonic() - started
 
+    async def _all_passes(self, deadline: float) -> list[_Pass]:
+        """Return a pass for every scenario type of the database; its error, for the built-in ones, if it can't tell."""
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
+                schema = await self._retried(self._repository.describe_schema, deadline)
+        except TimeoutError:
+            return [_Pass(kind) for kind in ScenarioType]
+        except ScenarioRepositoryException as error:
+            return [_Pass(kind, error=error) for kind in ScenarioType]
+        return [_Pass(kind) for kind in schema.scenario_types]
+
     async def _fetch_page(
         self, scenario: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool
     ) -> EvaluationPage:
+        if dry_run:
+            evaluate = partial(
+                self._repository.evaluate_scenario,
+                scenario.scenario_type,
+                organization_id,
+                scenario.after,
+                self._page_size,
+                dry_run=True,
+            )
+        else:
+            evaluate = partial(
+                self._repository.evaluate_next_page, scenario.scenario_type, organization_id, self._page_size
+            )
+        return await self._retried(evaluate, deadline)
+
+    @staticmethod
+    async def _retried(request: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Make a request up to three times, as long as it fails in a way that may pass and there is time left."""
         for remaining in reversed(range(PAGE_TRIES)):
             try:
-                if dry_run:
-                    return await self._repository.evaluate_scenario(
-                        scenario.scenario_type, organization_id, scenario.after, self._page_size, dry_run=True
-                    )
-                return await self._repository.evaluate_next_page(
-                    scenario.scenario_type, organization_id, self._page_size
-                )
+                return await request()
             except ScenarioRepositoryException as error:
                 pause = max(_FIRST_PAUSE_SECONDS * 2 ** (PAGE_TRIES - 1 - remaining), error.retry_after or 0)
                 if not error.retryable or not remaining or time.monotonic() + pause >= deadline:

@@ -6,14 +6,25 @@ Every datetime is aware; the database stores ``timestamptz``. Invalid input rais
 
 from __future__ import annotations
 
+import re
 from datetime import date
-from enum import StrEnum
-from typing import Self
+from enum import Enum, StrEnum
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, JsonValue, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
 
-from scenario_repo._fields import Duration, FailureCode, Id, Input, Instant, Metadata, PositiveInteger, Row
+from scenario_repo._fields import (
+    Duration,
+    FailureCode,
+    Id,
+    Input,
+    Instant,
+    Metadata,
+    PositiveInteger,
+    Row,
+)
 from scenario_repo.exceptions import InvalidDataException
 
 
@@ -26,12 +37,35 @@ class ScenarioType(StrEnum):
     WELCOME_BACK = "welcome_back"
 
 
+# The rule of scenario_private.add_scenario_type.
+_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def _scenario_type(value: object) -> object:
+    # A word of another enum, a status for example, is a mistake.
+    is_text = isinstance(value, str) and (isinstance(value, ScenarioType) or not isinstance(value, Enum))
+    if is_text and _TYPE_NAME.fullmatch(str(value)):
+        return value
+    raise PydanticCustomError("scenario_type", "a scenario type")
+
+
+LEFT_TO_RIGHT = Field(union_mode="left_to_right")
+GivenScenarioType = Annotated[ScenarioType | str, LEFT_TO_RIGHT, BeforeValidator(_scenario_type)]
+"""A scenario type given by the caller: a :class:`ScenarioType`, or the name of a type of the app's own."""
+StoredScenarioType = Annotated[ScenarioType | str, LEFT_TO_RIGHT]
+"""A scenario type from the database: a :class:`ScenarioType`, or text for a type of the app's own."""
+
+
 class DeliveryStatus(StrEnum):
     """The state of a notification. ``failed`` is final, and frees the cooldown or milestone it held."""
 
     PENDING = "pending"
     SENT = "sent"
     FAILED = "failed"
+
+
+StoredDeliveryStatus = Annotated[DeliveryStatus | str, LEFT_TO_RIGHT]
+"""A delivery status from the database; one that this version does not know is kept as text."""
 
 
 class NewScenarioNotification(Input):
@@ -42,7 +76,7 @@ class NewScenarioNotification(Input):
 
     user_id: Id
     organization_id: Id
-    scenario_type: ScenarioType
+    scenario_type: GivenScenarioType
     milestone_value: PositiveInteger | None = None
     metadata: Metadata = Field(default=None, repr=False)
     delivery_status: DeliveryStatus = DeliveryStatus.PENDING
@@ -60,9 +94,9 @@ class ScenarioNotification(Row):
     id: UUID
     user_id: UUID
     organization_id: UUID
-    scenario_type: ScenarioType
+    scenario_type: StoredScenarioType
     triggered_at: AwareDatetime
-    delivery_status: DeliveryStatus
+    delivery_status: StoredDeliveryStatus
     milestone_value: int | None
     metadata: dict[str, JsonValue] | None = Field(repr=False)
     cooldown_window_start: AwareDatetime | None
@@ -78,7 +112,7 @@ class NotificationClaim(Input):
 
     user_id: Id
     organization_id: Id
-    scenario_type: ScenarioType
+    scenario_type: GivenScenarioType
     cooldown: Duration | None = None
     milestone_value: PositiveInteger | None = None
     metadata: Metadata = Field(default=None, repr=False)
@@ -113,11 +147,15 @@ class SkipReason(StrEnum):
     """A field is missing or out of bounds; correct it."""
 
 
+StoredSkipReason = Annotated[SkipReason | str, LEFT_TO_RIGHT]
+"""A skip reason from the database; one that this version does not know is kept as text."""
+
+
 class ClaimOutcome(Row):
     """The result of one claim: its new pending notification, or the reason why there is none."""
 
     notification: ScenarioNotification | None = None
-    skip_reason: SkipReason | None = None
+    skip_reason: StoredSkipReason | None = None
     held_by: UUID | None = None
     """The id of the notification that holds the cooldown or milestone, if there is one."""
     ends_at: AwareDatetime | None = None
@@ -137,15 +175,52 @@ class EvaluationPage(Row):
     due: int
     claimed: int
     """New pending notifications; in a dry run, those that would be claimed."""
-    skipped: dict[SkipReason, int]
+    skipped: dict[StoredSkipReason, int]
     next_after: UUID | None
     """Where the next page starts; None after the last."""
+
+
+class SchemaDescription(Row):
+    """What the database has of scenario_repo."""
+
+    version: int
+    """The schema's version; each release of the library needs at least one (see ``scenario_repo.SCHEMA_VERSION``)."""
+    scenario_types: tuple[StoredScenarioType, ...]
+    """The scenario types that can be evaluated: those that have a rule."""
+
+
+class RuleSample(Row):
+    """A mentor who is due by a rule."""
+
+    user_id: UUID
+    organization_id: UUID
+    milestone_value: int | None
+    finding: str | None
+    facts: dict[str, JsonValue] | None = Field(repr=False)
+
+
+class RuleCheck(Row):
+    """What a rule does and how the database runs it, for whoever writes a rule."""
+
+    scenario_type: StoredScenarioType
+    faults: tuple[str, ...]
+    """What breaks the contract of a rule, and which table is read whole to look one person up; empty if all is well."""
+    mentors: int
+    """The memberships looked at: the first 10,000 active ones for which the scenario is enabled."""
+    due: int
+    is_complete: bool
+    """Whether these are all memberships."""
+    samples: tuple[RuleSample, ...]
+    page_plan: tuple[str, ...]
+    """PostgreSQL's plan of a page of an evaluation."""
+    look_up_plan: tuple[str, ...]
+    """PostgreSQL's plan of a look-up of 100 persons."""
 
 
 class ScenarioExplanation(Row):
     """Whether the next evaluation would notify a mentor, and why."""
 
-    scenario_type: ScenarioType
+    scenario_type: StoredScenarioType
     organization_id: UUID
     is_due: bool
     reason: str
@@ -207,6 +282,10 @@ class SettlementAnswer(StrEnum):
     """There is no such notification (any more)."""
 
 
+StoredSettlementAnswer = Annotated[SettlementAnswer | str, LEFT_TO_RIGHT]
+"""An answer from the database; one that this version does not know is kept as text."""
+
+
 class LeasedNotification(ScenarioNotification):
     """A pending notification that only this worker may send until the lease runs out."""
 
@@ -224,8 +303,8 @@ class ReportLine(Row):
     """How many notifications of one type and status an organization had on one day (UTC)."""
 
     day: date
-    scenario_type: ScenarioType
-    delivery_status: DeliveryStatus
+    scenario_type: StoredScenarioType
+    delivery_status: StoredDeliveryStatus
     notifications: int
 
 
@@ -237,7 +316,9 @@ class OrganizationReport(Row):
     until: AwareDatetime
     lines: tuple[ReportLine, ...]
 
-    def count(self, scenario_type: ScenarioType | None = None, delivery_status: DeliveryStatus | None = None) -> int:
+    def count(
+        self, scenario_type: ScenarioType | str | None = None, delivery_status: DeliveryStatus | None = None
+    ) -> int:
         """Count the notifications, optionally of one type, of one status or of both."""
         return sum(
             line.notifications
@@ -246,7 +327,7 @@ class OrganizationReport(Row):
         )
 
 
-def refuse_misplaced_milestone_value(name: str, scenario_type: ScenarioType, milestone_value: int | None) -> None:
+def refuse_misplaced_milestone_value(name: str, scenario_type: ScenarioType | str, milestone_value: int | None) -> None:
     """Raise InvalidDataException unless a milestone value is given for a milestone, and only then.
 
     The same rule as the CHECK ``scenario_notifications_milestone_value_only_for_milestones``.

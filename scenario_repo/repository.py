@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from supabase import AsyncClient
 
 from scenario_repo import _arguments, _claims, _postgrest
-from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
     ClaimOutcome,
@@ -22,11 +22,14 @@ from scenario_repo.models import (
     NotificationClaim,
     OrganizationReport,
     ReportLine,
+    RuleCheck,
     ScenarioExplanation,
     ScenarioNotification,
     ScenarioType,
+    SchemaDescription,
     Settlement,
     SettlementAnswer,
+    StoredSettlementAnswer,
 )
 
 T = TypeVar("T")
@@ -49,8 +52,10 @@ _RECORDS = TypeAdapter(list[ScenarioNotification | None])
 _PAGE = TypeAdapter(EvaluationPage)
 _EXPLANATIONS = TypeAdapter(list[ScenarioExplanation])
 _LEASED = TypeAdapter(list[LeasedNotification])
-_ANSWERS = TypeAdapter(list[SettlementAnswer])
+_ANSWERS: TypeAdapter[list[SettlementAnswer | str]] = TypeAdapter(list[StoredSettlementAnswer])
 _PURGED = TypeAdapter(_PurgedPage)
+_SCHEMA = TypeAdapter(SchemaDescription)
+_RULE_CHECK = TypeAdapter(RuleCheck)
 _REPORT_LINES = TypeAdapter(tuple[ReportLine, ...])
 
 
@@ -94,7 +99,7 @@ class ScenarioNotificationRepository:
             raise UnexpectedResponseException(message, operation=operation)
         return rows[0]
 
-    async def get_last_sent_at(self, user_id: UUID, scenario_type: ScenarioType) -> datetime | None:
+    async def get_last_sent_at(self, user_id: UUID, scenario_type: ScenarioType | str) -> datetime | None:
         """Return when a notification of this type was last sent to the user (aware), or None if never.
 
         Only rows with delivery status ``sent`` count. To decide whether to send, claim instead: another
@@ -109,7 +114,9 @@ class ScenarioNotificationRepository:
         rows = await _postgrest.fetch(request, _TRIGGERED, operation="get_last_sent_at", idempotent=True)
         return rows[0].triggered_at if rows else None
 
-    async def has_been_sent_since_threshold(self, user_id: UUID, scenario_type: ScenarioType, cutoff: datetime) -> bool:
+    async def has_been_sent_since_threshold(
+        self, user_id: UUID, scenario_type: ScenarioType | str, cutoff: datetime
+    ) -> bool:
         """Tell whether a notification of this type was sent to the user at the cutoff or later.
 
         ``cutoff`` is aware and inclusive; only rows with delivery status ``sent`` count. To decide whether to send,
@@ -157,7 +164,7 @@ class ScenarioNotificationRepository:
         return await _postgrest.fetch(request, _NOTIFICATIONS, operation="list_notifications", idempotent=True)
 
     async def get_last_sent_at_many(
-        self, user_ids: Iterable[UUID], scenario_type: ScenarioType
+        self, user_ids: Iterable[UUID], scenario_type: ScenarioType | str
     ) -> dict[UUID, datetime | None]:
         """Answer :meth:`get_last_sent_at` for up to 50,000 users in one request; each id given is a key."""
         operation = "get_last_sent_at_many"
@@ -169,7 +176,7 @@ class ScenarioNotificationRepository:
         return _paired(ids, times, operation)
 
     async def has_been_sent_since_threshold_many(
-        self, user_ids: Iterable[UUID], scenario_type: ScenarioType, cutoff: datetime
+        self, user_ids: Iterable[UUID], scenario_type: ScenarioType | str, cutoff: datetime
     ) -> dict[UUID, bool]:
         """Answer :meth:`has_been_sent_since_threshold` for up to 50,000 users in one request."""
         operation = "has_been_sent_since_threshold_many"
@@ -221,7 +228,7 @@ class ScenarioNotificationRepository:
 
     async def evaluate_scenario(
         self,
-        scenario_type: ScenarioType,
+        scenario_type: ScenarioType | str,
         organization_id: UUID | None = None,
         after: UUID | None = None,
         limit: int = DEFAULT_PAGE_SIZE,
@@ -245,7 +252,7 @@ class ScenarioNotificationRepository:
         )
 
     async def evaluate_next_page(
-        self, scenario_type: ScenarioType, organization_id: UUID | None = None, limit: int = DEFAULT_PAGE_SIZE
+        self, scenario_type: ScenarioType | str, organization_id: UUID | None = None, limit: int = DEFAULT_PAGE_SIZE
     ) -> EvaluationPage:
         """Evaluate the next page of the current pass, or the first page of a new one.
 
@@ -261,6 +268,23 @@ class ScenarioNotificationRepository:
             _arguments.positive("limit", limit, MAX_PAGE_SIZE),
         )
 
+    async def describe_schema(self) -> SchemaDescription:
+        """Return the schema's version and the scenario types that can be evaluated, the app's own ones too."""
+        return await self._call(_SCHEMA, "describe_schema", "scenario_get_schema")
+
+    async def check_rule(self, scenario_type: ScenarioType | str, samples: int = 10) -> RuleCheck:
+        """Run the rule of a scenario type without claiming: its faults, counts, up to 100 samples and plans.
+
+        For whoever writes a rule; it takes about as long as a page of an evaluation.
+        """
+        return await self._call(
+            _RULE_CHECK,
+            "check_rule",
+            "scenario_check_rule",
+            _arguments.scenario_type(scenario_type),
+            _arguments.positive("samples", samples, MAX_SAMPLES),
+        )
+
     async def explain_scenarios(self, user_id: UUID) -> list[ScenarioExplanation]:
         """Say for each scenario and each of the user's organizations whether the user is due, and why.
 
@@ -273,7 +297,7 @@ class ScenarioNotificationRepository:
         limit: int,
         lease: timedelta = timedelta(minutes=5),
         organization_id: UUID | None = None,
-        scenario_types: Collection[ScenarioType] | None = None,
+        scenario_types: Collection[ScenarioType | str] | None = None,
     ) -> list[LeasedNotification]:
         """Lease up to ``limit`` (at most 1,000) pending notifications that are due, oldest first, to send them.
 
@@ -292,7 +316,7 @@ class ScenarioNotificationRepository:
 
     async def settle_notifications(
         self, results: Sequence[Settlement], max_attempts: int = 8
-    ) -> list[SettlementAnswer]:
+    ) -> list[SettlementAnswer | str]:
         """Record the results of up to 1,000 leases, and return one answer each, in the same order.
 
         A retry is due after one minute, doubled with each attempt up to six hours, minus a random part of up to half.

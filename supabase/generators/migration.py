@@ -49,7 +49,7 @@ def main() -> int:
     if not options.check:
         BASELINE.write_text(text)
     elif not BASELINE.exists() or BASELINE.read_text() != text:
-        print(f"{BASELINE.name} is not what supabase/schemas says: run `make migration`", file=sys.stderr)  # noqa: T201
+        print(f"{BASELINE.name} is not what supabase/schemas says: run `make migration`", file=sys.stderr)
         return 1
     return 0
 

@@ -24,8 +24,9 @@ from scenario_repo import (
     UnavailableException,
 )
 from tests.http.counting import Counted, counted_worker
-from tests.http.lite_differences import LARGEST_BATCH
-from tests.http.platform import Platform
+from tests.http.platform_differences import LARGEST_BATCH
+from tests.http.supabase_platform import Platform
+from tests.rows import insert_notifications
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -64,17 +65,10 @@ async def test_look_ups_longer_than_max_rows_are_whole_and_one_request_each(
     """3,000 ids, of whom every third was never notified, and some are asked for twice: each has its answer."""
     users = new_users(BEYOND_MAX_ROWS)
     notified = [user for number, user in enumerate(users) if number % 3]
-    for kind, value in (("inactivity", None), ("milestone", 50)):
-        platform.execute(
-            "insert into public.scenario_notifications"
-            " (user_id, organization_id, scenario_type, milestone_value, delivery_status, triggered_at)"
-            " select unnest(%s::uuid[]), %s, %s, %s::integer, 'sent', %s",
-            notified,
-            organization_id,
-            kind,
-            value,
-            NOON,
-        )
+    sent = {"organization_id": organization_id, "delivery_status": "sent", "triggered_at": NOON}
+    with platform.owner() as owner:
+        insert_notifications(owner, notified, **sent)
+        insert_notifications(owner, notified, scenario_type="milestone", milestone_value=50, **sent)
     stranger = uuid4()
     asked = [*users, stranger, *users[:10]]
     random.Random(1).shuffle(asked)  # noqa: S311 - an order, not a secret

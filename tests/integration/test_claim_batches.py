@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.integration.database import Database, claim, new_claim
-from tests.integration.test_claims import insert, new_milestone, now, results
+from tests.integration.database import Database, claim, new_claim, new_milestone, now, results
 from tests.postgres.server import PostgresServer
+from tests.rows import insert_notification
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_longer_cooldown_of_a_batch_refuses_its_own_claim_alone(
     again: list[str], worker: psycopg.Connection, user: UUID
 ) -> None:
     """Each claim is judged by its own cooldown, whether or not a constraint sends the batch the careful way."""
-    insert(worker, user, triggered_at=now(worker) - timedelta(days=2))
+    insert_notification(worker, user, triggered_at=now(worker) - timedelta(days=2))
     long, short = (new_claim(user, cooldown_seconds=days * 86_400) for days in (3, 1))
     outcomes = claim(worker, [long, short, *(short for _ in again), long])
     assert results(outcomes) == ["cooldown", "claimed", *again, "cooldown"]

@@ -14,7 +14,6 @@ from psycopg import errors
 
 from tests.integration.database import Database
 from tests.integration.evaluation import (
-    ORGANIZATION,
     OTHER_ORGANIZATION,
     act,
     certify,
@@ -23,6 +22,7 @@ from tests.integration.evaluation import (
     reused_database,
 )
 from tests.postgres.server import PostgresServer
+from tests.rows import ORGANIZATION
 
 _PREFIX = "scenario_evaluation_config_"
 

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from tests.integration.database import Database, claim, new_claim
+from tests.rows import insert_notifications
 
 ORGANIZATION = UUID(int=1)
 
@@ -44,13 +45,7 @@ def _leases(
     database: Database, worker: psycopg.Connection, number: int, attempt_count: int = 0
 ) -> list[dict[str, Any]]:
     """Record notifications of as many users, leased that often before, and lease them."""
-    worker.execute(
-        """
-        insert into public.scenario_notifications (user_id, organization_id, scenario_type, attempt_count)
-        select unnest(%s::uuid[]), %s, 'inactivity', %s
-        """,
-        [database.new_users(number), ORGANIZATION, attempt_count],
-    )
+    insert_notifications(worker, database.new_users(number), attempt_count=attempt_count)
     leased = _lease(worker)
     assert len(leased) == number
     return leased

@@ -53,7 +53,7 @@ class Script(ScenarioNotificationRepository):
 
     async def settle_notifications(
         self, results: Sequence[Settlement], max_attempts: int = 8
-    ) -> list[SettlementAnswer]:
+    ) -> list[SettlementAnswer | str]:
         """Record the results when the gate is open."""
         self.settle_calls.append(max_attempts)
         await self.gate.wait()

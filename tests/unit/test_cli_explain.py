@@ -85,8 +85,8 @@ _VERDICTS = [
         "welcome_back: due, active on 2026-11-20, and before that on 2026-09-01 (returned)",
     ),
     (
-        verdict("welcome_back", "from_the_future"),
-        "welcome_back: not due, for a reason this version has no words for (from_the_future)",
+        verdict("first_session", "no_session_yet"),
+        "first_session: not due, no session yet (no_session_yet)",
     ),
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from scenario_repo import ConfigurationException, ScenarioNotificationRepository, ScenarioType, connect
 from tests.factories import PROJECT_URL, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, minted_jwt
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 URL_AND_KEYS = (
     "SUPABASE_URL",

@@ -20,7 +20,7 @@ from scenario_repo import (
 )
 from tests.factories import ORGANIZATION_ID
 from tests.unit.delivery import LONG, MOMENT, Script, leased, raising, succeed, until, worker
-from tests.unit.secrecy import MARKER
+from tests.unit.leaks import MARKER
 
 
 async def test_everything_due_is_sent_and_counted() -> None:

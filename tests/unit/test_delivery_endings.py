@@ -21,7 +21,7 @@ from scenario_repo import (
     UnavailableException,
 )
 from tests.unit.delivery import LONG, Script, Send, raising, succeed, unavailable, until, worker
-from tests.unit.secrecy import MARKER
+from tests.unit.leaks import MARKER
 
 
 @pytest.fixture(scope="module", autouse=True)

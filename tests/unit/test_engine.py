@@ -19,6 +19,7 @@ from scenario_repo import (
     ScenarioRepositoryException,
     ScenarioTriggerEngine,
     ScenarioType,
+    SchemaDescription,
     SkipReason,
     UnavailableException,
 )
@@ -56,11 +57,18 @@ class Script:
     def __init__(self, **steps: list[Step]) -> None:
         self._steps: defaultdict[str, deque[Step]] = defaultdict(deque, {k: deque(v) for k, v in steps.items()})
         self.calls: list[tuple[str, str, dict[str, object]]] = []
+        self.schema: SchemaDescription | Exception = SchemaDescription(version=1, scenario_types=tuple(ScenarioType))
 
     @property
     def order(self) -> list[str]:
         """The scenarios of the calls, in order."""
         return [kind for _, kind, _ in self.calls]
+
+    async def describe_schema(self) -> SchemaDescription:
+        """Play the method that tells which scenarios there are."""
+        if isinstance(self.schema, Exception):
+            raise self.schema
+        return self.schema
 
     async def evaluate_next_page(self, kind: ScenarioType, organization_id: UUID | None, limit: int) -> EvaluationPage:
         """Play the method that writes."""
@@ -88,7 +96,7 @@ class Script:
 
 
 def engine(
-    script: Script, page_size: int = 10_000, on_page: Callable[[ScenarioType, EvaluationPage], None] | None = None
+    script: Script, page_size: int = 10_000, on_page: Callable[[ScenarioType | str, EvaluationPage], None] | None = None
 ) -> ScenarioTriggerEngine:
     """Make an engine on the script."""
     repository: Any = script
@@ -161,7 +169,7 @@ async def test_a_dry_run_follows_its_own_pages() -> None:
 
 async def test_each_page_is_shown_as_it_comes() -> None:
     """on_page gets every page with its scenario."""
-    shown: list[tuple[ScenarioType, UUID | None]] = []
+    shown: list[tuple[ScenarioType | str, UUID | None]] = []
     script = Script(inactivity=[page(5)])
     await engine(script, on_page=lambda kind, one: shown.append((kind, one.next_after))).run([INACTIVITY])
     assert shown == [(INACTIVITY, UUID(int=5)), (INACTIVITY, None)]
@@ -291,7 +299,7 @@ async def test_cancellation_passes_through() -> None:
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ({"scenario_types": ["birthday"]}, "scenario_types"),
+        ({"scenario_types": ["Birthday"]}, "scenario_types"),
         ({"scenario_types": "inactivity"}, "scenario_types"),
         ({"organization_id": "not an id"}, "organization_id"),
         ({"time_budget": timedelta(0)}, "time_budget"),

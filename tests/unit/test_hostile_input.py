@@ -65,6 +65,8 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     },
     "evaluate_next_page": {"scenario_type": "milestone", "organization_id": None, "limit": 10},
     "explain_scenarios": {"user_id": USER_ID},
+    "describe_schema": {},
+    "check_rule": {"scenario_type": "first_session", "samples": 10},
     "lease_notifications": {
         "limit": 10,
         "lease": timedelta(minutes=5),

@@ -22,7 +22,7 @@ from scenario_repo import InvalidDataException
 from scenario_repo._limits import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 from scenario_repo._metadata import metadata_fault
 from tests.factories import new_notification
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 scalars = (

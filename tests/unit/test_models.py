@@ -17,10 +17,10 @@ from scenario_repo import (
     ScenarioType,
 )
 from tests.factories import MILESTONE, new_notification, new_notification_fields, notification_row
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 A_UUID = "a UUID"
-A_SCENARIO_TYPE = "'inactivity', 'milestone', 'certification_expiry' or 'welcome_back'"
+A_SCENARIO_TYPE = "a ScenarioType, or the name of a type of the app's own (lower-case letters, digits, underscores)"
 A_STATUS = "'pending', 'sent' or 'failed'"
 AN_INSTANT = "a datetime with a time zone"
 THE_MARKER = f"text of {len(MARKER)} characters"

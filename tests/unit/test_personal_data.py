@@ -19,7 +19,7 @@ from scenario_repo._limits import MAX_METADATA_BYTES
 from scenario_repo._metadata import metadata_fault
 from tests.factories import new_notification
 from tests.privacy_vectors import KINDS, MAKERS, MUST_PASS, MUST_REFUSE, disguised, harmless, personnummer, wrapped
-from tests.unit.secrecy import told_by
+from tests.unit.leaks import told_by
 
 randoms = st.integers(0, 2**64).map(Random)
 many = settings(max_examples=300, deadline=None)

@@ -36,7 +36,9 @@ CLAIM: Final = NotificationClaim(
 SETTLEMENT: Final = Settlement(id=USER_ID, attempt_count=1, result=DeliveryResult.SENT)
 
 CALLS: dict[str, Callable[[ScenarioNotificationRepository], Awaitable[object]]] = {
+    "check_rule": lambda repository: repository.check_rule(INACTIVITY),
     "claim_notifications": lambda repository: repository.claim_notifications([CLAIM]),
+    "describe_schema": lambda repository: repository.describe_schema(),
     "evaluate_next_page": lambda repository: repository.evaluate_next_page(INACTIVITY),
     "evaluate_scenario": lambda repository: repository.evaluate_scenario(INACTIVITY),
     "explain_scenarios": lambda repository: repository.explain_scenarios(USER_ID),

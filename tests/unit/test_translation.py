@@ -21,6 +21,7 @@ from scenario_repo import (
 )
 from scenario_repo._translation import BY_CODE, BY_CODE_CLASS, BY_STATUS
 from tests.factories import USER_ID, new_notification, notification_row
+from tests.unit.leaks import MARKER
 
 ALWAYS, IF_IDEMPOTENT, NEVER = (True, True), (True, False), (False, False)
 """Whether a read and a write may be repeated."""
@@ -40,12 +41,12 @@ CODES: dict[Outcome, dict[int, str]] = {
     DUPLICATE: {409: "23505"},
     INVALID: {
         400: "22001 22003 22007 22008 22021 22023 22P02 22P05 23000 23001 23502 23514 23P01 P0001 "
-        "PGRST100 PGRST101 PGRST102 PGRST103 PGRST108 PGRST118 PGRST128 SR001 SR002",
+        "PGRST100 PGRST101 PGRST102 PGRST103 PGRST108 PGRST118 PGRST128 SR001 SR002 SR003 SR004 SR008 SR999",
         413: "54000 54011 54023",
     },
     DENIED: {401: "PGRST300 PGRST301 PGRST302 PGRST303 42501", 403: "42501 28000 28P01"},
     NOT_MIGRATED: {
-        400: "3F000 42703 42P10 PGRST200 PGRST204",
+        400: "3F000 42703 42P10 PGRST200 PGRST204 SR005 SR006 SR007",
         404: "42883 42P01 PGRST202 PGRST205",
         406: "PGRST106",
     },
@@ -128,6 +129,30 @@ async def test_a_code_gives_its_exception(
     rest.route().respond(status, json={"code": code, "message": "no", "details": None, "hint": None})
 
     assert await _outcome(repository) == outcome
+
+
+@pytest.mark.parametrize("code", ["SR001", "SR005", "SR006", "SR999"])
+async def test_a_refusal_in_the_databases_own_words_is_shown(
+    code: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """Its sentence is the message: it is written in scenario_repo's SQL, and holds no value of a row."""
+    sentence = "expected p_limit from 1 to 1000, got 0"
+    rest.route().respond(400, json={"code": code, "message": sentence, "details": MARKER, "hint": MARKER})
+    with pytest.raises(ScenarioRepositoryException, match=f"describe_schema: {sentence}") as refused:
+        await repository.describe_schema()
+    assert refused.value.code == code
+    assert MARKER not in str(refused.value)
+
+
+async def test_any_other_message_of_the_database_is_not_shown(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """It may quote a row."""
+    for code in ("22P02", "P0001", "23514"):
+        rest.route().respond(400, json={"code": code, "message": MARKER})
+        with pytest.raises(InvalidDataException) as refused:
+            await repository.describe_schema()
+        assert MARKER not in str(refused.value)
 
 
 def test_every_code_of_the_tables_has_a_case() -> None:

@@ -22,7 +22,7 @@ from scenario_repo import (
 )
 from scenario_repo._translation import BY_HTTPX_CLASS
 from tests.factories import USER_ID, new_notification
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 ALWAYS, IF_IDEMPOTENT, NEVER = (True, True), (True, False), (False, False)
 """Whether a read and a write may be repeated."""

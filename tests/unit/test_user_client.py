@@ -15,7 +15,7 @@ from scenario_repo import (
     connect_as_user,
 )
 from tests.factories import PROJECT_URL, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, minted_jwt
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 TOKEN = minted_jwt("authenticated", sub=str(USER_ID))
 ANON_KEY = minted_jwt("anon")

@@ -11,8 +11,7 @@ from supabase import AsyncClient, AsyncClientOptions, create_async_client
 
 from scenario_repo import ConfigurationException, ScenarioNotificationRepository, ScenarioTriggerEngine
 from tests.factories import PROJECT_URL, REST_URL, USER_ID, minted_jwt
-from tests.unit.key_secrecy import CALLS, KEYS, NOON, everything_about, hushed
-from tests.unit.secrecy import MARKER
+from tests.unit.leaks import CALLS, KEYS, MARKER, NOON, everything_about, hushed
 
 
 @pytest.fixture(params=list(KEYS))

@@ -37,8 +37,7 @@ from tests.factories import (
     minted_jwt,
     notification_row,
 )
-from tests.unit.key_secrecy import CALLS, KEYS, PUBLISHABLE_KEYS, TOKEN, everything_about, hushed
-from tests.unit.secrecy import MARKER
+from tests.unit.leaks import CALLS, KEYS, MARKER, PUBLISHABLE_KEYS, TOKEN, everything_about, hushed
 
 both_families = pytest.mark.parametrize("key", KEYS.values(), ids=list(KEYS))
 

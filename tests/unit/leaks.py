@@ -1,4 +1,4 @@
-"""Keys that must not leak, every call that could leak them, and the full text of an error."""
+"""What an error must not tell (keys, tokens, row values), every call that could, and all that a program sees of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from scenario_repo import (
     Settlement,
 )
 from tests.factories import ORGANIZATION_ID, USER_ID, minted_jwt, new_notification
-from tests.unit.secrecy import MARKER, told_by
+
+MARKER: Final = "SECRET-ROW-VALUE"
 
 KEYS: Final = {
     "sb_secret_": f"sb_secret_{MARKER}",
@@ -33,21 +34,34 @@ TOKEN: Final = minted_jwt("authenticated", sub=str(USER_ID), ref=MARKER)
 NOON: Final = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
+def told_by(error: BaseException) -> str:
+    """Return everything that a log could show of an exception and of all those it is chained to."""
+    chain: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop()
+        if link is not None and link not in chain:
+            chain.append(link)
+            waiting += [link.__cause__, link.__context__]
+    texts = [f"{link} {link!r} {link.args} {vars(link)}" for link in chain]
+    return "\n".join([*texts, *traceback.format_exception(error)])
+
+
 def secrets_of(*keys: str) -> set[str]:
-    """Return the texts that must not leak: the keys and their parts."""
+    """Tell what must not be told: a key, and the parts of one."""
     return {MARKER, *keys, *(part for key in keys for part in key.split(".")[1:])}
 
 
 def hushed(text: str, *keys: str) -> None:
-    """Fail if the text holds a secret."""
+    """Fail if the text tells a secret."""
     for secret in secrets_of(*keys):
         assert secret not in text
 
 
 def everything_about(error: BaseException) -> str:
-    """Return an error in every form a program may print: text, traceback, pickle."""
+    """Tell an error in every way a program would: itself, its traceback, its pickle."""
     summary = traceback.TracebackException.from_exception(error, capture_locals=False)
-    told = [told_by(error), *summary.format(chain=True), str(summary.exc_type)]
+    told = [told_by(error), *summary.format(chain=True), str(type(error))]
     if isinstance(error, ScenarioRepositoryException):
         told.append(repr(pickle.dumps(error)))
     return "\n".join(told)
@@ -76,6 +90,8 @@ CALLS: Final[dict[str, Callable[[ScenarioNotificationRepository], Any]]] = {
     ),
     "evaluate_scenario": lambda r: r.evaluate_scenario(ScenarioType.INACTIVITY),
     "evaluate_next_page": lambda r: r.evaluate_next_page(ScenarioType.INACTIVITY),
+    "describe_schema": lambda r: r.describe_schema(),
+    "check_rule": lambda r: r.check_rule(ScenarioType.INACTIVITY),
     "explain_scenarios": lambda r: r.explain_scenarios(USER_ID),
     "lease_notifications": lambda r: r.lease_notifications(10),
     "settle_notifications": lambda r: r.settle_notifications(
@@ -84,4 +100,4 @@ CALLS: Final[dict[str, Callable[[ScenarioNotificationRepository], Any]]] = {
     "purge_notifications": lambda r: r.purge_notifications(timedelta(days=365)),
     "get_organization_report": lambda r: r.get_organization_report(ORGANIZATION_ID, NOON, NOON),
 }
-"""A valid call of every method of the repository."""
+"""Every method of the repository, called as it should be."""

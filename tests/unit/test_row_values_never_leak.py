@@ -12,7 +12,7 @@ from supabase import AsyncClientOptions, create_async_client
 
 from scenario_repo import ScenarioNotificationRepository, ScenarioRepositoryException, ScenarioType
 from tests.factories import PROJECT_URL, USER_ID, new_notification, notification_row
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 KEY = f"sb_secret_{MARKER}"
 

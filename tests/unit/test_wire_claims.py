@@ -23,8 +23,8 @@ from scenario_repo import (
     SkipReason,
     UnexpectedResponseException,
 )
-from tests.factories import MILESTONE, ORGANIZATION_ID, USER_ID, notification_row
-from tests.unit.secrecy import MARKER, told_by
+from tests.factories import MILESTONE, ORGANIZATION_ID, USER_ID, function_arguments, notification_row
+from tests.unit.leaks import MARKER, told_by
 
 INACTIVITY: Final = ScenarioType.INACTIVITY
 WEEK: Final = timedelta(days=7)
@@ -64,7 +64,7 @@ def body_of_the_call(rest: respx.MockRouter, function: str) -> Any:  # noqa: ANN
     request = rest.calls.last.request
     assert isinstance(request, httpx.Request)
     assert (request.method, str(request.url.path), request.url.query) == ("POST", f"/rest/v1/rpc/{function}", b"")
-    return json.loads(request.content)
+    return function_arguments(request)
 
 
 async def test_a_batch_of_claims_is_one_call(
@@ -142,6 +142,16 @@ async def test_anything_but_claims_is_refused(claims: Any, repository: ScenarioN
     assert MARKER not in told_by(refusal.value)
 
 
+async def test_a_reason_of_a_newer_schema_stays_text(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """An unknown word is the caller's to read, and no reason to lose the other outcomes."""
+    rest.route().respond(200, json=[skipped("not_now"), skipped("cooldown", OTHER_ID)])
+    outcomes = await repository.claim_notifications([new_claim(), new_claim(user_id=OTHER_ID)])
+    assert [outcome.skip_reason for outcome in outcomes] == ["not_now", SkipReason.COOLDOWN]
+    assert outcomes[1].skip_reason is SkipReason.COOLDOWN
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -150,7 +160,7 @@ async def test_anything_but_claims_is_refused(claims: Any, repository: ScenarioN
         [skipped("cooldown")] * 3,
         None,
         {},
-        [skipped(MARKER)] * 2,
+        [skipped(MARKER) | {"held_by": MARKER}] * 2,
         [claimed(notification_row()) | {"id": MARKER}] * 2,
         [claimed(notification_row()) | {"triggered_at": "2026-11-02T08:30:00"}] * 2,
         [{"id": str(OTHER_ID)}] * 2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Final
 from uuid import UUID
@@ -29,8 +28,8 @@ from scenario_repo import (
     SkipReason,
     UnexpectedResponseException,
 )
-from tests.factories import ORGANIZATION_ID, USER_ID, notification_row
-from tests.unit.secrecy import MARKER, told_by
+from tests.factories import ORGANIZATION_ID, USER_ID, function_arguments, notification_row
+from tests.unit.leaks import MARKER, told_by
 
 INACTIVITY: Final = ScenarioType.INACTIVITY
 NEXT: Final = UUID(int=77)
@@ -44,7 +43,7 @@ def _called(request: httpx.Request, function: str) -> Any:  # noqa: ANN401 - jso
     assert (request.method, request.url.path) == ("POST", f"/rest/v1/rpc/{function}")
     assert request.url.params.multi_items() == []
     assert request.headers["Content-Type"] == "application/json"
-    return json.loads(request.content)
+    return function_arguments(request)
 
 
 def _only(rest: respx.MockRouter, function: str) -> Any:  # noqa: ANN401 - json
@@ -147,14 +146,16 @@ async def test_settlements_go_out_together(rest: respx.MockRouter, repository: S
 async def test_every_answer_of_a_settlement_is_known(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """max_attempts defaults to eight; a missing or unknown answer is an error."""
+    """max_attempts defaults to eight; a missing answer is an error, a word of a newer schema stays text."""
     answers = ["sent", "pending", "failed", "lease_lost", "already_settled", "unknown"]
     results = [_settlement(DeliveryResult.SENT)] * len(answers)
     rest.route().respond(200, json=answers)
     assert await repository.settle_notifications(results) == list(SettlementAnswer)
     assert _only(rest, "scenario_settle_notifications")["p_max_attempts"] == 8
 
-    for unfit in (answers[1:], [*answers[1:], "lost"], [], None):
+    rest.route().respond(200, json=[*answers[1:], "taken_over"])
+    assert (await repository.settle_notifications(results))[-1] == "taken_over"
+    for unfit in (answers[1:], [*answers[1:], 7], [], None):
         rest.route().respond(200, json=unfit)
         with pytest.raises(UnexpectedResponseException):
             await repository.settle_notifications(results)

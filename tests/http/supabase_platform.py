@@ -12,6 +12,7 @@ import jwt
 import psycopg
 
 from scenario_repo import ScenarioNotificationRepository, connect, connect_as_user
+from tests.rows import insert_users
 
 TOKEN_SECONDS = 600
 
@@ -29,19 +30,24 @@ class Platform:
 
     @property
     def is_lite(self) -> bool:
-        """Whether this is the embedded stack, with the differences listed in lite_differences.py."""
+        """Whether this is the embedded stack, with the differences listed in platform_differences.py."""
         return self.name.startswith("lite")
+
+    def owner(self) -> psycopg.Connection:
+        """Connect as the database's owner, in autocommit."""
+        return psycopg.connect(self.database_url, autocommit=True, prepare_threshold=None)
 
     def execute(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
         """Run a statement as the database's owner."""
-        with psycopg.connect(self.database_url, autocommit=True, prepare_threshold=None) as owner:
+        with self.owner() as owner:
             cursor = owner.execute(statement.encode(), parameters)
             return cursor.fetchall() if cursor.description else []
 
     def new_users(self, number: int) -> list[UUID]:
         """Create users, and return their ids."""
         ids = [uuid4() for _ in range(number)]
-        self.execute("insert into auth.users (id) select unnest(%s::uuid[])", ids)
+        with self.owner() as owner:
+            insert_users(owner, ids)
         return ids
 
     def delete_users(self, ids: list[UUID]) -> None:

@@ -1,4 +1,4 @@
-"""Each method's request on the wire, and its parsed answer."""
+"""What each method puts on the wire, and what it makes of the answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.factories import (
     new_notification,
     notification_row,
 )
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 INACTIVITY: Final = ScenarioType.INACTIVITY
 CUTOFF: Final = datetime(2026, 11, 2, 10, 30, 0, 5, tzinfo=timezone(timedelta(hours=2)))
@@ -52,7 +52,7 @@ async def test_the_last_sent_time_is_asked_for(
     rest: respx.MockRouter,
     repository: ScenarioNotificationRepository,
 ) -> None:
-    """The request reads one column of one row: the newest sent."""
+    """One column of one row: the newest that was sent."""
     rest.route().respond(200, json=[{"triggered_at": "2026-11-02T09:30:00.123456+01:00"}])
 
     last = await repository.get_last_sent_at(user_id, INACTIVITY)
@@ -72,7 +72,7 @@ async def test_the_last_sent_time_is_asked_for(
 async def test_the_most_recent_of_several_counts(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """The first row of a newest-first answer is the last one sent."""
+    """The first row of a newest-first answer is the last that was sent."""
     rows = [{"triggered_at": f"2026-{month}-02T08:30:00+00:00"} for month in (11, 10)]
     rest.route().respond(200, json=rows)
 
@@ -82,7 +82,7 @@ async def test_the_most_recent_of_several_counts(
 async def test_the_threshold_is_asked_in_utc_and_inclusive(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """The cutoff is sent as the same instant in UTC, compared with ``gte``."""
+    """The cutoff goes out as the same moment in UTC, compared with ``gte``."""
     rest.route().respond(200, json=[{"triggered_at": "2026-11-02T08:30:00.000005+00:00"}])
 
     assert await repository.has_been_sent_since_threshold(USER_ID, ScenarioType.WELCOME_BACK, CUTOFF) is True
@@ -101,7 +101,7 @@ async def test_the_threshold_is_asked_in_utc_and_inclusive(
 async def test_a_milestone_record_is_asked_for(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """The request reads the row that holds the milestone: pending or sent, never failed."""
+    """The row that holds the milestone: pending or sent, never failed."""
     row = notification_row(milestone_value=25, metadata={"badge": "gold"})
     rest.route().respond(200, json=[row])
 
@@ -146,7 +146,7 @@ async def test_an_insert_sends_what_was_given(
     rest: respx.MockRouter,
     repository: ScenarioNotificationRepository,
 ) -> None:
-    """One row is sent, without fields left to the database; nulls inside the metadata stay."""
+    """One row goes out, without what is left to the database; nulls inside the metadata stay."""
     row = notification_row()
     rest.route().respond(201, json=[row])
 
@@ -170,7 +170,7 @@ async def test_an_insert_sends_what_was_given(
 async def test_an_insert_must_return_its_row(
     count: int, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """No row (hidden by a policy) or several rows are an unexpected response."""
+    """No row (a policy hid it) or several are not what was asked for."""
     rest.route().respond(201, json=[notification_row(metadata={"a": MARKER})] * count)
 
     with pytest.raises(UnexpectedResponseException, match=f"expected the inserted row, got {count} rows") as failure:
@@ -206,7 +206,7 @@ BAD_ARGUMENTS: list[tuple[str, str, dict[str, Any]]] = [
 async def test_bad_arguments_are_refused_by_name_and_not_sent(
     method: str, field: str, arguments: dict[str, object], repository: ScenarioNotificationRepository
 ) -> None:
-    """The refusal names the argument, what was expected and what was given, and no request is sent."""
+    """The refusal names the argument, what was expected and what came, and no request leaves."""
     with pytest.raises(InvalidDataException, match=rf"{field}: expected .+, got .+") as refusal:
         await getattr(repository, method)(**arguments)
     assert refusal.value.retryable is False
