@@ -138,7 +138,7 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
-  rule constant regclass := to_regclass(format('scenario_private.%I', p_scenario_type || '_rule'));
+  rule regclass;
   faults text[];
   last_user_id uuid;
   mentor_count integer := 0;
@@ -154,6 +154,7 @@ begin
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_between('p_samples', p_samples, 0, 100);
 
+  rule := to_regclass(format('scenario_private.%I', p_scenario_type || '_rule'));
   if rule is null then
     faults := array[format('there is no view scenario_private.%I', p_scenario_type || '_rule')];
   elsif not has_table_privilege(rule, 'select') then
