@@ -1986,7 +1986,8 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_get_milestone_record_many(uuid[], integer, integer) from public, anon, authenticated;
+revoke all on function public.scenario_get_milestone_record_many(uuid[], integer, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_get_milestone_record_many(uuid[], integer, integer) to service_role;
 
 -- supabase/schemas/12_evaluation.sql ==================================================================================
@@ -2149,7 +2150,8 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) from public, anon, authenticated;
+revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) to service_role;
 
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
@@ -2210,7 +2212,8 @@ begin
   return page;
 end
 $$;
-revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer) from public, anon, authenticated;
+revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, integer) to service_role;
 
 -- supabase/schemas/13_rules.sql =======================================================================================
@@ -2691,7 +2694,8 @@ end
 $$;
 revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer) to service_role;
+grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
+  to service_role;
 
 -- Settles leases: an array of {"id", "attempt_count", "result", "failure_code"} in, one answer each out, in order.
 --   result   sent      delivered
@@ -2954,7 +2958,8 @@ end
 $$;
 revoke all on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer) to service_role;
+grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
+  to service_role;
 
 -- supabase/schemas/19_inactive_mentors.sql ============================================================================
 

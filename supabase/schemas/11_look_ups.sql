@@ -111,5 +111,6 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_get_milestone_record_many(uuid[], integer, integer) from public, anon, authenticated;
+revoke all on function public.scenario_get_milestone_record_many(uuid[], integer, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_get_milestone_record_many(uuid[], integer, integer) to service_role;
