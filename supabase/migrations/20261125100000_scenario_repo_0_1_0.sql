@@ -1873,7 +1873,7 @@ grant execute on function public.scenario_claim_notifications(jsonb, integer) to
 -- Look-ups for many users in one call: an array of ids in, one json array out, in the order of the ids. One value is
 -- never cut at max_rows, and ids in a request body know no limit of a URL.
 --
--- At most 50,000 ids, else SR003: the answer has to fit a statement's time and a response's size. The ids are read in
+-- An unknown scenario type is SR004; more than 50,000 ids are SR003: the answer has to fit a statement's time and a response's size. The ids are read in
 -- sorted order, which keeps neighbouring look-ups on the same index pages (1.4 to 1.9 times faster).
 
 -- When a notification of the type was last sent to each user: a timestamp or null.
@@ -1889,6 +1889,7 @@ as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_at_most(cardinality(p_user_ids), 50000);
+  perform scenario_private.require_scenario_type(p_scenario_type);
   return (
     select coalesce(json_agg(last_sent.triggered_at order by asked.ordinal), '[]')
     from (
@@ -1924,6 +1925,7 @@ as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_at_most(cardinality(p_user_ids), 50000);
+  perform scenario_private.require_scenario_type(p_scenario_type);
   return (
     select coalesce(json_agg(last_sent.triggered_at is not null order by asked.ordinal), '[]')
     from (
@@ -2336,7 +2338,7 @@ grant execute on function public.scenario_get_schema(integer) to service_role;
 --         "page_plan": [line], "look_up_plan": [line]}
 -- faults says what breaks the contract (scenario_private.rule_contract), and which table a look-up would read whole.
 -- mentors and due are counted among the first 10,000 active memberships; is_complete says whether these are all.
--- samples are p_samples of those who are due. The plans are those of one page and of a look-up of 100 persons.
+-- samples are p_samples of those who are due, without facts that a notification could not keep. The plans are those of one page and of a look-up of 100 persons.
 -- Raises SR004 for an unknown scenario type, SR001 for p_samples outside 0 to 100. A rule that raises is a fault.
 create or replace function public.scenario_check_rule(
   p_scenario_type text, p_samples integer default 10, p_needs_schema integer default null
@@ -2420,7 +2422,9 @@ begin
            (
              select coalesce(json_agg(sample), ''[]'')
              from (
-               select page.user_id, page.organization_id, page.milestone_value, page.finding, page.facts
+               select
+                 page.user_id, page.organization_id, page.milestone_value, page.finding,
+                 case when scenario_private.is_storable_metadata(page.facts) then page.facts end as facts
                from page
                where page.is_due
                order by page.user_id, page.organization_id
@@ -2613,7 +2617,8 @@ $$;
 --   out  [{...the row..., "device_tokens": [{"token", "platform"}]}], oldest first
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
 -- app has another way to tell (failing the row here would free the cooldown, and the next evaluation would claim
--- again, every few minutes). Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day.
+-- again, every few minutes). Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to
+-- 1 day, SR004 for an unknown scenario type.
 create or replace function public.scenario_lease_notifications(
   p_limit integer,
   p_lease_seconds double precision,
@@ -2633,6 +2638,8 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
   perform scenario_private.require_between('p_lease_seconds', p_lease_seconds, 1, 86400);
+  perform scenario_private.require_scenario_type(wanted.scenario_type)
+  from unnest(p_scenario_types) as wanted (scenario_type);
 
   with due as materialized (
     select notification.id

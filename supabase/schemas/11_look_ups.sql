@@ -1,7 +1,7 @@
 -- Look-ups for many users in one call: an array of ids in, one json array out, in the order of the ids. One value is
 -- never cut at max_rows, and ids in a request body know no limit of a URL.
 --
--- At most 50,000 ids, else SR003: the answer has to fit a statement's time and a response's size. The ids are read in
+-- An unknown scenario type is SR004; more than 50,000 ids are SR003: the answer has to fit a statement's time and a response's size. The ids are read in
 -- sorted order, which keeps neighbouring look-ups on the same index pages (1.4 to 1.9 times faster).
 
 -- When a notification of the type was last sent to each user: a timestamp or null.
@@ -17,6 +17,7 @@ as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_at_most(cardinality(p_user_ids), 50000);
+  perform scenario_private.require_scenario_type(p_scenario_type);
   return (
     select coalesce(json_agg(last_sent.triggered_at order by asked.ordinal), '[]')
     from (
@@ -52,6 +53,7 @@ as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_at_most(cardinality(p_user_ids), 50000);
+  perform scenario_private.require_scenario_type(p_scenario_type);
   return (
     select coalesce(json_agg(last_sent.triggered_at is not null order by asked.ordinal), '[]')
     from (

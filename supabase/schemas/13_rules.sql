@@ -125,7 +125,7 @@ grant execute on function public.scenario_get_schema(integer) to service_role;
 --         "page_plan": [line], "look_up_plan": [line]}
 -- faults says what breaks the contract (scenario_private.rule_contract), and which table a look-up would read whole.
 -- mentors and due are counted among the first 10,000 active memberships; is_complete says whether these are all.
--- samples are p_samples of those who are due. The plans are those of one page and of a look-up of 100 persons.
+-- samples are p_samples of those who are due, without facts that a notification could not keep. The plans are those of one page and of a look-up of 100 persons.
 -- Raises SR004 for an unknown scenario type, SR001 for p_samples outside 0 to 100. A rule that raises is a fault.
 create or replace function public.scenario_check_rule(
   p_scenario_type text, p_samples integer default 10, p_needs_schema integer default null
@@ -209,7 +209,9 @@ begin
            (
              select coalesce(json_agg(sample), ''[]'')
              from (
-               select page.user_id, page.organization_id, page.milestone_value, page.finding, page.facts
+               select
+                 page.user_id, page.organization_id, page.milestone_value, page.finding,
+                 case when scenario_private.is_storable_metadata(page.facts) then page.facts end as facts
                from page
                where page.is_due
                order by page.user_id, page.organization_id

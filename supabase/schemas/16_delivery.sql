@@ -9,7 +9,8 @@
 --   out  [{...the row..., "device_tokens": [{"token", "platform"}]}], oldest first
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
 -- app has another way to tell (failing the row here would free the cooldown, and the next evaluation would claim
--- again, every few minutes). Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day.
+-- again, every few minutes). Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to
+-- 1 day, SR004 for an unknown scenario type.
 create or replace function public.scenario_lease_notifications(
   p_limit integer,
   p_lease_seconds double precision,
@@ -29,6 +30,8 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
   perform scenario_private.require_between('p_lease_seconds', p_lease_seconds, 1, 86400);
+  perform scenario_private.require_scenario_type(wanted.scenario_type)
+  from unnest(p_scenario_types) as wanted (scenario_type);
 
   with due as materialized (
     select notification.id

@@ -1,7 +1,8 @@
-"""Where the embedded stack answers otherwise than Supabase, by name, and what is asserted on each.
+"""Where platforms answer differently, by name, and what is asserted on each.
 
-Supabase Lite stands in for PostgREST and the gateway; ``supabase/local/README.md`` has the measurements. A test whose
-expectation depends on it names a difference here and takes ``DIFFERENCE.on(platform)``; everything else holds on both.
+``supabase`` is a real PostgREST, as Supabase runs it (14.17 was asked). ``lite`` is the embedded stack's stand-in for
+PostgREST and the gateway; ``supabase/local/README.md`` has the measurements. A test whose expectation depends on it
+names a difference here and takes ``DIFFERENCE.on(platform)``; everything else holds on both.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ HEAD_OF_A_FUNCTION: Final = Difference(
     supabase=frozenset[int](),
     lite=frozenset({400}),
 )
-REPLACES_BY_PUT: Final = Difference(
-    "PUT, PostgREST's upsert of a single row, is not there: refused before anybody's rights are looked at",
-    supabase=frozenset[int](),
-    lite=frozenset({404, 405}),
+HEAD_OF_A_STABLE_FUNCTION: Final = Difference(
+    "HEAD on a function that only reads: PostgREST answers with an empty body and does not run it, whoever asks",
+    supabase=frozenset({200}),
+    lite=HEAD_OF_A_FUNCTION.lite,
 )
 DATABASE_GONE: Final = Difference(
     "while PostgreSQL is away Lite answers 500 with these codes, PostgREST 503 PGRST001; put right on the wire",
@@ -66,9 +67,10 @@ DATABASE_GONE: Final = Difference(
     lite=frozenset({"SUP", "57P01", "57P03"}),
 )
 
-REFUSED_BEFORE_POSTGRESQL: Final = Difference(
-    "what Lite's own encoders can't take (a number for a timestamp, 20,000 levels) is its 500, before any statement",
-    supabase=frozenset[str](),
+REFUSED_AS_THE_SERVERS_FAULT: Final = Difference(
+    "a 500 that refuses: JSON 20,000 levels deep is PostgreSQL's 54001; on Lite whatever its own encoders can't take"
+    " (that, a number for a timestamp) is SUP, before any statement",
+    supabase=frozenset({"54001"}),
     lite=frozenset({"SUP"}),
 )
 ANY_JSON_REACHES_POSTGRESQL: Final = Difference(

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
+from scenario_repo import ScenarioType
 from tests.integration.database import Database
 from tests.postgres.server import PostgresServer
 from tests.rows import ORGANIZATION, insert_activities, insert_certificates
@@ -19,7 +20,7 @@ from tests.rows import ago as moment_ago
 from tests.rows import ahead as moment_ahead
 
 OTHER_ORGANIZATION = UUID(int=2)
-KINDS = ("inactivity", "milestone", "certification_expiry", "welcome_back")
+KINDS: tuple[str, ...] = tuple(ScenarioType)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from psycopg import sql
 
 from tests.postgres.install import ROOT
 from tests.postgres.migrations import apply_migrations, migration_files, schema_dump
-from tests.postgres.parts import require_part
 from tests.postgres.server import PostgresServer
 from tests.rows import insert_mentors, insert_notification, insert_users
 
@@ -42,10 +41,10 @@ def _contents(url: str) -> dict[str, tuple[int, str]]:
     return contents
 
 
+@pytest.mark.needs("pg_dump")
 @pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
 def test_second_run_changes_nothing(postgres_server: PostgresServer, *, filled: bool) -> None:
     """Every migration leaves schema and data as they are when it runs again."""
-    require_part("pg_dump")
     database = f"migrated_twice_{'filled' if filled else 'empty'}"
     url = postgres_server.create_database(database)
     try:

@@ -1,4 +1,4 @@
-"""The look-ups for one user, and the insert, on the wire: what each method sends, and what it makes of the answer."""
+"""What each method puts on the wire, and what it makes of the answer."""
 
 from __future__ import annotations
 
