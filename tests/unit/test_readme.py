@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import sys
@@ -22,9 +23,20 @@ if TYPE_CHECKING:  # pytest imports it first, as a plugin
 pytest_plugins = ["tests.unit.command_line"]
 
 ROOT: Final = Path(__file__).parents[2]
-DOCUMENTS: Final = ("README.md", "CONTRIBUTING.md", "BENCHMARKS.md", "CHANGELOG.md", "SECURITY.md")
-WRITTEN_ELSEWHERE: Final = {"docs/own-tables.md", "tests/integration/test_forgotten_places.py"}
+DOCUMENTS: Final = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "BENCHMARKS.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "supabase/local/README.md",
+    *sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("docs/*.md")),
+)
+WRITTEN_ELSEWHERE: Final = {"docs/own-tables.md", "supabase/generators/personal_data.toml", "make generate"}
 """Named already, and written on branches of their own: until they are merged."""
+OF_AN_APP: Final = re.compile(r"supabase/(migrations|tests)(/\d{14}_[a-z0-9_]+\.sql|/[a-z0-9_]+_rule\.sql)?")
+"""The files of the app's own project."""
+MADE_BY_A_RUN: Final = {"tests/benchmarks/results"}
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS)
 
@@ -46,6 +58,12 @@ def _code(document: str) -> str:
 
 def _missing(paths: set[str]) -> set[str]:
     return {path for path in paths - WRITTEN_ELSEWHERE if not (ROOT / path).exists()}
+
+
+def _beside(document: str, path: str) -> str:
+    """Return the path, from the root, of what a document names from its own folder; itself if it names nothing."""
+    target = (ROOT / document).parent / path if path else ROOT / document
+    return str(target.resolve().relative_to(ROOT))
 
 
 def _anchors(document: str) -> set[str]:
@@ -104,7 +122,11 @@ def test_the_main_job_runs_from_a_shell(run: Run) -> None:
     ("answer", "printed"),
     [
         (
-            {"id": str(USER_ID), "triggered_at": "2026-11-02T08:30:00Z", "cooldown_window_start": "1970-01-01T00:00:00Z"},
+            {
+                "id": str(USER_ID),
+                "triggered_at": "2026-11-02T08:30:00Z",
+                "cooldown_window_start": "1970-01-01T00:00:00Z",
+            },
             f"pending: {USER_ID}\n",
         ),
         (
@@ -147,18 +169,19 @@ def test_every_example_compiles_and_imports_what_is_public(document: str) -> Non
 @every_document
 def test_every_link_leads_somewhere(document: str) -> None:
     """A relative link is a file or folder of the repository, and its anchor a heading there."""
-    links = {link for link in re.findall(r"\]\(([^)\s]+)\)", _text(document)) if "://" not in link}
-    assert _missing({link.partition("#")[0] or document for link in links}) == set()
-    for path, anchor in (link.split("#") for link in links if "#" in link):
-        assert anchor in _anchors(path or document)
+    found = re.findall(r"\]\(([^)\s#]*)#?([^)\s]*)\)", _text(document))
+    links = {(_beside(document, path), anchor) for path, anchor in found if "://" not in path}
+    assert _missing({path for path, _ in links}) == set()
+    for path, anchor in links:
+        assert not anchor or anchor in _anchors(path)
 
 
 @every_document
 def test_every_path_exists(document: str) -> None:
     """What is named as a file of the sources, the schema or the tests is there."""
     named = set(re.findall(r"(?:supabase|tests|scenario_repo|docs|tools|\.github)/[\w./-]*\w", _code(document)))
-    made_in_an_app = {"supabase/migrations", "tests/benchmarks/results"}
-    assert _missing(named - made_in_an_app) == set()
+    ours = {path for path in named - MADE_BY_A_RUN if not OF_AN_APP.fullmatch(path)}
+    assert _missing(ours) == set()
 
 
 @every_document
@@ -166,7 +189,7 @@ def test_every_make_command_exists(document: str) -> None:
     """A target that is named is one of the Makefile's."""
     targets = set(re.findall(r"^([a-z-]+):", _text("Makefile"), re.MULTILINE))
     named = set(re.findall(r"(?:^|[^\w-])make ([a-z-]+)", _code(document), re.MULTILINE))
-    assert named <= targets
+    assert {f"make {name}" for name in named - targets} <= WRITTEN_ELSEWHERE
 
 
 @every_document
@@ -179,6 +202,13 @@ def test_every_command_and_option_exists(document: str, run: Run) -> None:
         told = run(command, "--help")
         assert told.code == 0, line
         assert [option for option in re.findall(r"--[a-z-]+", " ".join(rest)) if option not in told.out] == []
+
+
+def test_every_command_is_in_the_readme(run: Run) -> None:
+    """Whoever adds a command says in the README what it is for."""
+    commands = re.findall(r"^    ([a-z-]+)(?: |$)", run("--help").out, re.MULTILINE)
+    assert "evaluate" in commands
+    assert [name for name in commands if f"scenario-repo {name}" not in _code("README.md")] == []
 
 
 # What is said twice ------------------------------------------------------
@@ -197,3 +227,26 @@ def test_no_room_is_left_out() -> None:
     suites = [path.parent for path in ROOT.glob("tests/*/__init__.py") if path.parent.name not in {"postgres"}]
     names = {file.name for file in files if file.name != "__init__.py"} | {f"tests/{suite.name}" for suite in suites}
     assert [name for name in sorted(names) if f"`{name}`" not in _text("CONTRIBUTING.md")] == []
+
+
+def test_imports_point_up_the_table_of_modules() -> None:
+    """CONTRIBUTING.md lists the modules in an order in which each imports only what stands above it, or beside it."""
+    table = _text("CONTRIBUTING.md").partition("### Python")[2].partition("### SQL")[0]
+    above: set[str] = set()
+    for row in re.findall(r"^\| (`.*?) \| ", table, re.MULTILINE):
+        modules = set(re.findall(r"`(\w+)\.py`", row))
+        above |= modules
+        for module in modules:
+            file = ROOT / "scenario_repo" / f"{module}.py"
+            if file.exists():
+                assert _own_imports(file) <= above, module
+
+
+def _own_imports(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "scenario_repo":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scenario_repo."):
+            names.add(str(node.module).removeprefix("scenario_repo."))
+    return names
