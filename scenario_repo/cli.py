@@ -362,7 +362,9 @@ def _up_to(most: int) -> Callable[[str], int]:
 
 def _print_error(error: ScenarioRepositoryException, about: str | None = None) -> int:
     """Print the error and its remedy in one line, and return its exit code."""
-    remedy = next((text for kind, text in _REMEDIES.items() if isinstance(error, kind)), None)
+    # A refusal in the database's own words says what to do.
+    is_told = (error.code or "").startswith("SR")
+    remedy = None if is_told else next((text for kind, text in _REMEDIES.items() if isinstance(error, kind)), None)
     message = " ".join(str(error).split())
     _print_note(f"{f'{about}: ' if about else ''}{message}{f'; {remedy}' if remedy else ''}")
     if isinstance(error, ConfigurationException | InvalidDataException):

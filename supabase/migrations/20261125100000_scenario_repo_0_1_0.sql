@@ -987,12 +987,12 @@ grant select, insert, update, delete on table public.scenario_notifications to s
 
 -- supabase/schemas/06_history.sql =====================================================================================
 
--- History is kept: a row's past can't be rewritten, and failed is final. A change of status that is not listed here is
--- refused.
+-- History is kept: a row's past can't be rewritten, and sent and failed are final. A change of status that is not listed
+-- here is refused.
 --
--- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the
--- failed one sent after all, two would stand inside one cooldown. And a row moved in time or to another user
--- would break the chain of claims.
+-- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the failed one
+-- sent after all, two would stand inside one cooldown. A sent one that were pending again would be sent twice. And a row
+-- moved in time or to another user would break the chain of claims.
 
 -- Raises SR002, whenever it is called: the triggers' WHEN clauses decide.
 create or replace function scenario_private.refuse_rewriting_history()
@@ -1009,15 +1009,14 @@ end
 $$;
 revoke all on function scenario_private.refuse_rewriting_history() from public, anon, authenticated;
 
-create or replace trigger scenario_notifications_failed_is_final
+create or replace trigger scenario_notifications_settled_is_final
   before update of delivery_status on public.scenario_notifications
   for each row
   when (
     old.delivery_status <> new.delivery_status
-    and (old.delivery_status, new.delivery_status)
-      not in (('pending', 'sent'), ('pending', 'failed'), ('sent', 'pending'), ('sent', 'failed'))
+    and (old.delivery_status, new.delivery_status) not in (('pending', 'sent'), ('pending', 'failed'))
   )
-  execute function scenario_private.refuse_rewriting_history('a failed one is never pending or sent again');
+  execute function scenario_private.refuse_rewriting_history('a pending one is settled once, as sent or failed');
 
 create or replace trigger scenario_notifications_past_is_fixed
   before update of id, user_id, organization_id, scenario_type, triggered_at, milestone_value, cooldown_window_start
@@ -2112,7 +2111,7 @@ begin
   if p_dry_run or candidate_count = 0 then
     skip_reasons := array_fill(null::text, array[candidate_count]);
   else
-    -- The claim sees who was faster since the query above, and counts her as skipped.
+    -- Another claimer may have been faster since the query above: its users are skipped here.
     skip_reasons := array(
       select outcome.skip_reason
       from scenario_private.claim(

@@ -118,7 +118,7 @@ begin
   if p_dry_run or candidate_count = 0 then
     skip_reasons := array_fill(null::text, array[candidate_count]);
   else
-    -- The claim sees who was faster since the query above, and counts her as skipped.
+    -- Another claimer may have been faster since the query above: its users are skipped here.
     skip_reasons := array(
       select outcome.skip_reason
       from scenario_private.claim(

@@ -34,7 +34,7 @@ _TABLE: Final = "public.scenario_notifications"
 
 HOLDS: Final[Mapping[str, bool]] = {"pending": True, "sent": True, "failed": False}
 """Whether a notification of each status refuses a later claim."""
-TRANSITIONS: Final = {("pending", "sent"), ("pending", "failed"), ("sent", "pending"), ("sent", "failed")}
+TRANSITIONS: Final = {("pending", "sent"), ("pending", "failed")}
 """The changes of status that are allowed."""
 _MOVING: Final = {"delivery_status", "metadata", "attempt_count", "next_attempt_at", "failure_code"}
 """The columns that may change; all others are fixed by a trigger."""
@@ -84,7 +84,7 @@ def statuses(connection: psycopg.Connection, sources: Mapping[str, str]) -> list
     lists: dict[str, list[str]] = {
         "scenario_repo.DeliveryStatus": list(DeliveryStatus),
         "the view scenario_private.holding (does it hold a cooldown?)": list(HOLDS),
-        "the trigger scenario_notifications_failed_is_final (from where, and where to?)": sorted(
+        "the trigger scenario_notifications_settled_is_final (from where, and where to?)": sorted(
             {status for transition in TRANSITIONS for status in transition}
         ),
     }

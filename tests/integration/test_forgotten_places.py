@@ -102,7 +102,7 @@ def test_a_forgotten_delivery_status_is_named(owner: psycopg.Connection) -> None
     assert [sentence.split(" (")[0].removesuffix(" lacks opened") for sentence in found][:3] == [
         "scenario_repo.DeliveryStatus",
         "the view scenario_private.holding",
-        "the trigger scenario_notifications_failed_is_final",
+        "the trigger scenario_notifications_settled_is_final",
     ]
     assert all(sentence.endswith("lacks opened") for sentence in found)
 

@@ -103,8 +103,8 @@ def test_each_object_is_defined_once_in_the_schemas() -> None:
 
 
 def test_the_baseline_is_up_to_date() -> None:
-    """Whoever edits a schema file writes the migration of the release under way."""
-    assert migration.baseline() == migration.BASELINE.read_text(), "run `make generate`"
+    """Whoever edits a schema file writes the migration of the release under way; a released one stays as it is."""
+    assert migration.is_released() or migration.baseline() == migration.BASELINE.read_text(), "run `make generate`"
 
 
 def test_the_apps_own_indexes_stay(postgres_server: PostgresServer) -> None:

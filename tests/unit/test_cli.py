@@ -95,6 +95,7 @@ _FAILURES = [
     (httpx.Response(403, json={"code": "42501", "message": "permission denied"}), 4, "SUPABASE_SECRET_KEY"),
     (httpx.Response(404, json={"code": "PGRST202", "message": "no such function"}), 4, "migrations"),
     (httpx.Response(400, json={"code": "SR001", "message": "expected"}), 2, ""),
+    (httpx.Response(400, json={"code": "SR006", "message": "apply the newer migrations"}), 4, "newer migrations"),
     (httpx.Response(200, text="<html>hello</html>"), 4, "SUPABASE_URL"),
 ]
 
@@ -250,7 +251,9 @@ def test_wrong_usage_ends_with_2(run: Run, line: str) -> None:
     assert told.err.startswith("usage: scenario-repo")
 
 
-@pytest.mark.parametrize("command", ["", "evaluate", "explain", "deliver", "report", "migrations"])
+@pytest.mark.parametrize(
+    "command", ["", "evaluate", "explain", "deliver", "report", "migrations", "new-scenario", "check-rules"]
+)
 def test_help_tells_the_exit_codes_and_the_settings(run: Run, command: str) -> None:
     """Every --help has the settings and exit codes; no option takes a key."""
     told = run(*command.split(), "--help")
