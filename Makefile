@@ -31,6 +31,10 @@ check: $(VENV)/.installed ## lint, formatting and strict types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+.PHONY: generate
+generate: $(VENV)/.installed ## write the Python and the SQL that tools/personal_data.toml describes
+	$(BIN)/python tools/personal_data.py
+
 .PHONY: wheel
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
 	$(BIN)/python tests/check_wheel.py
