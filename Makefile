@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+POSTGRES_VERSIONS := 17 18
 PARALLEL := --numprocesses 2 --dist loadfile
 STACK := supabase/local/node_modules/.installed-lock
 
@@ -11,7 +12,7 @@ STACK := supabase/local/node_modules/.installed-lock
 
 .PHONY: help
 help: ## show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/.installed $(STACK) ## set up, and run the main job on the embedded stack
@@ -24,6 +25,18 @@ test: $(VENV)/.installed $(STACK) postgres ## set up, and run all tests
 .PHONY: unit
 unit: $(VENV)/.installed ## run the unit tests: no server, no network
 	$(BIN)/python -m pytest tests/unit $(PARALLEL) $(PYTEST_ARGS)
+
+.PHONY: pythons
+pythons: $(VENV)/.installed ## run the unit tests and the type checks on each Python of 3.11 to 3.14 that is here
+	@$(BIN)/python tests/check_pythons.py $(PYTHONS_ARGS)
+
+.PHONY: postgres-versions
+postgres-versions: $(VENV)/.installed $(STACK) ## run the database tests on PostgreSQL 17 and 18
+	@failed=; for version in $(POSTGRES_VERSIONS); do \
+	  export SCENARIO_TEST_POSTGRES=$$version; \
+	  $(BIN)/python tests/postgres/install.py && \
+	  $(BIN)/python -m pytest tests/integration $(PARALLEL) $(PYTEST_ARGS) || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "failed on PostgreSQL$$failed" >&2; exit 1; }
 
 .PHONY: check
 check: $(VENV)/.installed ## lint, formatting and strict types

@@ -1,12 +1,12 @@
 """Who is due for which notification, recorded exactly once: scenario notifications on Supabase.
 
-A worker opens a client and asks; every decision is made inside PostgreSQL::
+A worker opens a client and asks; PostgreSQL makes every decision::
 
     async with connect() as client:  # SUPABASE_URL and SUPABASE_SECRET_KEY
         repository = ScenarioNotificationRepository(client)
         last = await repository.get_last_sent_at(user_id, ScenarioType.INACTIVITY)
 
-Values are frozen models (:mod:`scenario_repo.models`); whatever goes wrong is a
+Values are frozen models (:mod:`scenario_repo.models`); every error is a
 :class:`ScenarioRepositoryException` (:mod:`scenario_repo.exceptions`).
 """
 
@@ -35,9 +35,12 @@ from scenario_repo.models import (
     NotificationClaim,
     OrganizationReport,
     ReportLine,
+    RuleCheck,
+    RuleSample,
     ScenarioExplanation,
     ScenarioNotification,
     ScenarioType,
+    SchemaDescription,
     Settlement,
     SettlementAnswer,
     SkipReason,
@@ -62,6 +65,8 @@ __all__ = [
     "PermanentDeliveryError",
     "PermissionDeniedException",
     "ReportLine",
+    "RuleCheck",
+    "RuleSample",
     "ScenarioExplanation",
     "ScenarioNotification",
     "ScenarioNotificationRepository",
@@ -69,6 +74,7 @@ __all__ = [
     "ScenarioRepositoryException",
     "ScenarioTriggerEngine",
     "ScenarioType",
+    "SchemaDescription",
     "SchemaNotMigratedException",
     "Settlement",
     "SettlementAnswer",

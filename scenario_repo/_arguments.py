@@ -1,21 +1,23 @@
-"""The arguments of the repository's methods, checked before anything is sent.
+"""Checks the arguments of the repository's methods before anything is sent.
 
-Each function takes what the caller gave and returns it as its type, or raises
-:class:`~scenario_repo.exceptions.InvalidDataException` naming the argument.
+Each function takes the caller's value and returns it as its type, or raises
+:class:`~scenario_repo.exceptions.InvalidDataException` with the argument's name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from pydantic import InstanceOf, TypeAdapter
 
-from scenario_repo._validation import Duration, Id, Instant, PositiveInteger, validated
+from scenario_repo._fields import Duration, Id, Instant, PositiveInteger, validated
+from scenario_repo._limits import MAX_CLAIMS, MAX_LEASE_SECONDS, MAX_LEASES, MAX_LOOK_UPS
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import (
+    GivenScenarioType,
     NewScenarioNotification,
     NotificationClaim,
     ScenarioNotification,
@@ -25,25 +27,12 @@ from scenario_repo.models import (
 
 T = TypeVar("T")
 
-MAX_CLAIMS: Final = 20_000
-"""The most claims in one call: one statement has to fit its timeout."""
-MAX_LOOK_UPS: Final = 50_000
-"""The most distinct users in one look-up."""
-MAX_LEASES: Final = 1_000
-"""The most notifications in one lease or settlement."""
-MAX_LEASE_SECONDS: Final = 86_400
-"""The longest lease."""
-MAX_PAGE_SIZE: Final = 100_000
-"""The most mentors in one page of an evaluation, or users in one of a purge."""
-MAX_LISTED: Final = 1_000
-"""The most notifications in one page of a history: where PostgREST cuts."""
-
 _NEW_NOTIFICATION = TypeAdapter(InstanceOf[NewScenarioNotification])
 _UUID: TypeAdapter[UUID] = TypeAdapter(Id)
 _OPTIONAL_UUID: TypeAdapter[UUID | None] = TypeAdapter(Id | None)
 _UUIDS: TypeAdapter[list[UUID]] = TypeAdapter(list[Id])
-_SCENARIO_TYPE = TypeAdapter(ScenarioType)
-_SCENARIO_TYPES: TypeAdapter[list[ScenarioType] | None] = TypeAdapter(list[ScenarioType] | None)
+_SCENARIO_TYPE: TypeAdapter[ScenarioType | str] = TypeAdapter(GivenScenarioType)
+_SCENARIO_TYPES: TypeAdapter[list[ScenarioType | str] | None] = TypeAdapter(list[GivenScenarioType] | None)
 _NOTIFICATION: TypeAdapter[ScenarioNotification | None] = TypeAdapter(InstanceOf[ScenarioNotification] | None)
 _CLAIMS = TypeAdapter(list[InstanceOf[NotificationClaim]])
 _SETTLEMENTS = TypeAdapter(list[InstanceOf[Settlement]])
@@ -63,7 +52,7 @@ def user_id(value: UUID) -> UUID:
 
 
 def user_ids(values: Iterable[UUID]) -> list[UUID]:
-    """Check users' ids: the distinct ones, at most 50,000, in the order of their first mention."""
+    """Check users' ids, at most 50,000 distinct ones, and return them in the order of their first occurrence."""
     given = values if isinstance(values, list) else _listed("user_ids", values)
     checked = validated(_UUIDS, "user_ids", given)
     return _at_most_elements(MAX_LOOK_UPS, "user_ids", list(dict.fromkeys(checked)))
@@ -79,28 +68,28 @@ def optional_id(field: str, value: UUID | None) -> UUID | None:
     return validated(_OPTIONAL_UUID, field, value)
 
 
-def scenario_type(value: ScenarioType) -> ScenarioType:
-    """Check a scenario type."""
+def scenario_type(value: ScenarioType | str) -> ScenarioType | str:
+    """Check a scenario type: a built-in one, or the name of the app's own."""
     return validated(_SCENARIO_TYPE, "scenario_type", value)
 
 
-def scenario_types(values: Collection[ScenarioType] | None) -> list[ScenarioType] | None:
+def scenario_types(values: Collection[ScenarioType | str] | None) -> list[ScenarioType | str] | None:
     """Check scenario types; None is all of them."""
     return validated(_SCENARIO_TYPES, "scenario_types", None if values is None else _listed("scenario_types", values))
 
 
 def instant(field: str, value: datetime) -> datetime:
-    """Check an aware datetime, and express it in UTC."""
+    """Check an aware datetime, and convert it to UTC."""
     return validated(_INSTANT, field, value)
 
 
 def seconds(field: str, value: timedelta) -> float:
-    """Check a positive duration, and express it in seconds."""
+    """Check a positive duration, and convert it to seconds."""
     return validated(_DURATION, field, value).total_seconds()
 
 
 def lease_seconds(field: str, value: timedelta) -> float:
-    """Check the length of a lease, 1 second to 1 day, and express it in seconds."""
+    """Check the length of a lease, 1 second to 1 day, and convert it to seconds."""
     length = seconds(field, value)
     if not 1 <= length <= MAX_LEASE_SECONDS:
         raise InvalidDataException(
@@ -110,7 +99,7 @@ def lease_seconds(field: str, value: timedelta) -> float:
 
 
 def positive(field: str, value: int, most: int | None = None) -> int:
-    """Check a positive integer, at most ``most`` where that is given."""
+    """Check a positive integer, at most ``most`` if given."""
     number = validated(_POSITIVE_INTEGER, field, value)
     if most is not None and number > most:
         raise InvalidDataException(f"{field}: expected at most {most:,}, got {number:,}")

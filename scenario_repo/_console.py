@@ -1,7 +1,8 @@
-"""What the command line shows: pure text, and a progress bar where rich and a terminal are there."""
+"""The output of the command line: plain text, and a progress bar if there are a terminal and rich."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,12 +16,12 @@ from scenario_repo.models import (
     DeliveryStatus,
     EvaluationPage,
     OrganizationReport,
+    RuleCheck,
     ScenarioExplanation,
     ScenarioType,
     SettlementAnswer,
 )
 
-_WIDTH: Final = max(len(kind) for kind in ScenarioType)
 _BAR_WIDTH: Final = 40
 
 _PLAIN_FINDINGS: Final = {
@@ -32,9 +33,15 @@ _PLAIN_FINDINGS: Final = {
 }
 
 
+def _width(kinds: Iterable[str]) -> int:
+    """Return the width of a column of scenario types."""
+    return max(len(kind) for kind in (*ScenarioType, *kinds))
+
+
 def evaluation_lines(report: EngineReport) -> list[str]:
-    """Tell what a run did: one line per scenario, and one for all."""
-    lines = [f"{one.scenario_type:<{_WIDTH}}  {_evaluated(one)}" for one in report.scenarios]
+    """Describe a run: one line per scenario, and one for all."""
+    width = _width(one.scenario_type for one in report.scenarios)
+    lines = [f"{one.scenario_type:<{width}}  {_evaluated(one)}" for one in report.scenarios]
     claimed = sum(one.claimed for one in report.scenarios)
     verb = "would be claimed" if report.dry_run else "claimed"
     end = "" if report.completed else ", not finished"
@@ -52,12 +59,12 @@ def _evaluated(one: ScenarioReport) -> str:
 
 
 def evaluation_json(report: EngineReport) -> dict[str, object]:
-    """Tell what a run did, as JSON."""
+    """Describe a run as JSON."""
     scenarios = []
     for one in report.scenarios:
         error = one.error
-        told = error and {"type": type(error).__name__, "message": str(error), "retryable": error.retryable}
-        scenarios.append(one.model_dump(mode="json", exclude={"error"}) | {"error": told})
+        error_json = error and {"type": type(error).__name__, "message": str(error), "retryable": error.retryable}
+        scenarios.append(one.model_dump(mode="json", exclude={"error"}) | {"error": error_json})
     return {
         "dry_run": report.dry_run,
         "completed": report.completed,
@@ -67,7 +74,7 @@ def evaluation_json(report: EngineReport) -> dict[str, object]:
 
 
 def explanation_lines(explanations: Iterable[ScenarioExplanation]) -> list[str]:
-    """Tell why a mentor is due or not: one line per scenario, by organization where there are several."""
+    """Say why a mentor is due or not: one line per scenario, and per organization if there are several."""
     verdicts = list(explanations)
     if not verdicts:
         return ["not a mentor of any organization"]
@@ -111,17 +118,20 @@ def _found(reason: str, facts: dict[str, JsonValue], milestone_value: int | None
             back, before = facts.get("returned_at"), facts.get("last_activity_before")
             text = f"active on {_day(back)}, and before that on {_day(before)}"
         case _:
-            text = _PLAIN_FINDINGS.get(reason, "for a reason this version has no words for")
+            # A rule of the app's own: its code, as words.
+            text = _PLAIN_FINDINGS.get(reason, reason.replace("_", " "))
     return text
 
 
 def report_lines(report: OrganizationReport, *, bar: str = "█") -> list[str]:
-    """Tell an organization's notifications: a table of scenario types and statuses, and a bar for every day."""
+    """Show an organization's notifications: a table of scenario types and statuses, and a bar for every day."""
     statuses = list(DeliveryStatus)
-    lines = [" " * _WIDTH + "".join(f"{name:>9}" for name in (*statuses, "total"))]
-    for kind in (*ScenarioType, None):
+    kinds = dict.fromkeys([*ScenarioType, *sorted(line.scenario_type for line in report.lines)])
+    width = _width(kinds)
+    lines = [" " * width + "".join(f"{name:>9}" for name in (*statuses, "total"))]
+    for kind in (*kinds, None):
         counts = [report.count(kind, status) for status in (*statuses, None)]
-        lines.append(f"{kind or 'total':<{_WIDTH}}" + "".join(f"{number:>9,}" for number in counts))
+        lines.append(f"{kind or 'total':<{width}}" + "".join(f"{number:>9,}" for number in counts))
     per_day: Counter[date] = Counter()
     for line in report.lines:
         per_day[line.day] += line.notifications
@@ -136,32 +146,58 @@ def _bar(number: int, most: int, bar: str) -> str:
     return bar * length + " " * bool(length)
 
 
-def delivery_line(settled: Counter[SettlementAnswer]) -> str:
-    """Tell what became of the attempts to deliver."""
-    return ", ".join(f"{answer} {settled[answer]:,}" for answer in SettlementAnswer if settled[answer]) or "nothing due"
+def delivery_line(settled: Counter[SettlementAnswer | str]) -> str:
+    """Count the results of the deliveries."""
+    answers = dict.fromkeys([*SettlementAnswer, *sorted(settled)])
+    return ", ".join(f"{answer} {settled[answer]:,}" for answer in answers if settled[answer]) or "nothing due"
+
+
+def check_lines(check: RuleCheck, *, plans: bool) -> list[str]:
+    """Show what a rule does: its faults, its counts, samples, and the plans if asked for."""
+    scope = "all" if check.is_complete else "the first"
+    verdict = _counted(len(check.faults), "fault") if check.faults else "ok"
+    mentors = f"{scope} {_counted(check.mentors, 'active mentor')}"
+    lines = [f"{check.scenario_type}: {verdict}, {check.due:,} due of {mentors}"]
+    lines += [f"  fault: {fault}" for fault in check.faults]
+    lines += [
+        f"  due: {sample.user_id} of {sample.organization_id}"
+        f"{f', milestone {sample.milestone_value}' if sample.milestone_value is not None else ''}"
+        f": {sample.finding}, {_one_line(sample.facts)}"
+        for sample in check.samples
+    ]
+    if plans:
+        for title, plan in (("a page", check.page_plan), ("a look-up of 100 persons", check.look_up_plan)):
+            lines += [f"  plan of {title}:", *(f"    {line}" for line in plan)]
+    return lines
+
+
+def _one_line(facts: JsonValue) -> str:
+    return json.dumps(facts, ensure_ascii=True)
 
 
 @contextmanager
-def progress(stream: TextIO) -> Iterator[Callable[[ScenarioType, EvaluationPage], None] | None]:
-    """Show the pages as they come, or nothing where the stream is no terminal or rich is missing."""
+def progress(stream: TextIO) -> Iterator[Callable[[ScenarioType | str, EvaluationPage], None] | None]:
+    """Show progress page by page; show nothing if the stream is no terminal or rich is missing."""
     if not stream.isatty():
         yield None
         return
     try:
         from rich.console import Console  # noqa: PLC0415 - an optional extra
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: PLC0415
     except ImportError:
         yield None
         return
     figures = TextColumn("{task.completed:,} mentors evaluated, {task.fields[claimed]:,} claimed")
-    columns = (TextColumn(f"{{task.description:<{_WIDTH}}}"), BarColumn(), figures, TimeElapsedColumn())
+    columns = (TextColumn(f"{{task.description:<{_width(())}}}"), BarColumn(), figures, TimeElapsedColumn())
     with Progress(*columns, console=Console(file=stream), transient=True) as bars:
-        shown = {kind: bars.add_task(kind, total=None, visible=False, claimed=0) for kind in ScenarioType}
-        claimed: Counter[ScenarioType] = Counter()
+        shown: dict[str, TaskID] = {}
+        claimed: Counter[str] = Counter()
 
-        def on_page(kind: ScenarioType, page: EvaluationPage) -> None:
+        def on_page(kind: ScenarioType | str, page: EvaluationPage) -> None:
+            if kind not in shown:
+                shown[kind] = bars.add_task(kind, total=None, claimed=0)
             claimed[kind] += page.claimed
-            bars.update(shown[kind], advance=page.evaluated, claimed=claimed[kind], visible=True)
+            bars.update(shown[kind], advance=page.evaluated, claimed=claimed[kind])
             if page.next_after is None:
                 bars.update(shown[kind], total=max(bars.tasks[shown[kind]].completed, 1))
 
@@ -176,7 +212,7 @@ def _moment(value: JsonValue | datetime) -> datetime | None:
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
-        except ValueError:  # PostgreSQL knows infinity, and years before 1
+        except ValueError:  # PostgreSQL has infinity, and years before 1
             return None
     return value.astimezone(UTC) if isinstance(value, datetime) else None
 

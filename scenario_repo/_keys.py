@@ -1,4 +1,4 @@
-"""What a Supabase key or token stands for, told from its look alone; only the server can say whether it is genuine."""
+"""Reads the role of a Supabase key or token from its format alone; only the server can verify it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 
 def role_of(key: str) -> str | None:
-    """Tell the database role a key or token stands for, or None."""
+    """Return the database role of a key or token, or None."""
     if not key.isascii() or not key.isprintable() or " " in key:
         return None
     if key.startswith("sb_secret_"):
@@ -26,10 +26,10 @@ def role_of(key: str) -> str | None:
 
 
 def is_downgraded(headers: Mapping[str, str]) -> bool:
-    """Tell whether a request carries a worker's secret key, and yet speaks as somebody else.
+    """Tell whether a request has a worker's secret key as ``apikey``, but another token as bearer.
 
-    supabase-py puts the user's token into the client's headers when somebody signs in on it; row level security then
-    applies to the worker, whose look-ups find nothing.
+    When somebody signs in on a client, supabase-py puts that user's token into the client's headers. Row level
+    security then applies to the worker, and its look-ups find nothing.
     """
     key = headers.get("apikey", "")
     return role_of(key) == "service_role" and headers.get("Authorization") != f"Bearer {key}"

@@ -1,7 +1,7 @@
-"""The seam to the database: its names, the requests, and the way an answer comes back as a value.
+"""The seam to the database: its names, the requests, and ``fetch``, which parses the answers.
 
-Requests are built by supabase-py and sent once; no hidden retry, whatever the client's options say. The answer is
-parsed from its bytes straight into the model.
+supabase-py builds each request, and it is sent once: no hidden retry, whatever the client's options. The bytes of the
+answer are parsed straight into the model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from scenario_repo.exceptions import ConfigurationException, ScenarioRepositoryE
 from scenario_repo.models import (
     DeliveryStatus,
     NewScenarioNotification,
-    NotificationClaim,
     ScenarioNotification,
     ScenarioType,
     Settlement,
@@ -39,7 +38,11 @@ _DOWNGRADED = "somebody signed in on the worker's client, which now acts as that
 NOTIFICATIONS: Final = "scenario_notifications"
 NOTIFICATION_COLUMNS: Final = tuple(ScenarioNotification.model_fields)
 
+SCHEMA_VERSION: Final = 1
+"""The version of the schema that this library needs; the database refuses every call if its own is older."""
+
 FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "scenario_check_rule": ("p_scenario_type", "p_samples"),
     "scenario_claim_notifications": ("p_claims",),
     "scenario_evaluate": ("p_scenario_type", "p_organization_id", "p_after", "p_limit", "p_dry_run"),
     "scenario_evaluate_next_page": ("p_scenario_type", "p_organization_id", "p_limit"),
@@ -47,31 +50,35 @@ FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
     "scenario_get_last_sent_at_many": ("p_user_ids", "p_scenario_type"),
     "scenario_get_milestone_record_many": ("p_user_ids", "p_milestone_value"),
     "scenario_get_organization_report": ("p_organization_id", "p_since", "p_until"),
+    "scenario_get_schema": (),
     "scenario_has_been_sent_since_threshold_many": ("p_user_ids", "p_scenario_type", "p_cutoff"),
     "scenario_lease_notifications": ("p_limit", "p_lease_seconds", "p_organization_id", "p_scenario_types"),
     "scenario_purge_notifications": ("p_older_than_seconds", "p_after", "p_limit"),
     "scenario_settle_notifications": ("p_results", "p_max_attempts"),
 }
-"""Every function called, with its arguments in order; a test holds it against the live catalogue."""
+"""Every function called, with its arguments in order; a test compares it with the live catalogue.
+
+Each also takes ``p_needs_schema``, which :func:`function_request` adds.
+"""
 
 
 class Sendable(Protocol):
-    """What supabase-py's builders have in common: a request that is ready to be sent."""
+    """The common part of supabase-py's builders: a request that is ready to send."""
 
     @property
     def request(self) -> RequestConfig[HttpClient]: ...
 
 
-async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operation: str, harmless: bool) -> T:
-    """Build a request, send it once and return its answer as a value.
+async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operation: str, idempotent: bool) -> T:
+    """Build a request, send it once and return its parsed answer.
 
-    ``harmless`` says that doing the call twice does no harm (a read, or a write that finds its first try done).
+    ``idempotent``: the call may be sent twice (a read, or a write that has no further effect the second time).
 
     Raises:
-        ScenarioRepositoryException: whatever goes wrong, as its subclass; cancellation passes through.
+        ScenarioRepositoryException: any failure, as its subclass; cancellation passes through.
 
     """
-    # Raised outside the except blocks, so that no foreign error stays behind as context: some quote headers or rows.
+    # Raised outside the except blocks, so that no foreign error becomes its context: some quote headers or rows.
     failure: ScenarioRepositoryException
     try:
         request = build().request
@@ -81,24 +88,24 @@ async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operat
             response = await request.send(Headers())
             if response.is_success:
                 return answer.validate_json(response.content)
-            failure = exception_from_response(response, operation=operation, harmless=harmless)
+            failure = exception_from_response(response, operation=operation, idempotent=idempotent)
     except ValidationError as error:
         failure = exception_from_unfit_answer(error, response, operation=operation)
     except Exception as error:  # noqa: BLE001 - the seam lets nothing foreign through
-        failure = exception_from_error(error, operation=operation, harmless=harmless)
+        failure = exception_from_error(error, operation=operation, idempotent=idempotent)
     raise failure
 
 
 def insert_request(client: AsyncClient, new: NewScenarioNotification) -> Sendable:
-    """Insert one row and return it; what is not given is left to the database's defaults."""
+    """Insert one row and return it; fields not given get the database's defaults."""
     row = new.model_dump(mode="json", exclude_none=True, warnings=False)
     return client.table(NOTIFICATIONS).insert(row).select(*NOTIFICATION_COLUMNS)
 
 
 def last_sent_request(
-    client: AsyncClient, user_id: UUID, scenario_type: ScenarioType, cutoff: datetime | None = None
+    client: AsyncClient, user_id: UUID, scenario_type: ScenarioType | str, cutoff: datetime | None = None
 ) -> Sendable:
-    """Read the newest sent ``triggered_at`` of a user and scenario type, not before the cutoff if there is one."""
+    """Read the newest ``triggered_at`` of a user's sent rows of the scenario type, from the cutoff on if given."""
     query = (
         client.table(NOTIFICATIONS)
         .select("triggered_at")
@@ -112,7 +119,7 @@ def last_sent_request(
 
 
 def milestone_request(client: AsyncClient, user_id: UUID, milestone_value: int) -> Sendable:
-    """Read the record that holds a milestone: the one that has not failed."""
+    """Read the row that holds a milestone: pending or sent, not failed."""
     return (
         client.table(NOTIFICATIONS)
         .select(*NOTIFICATION_COLUMNS)
@@ -125,7 +132,7 @@ def milestone_request(client: AsyncClient, user_id: UUID, milestone_value: int) 
 
 
 def history_request(client: AsyncClient, user_id: UUID, before: ScenarioNotification | None, limit: int) -> Sendable:
-    """Read a user's notifications, newest first, from the one before ``before`` on."""
+    """Read a user's notifications, newest first; with ``before``, only those older than it."""
     query = client.table(NOTIFICATIONS).select(*NOTIFICATION_COLUMNS).eq("user_id", user_id)
     if before is not None:
         instant = before.triggered_at.isoformat()
@@ -134,33 +141,15 @@ def history_request(client: AsyncClient, user_id: UUID, before: ScenarioNotifica
 
 
 def function_request(client: AsyncClient, function: str, *arguments: object) -> Sendable:
-    """Call a function of FUNCTIONS, its arguments in the order given there."""
+    """Call a function of FUNCTIONS with its arguments in the same order."""
     named = dict(zip(FUNCTIONS[function], arguments, strict=True))
-    return client.rpc(function, named)
+    return client.rpc(function, {**named, "p_needs_schema": SCHEMA_VERSION})
 
 
 def texts(ids: Iterable[UUID]) -> list[str]:
-    """Write many ids as JSON has them; several times as fast as one by one."""
+    """Convert ids to JSON strings, all in one call: several times as fast as one by one."""
     written: list[str] = _IDS.dump_python(list(ids), mode="json", warnings=False)
     return written
-
-
-def claims_request(client: AsyncClient, claims: Sequence[NotificationClaim]) -> Sendable:
-    """Claim a batch."""
-    user_ids = texts(claim.user_id for claim in claims)
-    organization_ids = texts(claim.organization_id for claim in claims)
-    rows = [
-        {
-            "user_id": user_id,
-            "organization_id": organization_id,
-            "scenario_type": claim.scenario_type,
-            "cooldown_seconds": claim.cooldown and claim.cooldown.total_seconds(),
-            "milestone_value": claim.milestone_value,
-            "metadata": claim.metadata,
-        }
-        for claim, user_id, organization_id in zip(claims, user_ids, organization_ids, strict=True)
-    ]
-    return function_request(client, "scenario_claim_notifications", rows)
 
 
 def settlements_request(client: AsyncClient, settlements: Sequence[Settlement], max_attempts: int) -> Sendable:

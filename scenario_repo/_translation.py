@@ -1,11 +1,10 @@
-"""One table from everything that can go wrong on the wire to the exception a caller sees.
+"""Tables that map every failure on the wire to the exception a caller sees.
 
 Most specific first: the SQLSTATE or PGRST code, then its class, then the HTTP status. The codes are PostgreSQL's
 (appendix A of its manual) and PostgREST's (its reference, "Errors"); ``SR…`` are scenario_repo's own.
 
-Whether a call may be repeated depends on what is known of the first try. Refused before it ran, or rolled back:
-always. Outcome unknown, because the connection broke or the time ran out after the request had left: only a read,
-or a write that does no harm when done twice.
+Whether a call is retryable depends on its first try. If it was refused before it ran, or was rolled back: always. If
+its outcome is unknown, because the connection broke or timed out after the request was sent: only if it is idempotent.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from scenario_repo.exceptions import (
 
 
 class Repeat(Enum):
-    """When the same call may be made again."""
+    """When the same call may be repeated."""
 
     NEVER = "never"
-    IF_HARMLESS = "reads, and writes that do no harm when done twice"
-    ALWAYS = "always: nothing was done"
+    IF_IDEMPOTENT = "reads and idempotent writes"
+    ALWAYS = "always: the call had no effect"
 
 
 class Verdict(NamedTuple):
@@ -50,7 +49,7 @@ class Verdict(NamedTuple):
 
 
 _NOT_DONE = Verdict(UnavailableException, Repeat.ALWAYS)
-_UNKNOWN_OUTCOME = Verdict(UnavailableException, Repeat.IF_HARMLESS)
+_UNKNOWN_OUTCOME = Verdict(UnavailableException, Repeat.IF_IDEMPOTENT)
 _DENIED = Verdict(PermissionDeniedException)
 _INVALID = Verdict(InvalidDataException)
 _NOT_MIGRATED = Verdict(SchemaNotMigratedException)
@@ -63,7 +62,7 @@ _UNENCODABLE = Verdict(InvalidDataException, message="the input can't be encoded
 BY_CODE: dict[str, Verdict] = {
     "23503": Verdict(UnknownReferenceException),
     "23505": Verdict(DuplicateNotificationException),
-    "25006": _NOT_DONE,  # read-only transaction: a replica, or a failover under way
+    "25006": _NOT_DONE,  # read-only transaction: a replica, or during a failover
     "3F000": _NOT_MIGRATED,
     "40001": _NOT_DONE,
     "40P01": _NOT_DONE,
@@ -83,6 +82,14 @@ BY_CODE: dict[str, Verdict] = {
     "PGRST003": _NOT_DONE,
     "PGRST106": _NOT_MIGRATED,
     "PGRST116": _UNEXPECTED,
+    "SR001": _INVALID,  # an argument is missing or out of bounds
+    "SR002": _INVALID,  # a notification's history is final
+    "SR003": _INVALID,  # too many elements in one call
+    "SR004": _INVALID,  # no such scenario type
+    "SR005": _NOT_MIGRATED,  # the scenario type's default settings are missing
+    "SR006": _NOT_MIGRATED,  # the library needs a newer schema
+    "SR007": _NOT_MIGRATED,  # the app's own tables don't have what scenario_repo reads
+    "SR008": _INVALID,  # a scenario type of the app's own is not what it has to be
 }
 """SQLSTATE or PGRST code → verdict."""
 
@@ -114,7 +121,7 @@ BY_STATUS: dict[int, Verdict] = {
     504: _UNKNOWN_OUTCOME,
     **dict.fromkeys(range(520, 525), _UNKNOWN_OUTCOME),
 }
-"""HTTP status → verdict, for answers that carry no known code (a gateway's, most often)."""
+"""HTTP status → verdict, for answers without a known code (mostly from gateways)."""
 
 BY_HTTPX_CLASS: dict[type[Exception], Verdict] = {
     httpx.ConnectError: _NOT_DONE,
@@ -139,38 +146,36 @@ BY_HTTPX_CLASS: dict[type[Exception], Verdict] = {
     httpx.RequestNotRead: _UNEXPECTED,
     httpx.ResponseNotRead: _UNEXPECTED,
 }
-"""Every exception class of httpx that can be raised → verdict. A test walks httpx's tree and misses none."""
+"""Every exception class that httpx raises → verdict. A test walks httpx's class tree and proves it complete."""
 
 _BY_BUILTIN_CLASS: dict[type[Exception], Verdict] = {
     httpx.TransportError: _UNKNOWN_OUTCOME,
-    AttributeError: _UNENCODABLE,  # a value made past its model
+    AttributeError: _UNENCODABLE,  # a value that bypassed its model's validation
     TypeError: _UNENCODABLE,
-    ValueError: _UNENCODABLE,  # with UnicodeEncodeError
+    ValueError: _UNENCODABLE,  # includes UnicodeEncodeError
     RuntimeError: _CLIENT_MISUSED,
     OSError: _UNKNOWN_OUTCOME,
 }
 
-# What PostgreSQL's and PostgREST's codes look like; a gateway may put anything there.
+# The format of PostgreSQL's and PostgREST's codes; a gateway may send anything as a code.
 _CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{3}")
 
-# Their text may quote a header or a value.
-_TALKATIVE = (httpx.LocalProtocolError, httpx.RemoteProtocolError)
-_DISCREET = (httpx.TransportError, OSError)
+# Errors kept as __cause__, unless their text may quote a header or a value.
+_CAUSES = (httpx.TransportError, OSError)
+_QUOTING_ERRORS = (httpx.LocalProtocolError, httpx.RemoteProtocolError)
 
 
-def exception_from_response(response: Response, *, operation: str, harmless: bool) -> ScenarioRepositoryException:
-    """Turn an HTTP response that is not a success into its exception.
-
-    ``harmless`` says that doing the call twice does no harm.
-    """
+def exception_from_response(response: Response, *, operation: str, idempotent: bool) -> ScenarioRepositoryException:
+    """Translate an HTTP response that is not a success; ``idempotent``: the call may be sent twice."""
     error = _api_error(response)
     code = error.code if _CODE.fullmatch(error.code or "") else None
     verdict = _verdict(code) or BY_STATUS.get(response.status_code, _UNEXPECTED)
     exception = _exception(
         verdict,
         operation=operation,
-        harmless=harmless,
+        idempotent=idempotent,
         code=code,
+        message=_own_sentence(code, error.message),
         constraint=_constraint_name(error.message) if code is not None and code.startswith("23") else None,
         http_status=response.status_code,
         retry_after=_retry_after(response),
@@ -179,21 +184,21 @@ def exception_from_response(response: Response, *, operation: str, harmless: boo
     return exception
 
 
-def exception_from_error(error: Exception, *, operation: str, harmless: bool) -> ScenarioRepositoryException:
-    """Turn an error of httpx, or of the encoding of a request, into its exception, with the error as its cause."""
+def exception_from_error(error: Exception, *, operation: str, idempotent: bool) -> ScenarioRepositoryException:
+    """Translate an error of httpx, or of encoding a request; the error becomes the cause if it quotes nothing."""
     verdict = next(
         (table[cls] for table in (BY_HTTPX_CLASS, _BY_BUILTIN_CLASS) for cls in type(error).__mro__ if cls in table),
         Verdict(ScenarioRepositoryException),
     )
-    exception = _exception(verdict, operation=operation, harmless=harmless, detail=type(error).__name__)
-    exception.__cause__ = error if isinstance(error, _DISCREET) and not isinstance(error, _TALKATIVE) else None
+    exception = _exception(verdict, operation=operation, idempotent=idempotent, detail=type(error).__name__)
+    exception.__cause__ = error if isinstance(error, _CAUSES) and not isinstance(error, _QUOTING_ERRORS) else None
     return exception
 
 
 def exception_from_unfit_answer(
     error: ValidationError, response: Response, *, operation: str
 ) -> ScenarioRepositoryException:
-    """Turn a success whose body is not what was asked for into its exception, naming the fields at fault."""
+    """Translate a success whose body does not fit the model, and name the fields at fault."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     where = ", ".join(".".join(str(step) for step in fault["loc"]) or "the body" for fault in faults[:3])
     return UnexpectedResponseException(
@@ -223,32 +228,38 @@ def _exception(  # noqa: PLR0913 - the facts of one failure
     verdict: Verdict,
     *,
     operation: str,
-    harmless: bool,
+    idempotent: bool,
     detail: str | None = None,
+    message: str | None = None,
     code: str | None = None,
     constraint: str | None = None,
     http_status: int | None = None,
     retry_after: float | None = None,
 ) -> ScenarioRepositoryException:
-    message = verdict.message or (verdict.exception.__doc__ or "").removesuffix(".")
+    message = message or verdict.message or (verdict.exception.__doc__ or "").removesuffix(".")
     return verdict.exception(
         f"{message} [{detail}]" if detail else message,
         operation=operation,
         code=code,
         constraint=constraint,
         http_status=http_status,
-        retryable=verdict.repeat is Repeat.ALWAYS or (harmless and verdict.repeat is Repeat.IF_HARMLESS),
+        retryable=verdict.repeat is Repeat.ALWAYS or (idempotent and verdict.repeat is Repeat.IF_IDEMPOTENT),
         retry_after=retry_after,
     )
 
 
+def _own_sentence(code: str | None, message: str | None) -> str | None:
+    """Return the message of a refusal that scenario_repo's own SQL raised; it is written there and holds no value."""
+    return message if code is not None and code.startswith("SR") else None
+
+
 def _constraint_name(message: str | None) -> str | None:
-    """Take the constraint's name, and nothing else, from PostgreSQL's message."""
+    """Extract only the constraint's name from PostgreSQL's message."""
     found = re.search(r'constraint "([A-Za-z0-9_]+)"', message or "")
     return found[1] if found else None
 
 
 def _retry_after(response: Response) -> float | None:
-    """Read Retry-After in its form of seconds (RFC 9110, section 10.2.3); its date form is left alone."""
+    """Read Retry-After in seconds (RFC 9110, section 10.2.3); the form with a date is ignored."""
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isascii() and value.isdigit() else None

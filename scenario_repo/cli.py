@@ -1,6 +1,6 @@
 """scenario-repo: evaluation, delivery and reports from a shell or a cron.
 
-Settings come from the environment, as for :func:`scenario_repo.connect`; no key is ever an argument.
+Settings come from the environment, as for :func:`scenario_repo.connect`; a key is never an argument.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from scenario_repo import _console
-from scenario_repo._arguments import MAX_LEASES, MAX_PAGE_SIZE
+from scenario_repo import _arguments, _console, _scaffold
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_LEASES, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.client import connect
 from scenario_repo.delivery import DeliveryWorker, Send
 from scenario_repo.engine import ScenarioTriggerEngine
@@ -37,7 +37,7 @@ from scenario_repo.exceptions import (
     UnexpectedResponseException,
 )
 from scenario_repo.models import ScenarioType
-from scenario_repo.repository import DEFAULT_PAGE_SIZE, ScenarioNotificationRepository
+from scenario_repo.repository import ScenarioNotificationRepository
 
 DONE: Final = 0
 STOPPED: Final = 1
@@ -52,7 +52,7 @@ settings, from the environment:
 
 exit codes:
   0  done
-  1  stopped before the end, by the time budget or a signal: the next run goes on there
+  1  stopped before the end, by the time budget or a signal: the next run continues there
   2  wrong usage, settings or key: trying again changes nothing
   3  the database is unavailable: try again later
   4  refused or failed: no permission, migrations missing, or anything else
@@ -63,7 +63,7 @@ _REMEDIES: Final[dict[type[ScenarioRepositoryException], str]] = {
     PermissionDeniedException: "check that SUPABASE_SECRET_KEY is a secret key of this project",
     SchemaNotMigratedException: "copy the migrations (`scenario-repo migrations supabase/migrations`) and apply them",
     UnavailableException: "try again later, and check SUPABASE_URL if it lasts",
-    UnexpectedResponseException: "check SUPABASE_URL, and what stands between here and there",
+    UnexpectedResponseException: "check SUPABASE_URL, and any proxy in between",
 }
 
 
@@ -75,19 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = asyncio.run(command(options))
         sys.stdout.flush()
     except ScenarioRepositoryException as error:
-        return _complain(error)
+        return _print_error(error)
     except KeyboardInterrupt:
-        _say("interrupted")
+        _print_note("interrupted")
         return STOPPED
     except BrokenPipeError:
-        # Whoever read has gone; what Python still has to flush at its end must not complain.
+        # The reader of standard output has gone; Python's flush at exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return STOPPED
     except OSError as error:
-        _say(f"{type(error).__name__}: {error.strerror or 'no reason given'}")
+        _print_note(f"{type(error).__name__}: {error.strerror or 'no reason given'}")
         return FAILED
-    except Exception as error:  # noqa: BLE001 - a cron wants a line; the text may hold anything
-        _say(f"failed unexpectedly with {type(error).__name__}")
+    except Exception as error:  # noqa: BLE001 - one line for a cron; the error's text may hold secrets
+        _print_note(f"failed unexpectedly with {type(error).__name__}")
         return FAILED
     return code
 
@@ -106,8 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     evaluate = add("evaluate", _evaluate)
+    built_in = ", ".join(ScenarioType)
     evaluate.add_argument(
-        "--scenario", action="append", choices=[kind.value for kind in ScenarioType], help="only this one (repeatable)"
+        "--scenario",
+        action="append",
+        type=_scenario_type,
+        metavar="NAME",
+        help=f"only this one (repeatable): {built_in}, or one of the app's own",
     )
     evaluate.add_argument("--organization", type=UUID, metavar="UUID", help="only this one's mentors")
     evaluate.add_argument("--time-budget", type=_duration, default=timedelta(seconds=25), metavar="SECONDS")
@@ -130,12 +135,31 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", _report)
     report.add_argument("organization_id", type=UUID, metavar="ORGANIZATION_ID")
     report.add_argument(
-        "--days", type=_up_to(36_525), default=30, metavar="N", help="today and the days before it, in UTC"
+        "--days", type=_up_to(MAX_DAYS), default=30, metavar="N", help="today and the days before it, in UTC"
     )
     report.add_argument("--json", action="store_true")
 
     migrations = add("migrations", _migrations)
     migrations.add_argument("directory", type=Path, metavar="DIRECTORY")
+
+    new_scenario = add("new-scenario", _new_scenario)
+    new_scenario.add_argument(
+        "name",
+        type=_scenario_type,
+        metavar="NAME",
+        help="such as first_session: lower-case letters, digits, underscores",
+    )
+    new_scenario.add_argument(
+        "--project", type=Path, default=Path("supabase"), metavar="DIRECTORY", help="the project's folder (supabase)"
+    )
+
+    check_rules = add("check-rules", _check_rules)
+    check_rules.add_argument("names", nargs="*", type=_scenario_type, metavar="NAME", help="only these; all otherwise")
+    check_rules.add_argument(
+        "--samples", type=_up_to(MAX_SAMPLES), default=10, metavar="N", help="how many who are due to show of each (10)"
+    )
+    check_rules.add_argument("--plans", action="store_true", help="show PostgreSQL's plans too")
+    check_rules.add_argument("--json", action="store_true")
     return parser
 
 
@@ -144,18 +168,19 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _evaluate(options: argparse.Namespace) -> int:
     """Find who is due, and claim their notifications."""
-    kinds = [ScenarioType(name) for name in options.scenario] if options.scenario else None
     async with connect() as client:
         with _console.progress(sys.stderr) as on_page:
             engine = ScenarioTriggerEngine(
                 ScenarioNotificationRepository(client), page_size=options.page_size, on_page=on_page
             )
-            report = await engine.run(kinds, options.organization, options.time_budget, dry_run=options.dry_run)
+            report = await engine.run(
+                options.scenario, options.organization, options.time_budget, dry_run=options.dry_run
+            )
     if options.json:
         _print_json(_console.evaluation_json(report))
     else:
         _print_lines(_console.evaluation_lines(report))
-    codes = [_complain(one.error, one.scenario_type) for one in report.scenarios if one.error is not None]
+    codes = [_print_error(one.error, one.scenario_type) for one in report.scenarios if one.error is not None]
     return max(codes, default=DONE if report.completed else STOPPED)
 
 
@@ -173,7 +198,7 @@ async def _explain(options: argparse.Namespace) -> int:
 async def _deliver(options: argparse.Namespace) -> int:
     """Send pending notifications, until a signal or, with --once, until nothing is due.
 
-    The first SIGTERM or SIGINT lets the sends under way finish, the second gives them up and releases them.
+    On the first SIGTERM or SIGINT the running sends finish; on the second they are cancelled and released.
     """
     async with connect() as client:
         worker = DeliveryWorker(
@@ -189,13 +214,13 @@ async def _deliver(options: argparse.Namespace) -> int:
             nonlocal signals
             signals += 1
             if signals == 1:
-                _say("finishing what is being sent; once more gives it up")
+                _print_note("finishing the running sends; a second signal cancels them")
                 worker.stop()
             else:
                 delivery.cancel()
 
         loop = asyncio.get_running_loop()
-        with suppress(NotImplementedError):  # Windows: Ctrl-C cancels
+        with suppress(NotImplementedError):  # on Windows, Ctrl-C cancels the task
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, on_signal)
         try:
@@ -203,7 +228,7 @@ async def _deliver(options: argparse.Namespace) -> int:
         except asyncio.CancelledError:
             if not signals:
                 raise
-            _say("gave up what was being sent, and released it")
+            _print_note("cancelled the running sends, and released them")
             return STOPPED
         finally:
             with suppress(NotImplementedError):
@@ -229,7 +254,7 @@ async def _report(options: argparse.Namespace) -> int:
 
 
 async def _migrations(options: argparse.Namespace) -> int:
-    """Copy the migrations into a directory, such as supabase/migrations; never over a different file."""
+    """Copy the migrations into a directory, such as supabase/migrations; never overwrite a different file."""
     return _copy_migrations(options.directory)
 
 
@@ -238,7 +263,7 @@ def _copy_migrations(directory: Path) -> int:
     there = {name: (directory / name).read_bytes() for name in contents if (directory / name).exists()}
     changed = [name for name in there if there[name] != contents[name]]
     if changed:
-        _say(f"nothing copied: {', '.join(changed)} there is not the same; move it away, or keep it")
+        _print_note(f"nothing copied: {', '.join(changed)} there is not the same; move it away, or keep it")
         return FAILED
     directory.mkdir(parents=True, exist_ok=True)
     for name in contents.keys() - there.keys():
@@ -257,11 +282,46 @@ def _migration_files() -> list[Traversable]:
     raise ScenarioRepositoryException("the migrations are not in this installation: reinstall scenario_repo")
 
 
+async def _new_scenario(options: argparse.Namespace) -> int:
+    """Write the migration of a scenario type of the app's own, and its test, to be filled in."""
+    try:
+        files = _scaffold.write(options.name, options.project, datetime.now(UTC))
+    except FileExistsError as error:
+        _print_note(f"nothing written: {error}")
+        return FAILED
+    migration, test = files
+    apply = f"fill in the rule in {migration.name}, and apply it (supabase db push)"
+    check = f"look at it: scenario-repo check-rules {options.name}"
+    _print_lines([f"wrote {migration}", f"wrote {test}", f"next: {apply}; then {check}"])
+    return DONE
+
+
+async def _check_rules(options: argparse.Namespace) -> int:
+    """Run rules without claiming: their faults, who is due, and how the database finds them."""
+    async with connect() as client:
+        repository = ScenarioNotificationRepository(client)
+        names = options.names or (await repository.describe_schema()).scenario_types
+        checks = [await repository.check_rule(name, options.samples) for name in dict.fromkeys(names)]
+    if options.json:
+        _print_json([check.model_dump(mode="json") for check in checks])
+    else:
+        for check in checks:
+            _print_lines(_console.check_lines(check, plans=options.plans))
+    return FAILED if any(check.faults for check in checks) else DONE
+
+
 # Arguments ---------------------------------------------------------------
 
 
+def _scenario_type(text: str) -> ScenarioType | str:
+    try:
+        return _arguments.scenario_type(text)
+    except InvalidDataException as error:
+        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
+
+
 def _sender(text: str) -> Send:
-    """Import an async function, from the working directory too."""
+    """Import an async function; its module may be in the working directory."""
     module, _, name = text.partition(":")
     if not module or not name:
         raise argparse.ArgumentTypeError("expected MODULE:FUNCTION, such as my_app.push:send")
@@ -270,7 +330,7 @@ def _sender(text: str) -> Send:
         sys.path.insert(0, folder)
     try:
         send = getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001 - whatever the import of a stranger's module raises
+    except Exception as error:  # noqa: BLE001 - the imported module may raise anything
         raise argparse.ArgumentTypeError(f"could not import it ({type(error).__name__})") from None
     if not inspect.iscoroutinefunction(send) and not inspect.iscoroutinefunction(getattr(send, "__call__", None)):  # noqa: B004
         raise argparse.ArgumentTypeError("expected an async function")
@@ -300,15 +360,15 @@ def _up_to(most: int) -> Callable[[str], int]:
 # Output ------------------------------------------------------------------
 
 
-def _complain(error: ScenarioRepositoryException, about: str | None = None) -> int:
-    """Tell what went wrong and what to do about it, in one line, and return the exit code it stands for."""
+def _print_error(error: ScenarioRepositoryException, about: str | None = None) -> int:
+    """Print the error and its remedy in one line, and return its exit code."""
     remedy = next((text for kind, text in _REMEDIES.items() if isinstance(error, kind)), None)
-    told = " ".join(str(error).split())
-    _say(f"{f'{about}: ' if about else ''}{told}{f'; {remedy}' if remedy else ''}")
+    message = " ".join(str(error).split())
+    _print_note(f"{f'{about}: ' if about else ''}{message}{f'; {remedy}' if remedy else ''}")
     if isinstance(error, ConfigurationException | InvalidDataException):
         return USAGE
     if isinstance(error, PermissionDeniedException):
-        # 401: the server doesn't know the key; 403: it does, and refuses.
+        # 401: the server does not know the key; 403: it knows the key and refuses the request.
         return USAGE if error.http_status == 401 else FAILED  # noqa: PLR2004
     return UNAVAILABLE if error.retryable or isinstance(error, UnavailableException) else FAILED
 
@@ -330,7 +390,7 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2))  # noqa: T201
 
 
-def _say(text: str) -> None:
+def _print_note(text: str) -> None:
     print(f"scenario-repo: {text}", file=sys.stderr)  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""connect(): a Supabase client for a worker, with settings that suit one.
+"""connect() and connect_as_user(): Supabase clients for a worker and for a signed-in user.
 
 Settings come from the arguments or, as on the Supabase platform, from the environment: ``SUPABASE_URL``, then
 ``SUPABASE_SECRET_KEYS`` (JSON, ``{"default": "sb_secret_…"}``), ``SUPABASE_SECRET_KEY`` or the legacy
@@ -21,7 +21,7 @@ from supabase import AsyncClient, AsyncClientOptions, create_async_client
 from scenario_repo._keys import role_of
 from scenario_repo.exceptions import ConfigurationException
 
-# The server gives up after 8 s (Supabase's statement timeout for the API); its answer may still have to travel.
+# Longer than Supabase's statement timeout for the API (8 s), so that the server's error still arrives.
 DEFAULT_TIMEOUT: Final = httpx.Timeout(15.0, connect=5.0)
 _LIMITS: Final = httpx.Limits(max_connections=20, max_keepalive_connections=20)
 
@@ -60,7 +60,7 @@ async def connect_as_user(
     *,
     timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
 ) -> AsyncIterator[AsyncClient]:
-    """Yield a client that acts as one signed-in user: it sees that user's own notifications and writes nothing.
+    """Yield a client that acts as one signed-in user: it reads that user's own notifications and can't write.
 
     ``key`` is a publishable key (``sb_publishable_…`` or a legacy anon JWT; ``SUPABASE_PUBLISHABLE_KEY`` or
     ``SUPABASE_ANON_KEY`` when not given), ``access_token`` the user's.
@@ -103,7 +103,7 @@ async def _client(
 
 
 def _checked_url(url: str | None) -> str:
-    """Return the project's URL, or raise ConfigurationException; never quoting it, as it may hold a password."""
+    """Return the project's URL, or raise ConfigurationException, which never quotes it: it may hold a password."""
     if not url:
         raise ConfigurationException("no URL: give one, or set SUPABASE_URL")
     parsed = _parsed_url(url)

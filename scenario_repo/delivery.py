@@ -1,7 +1,7 @@
-"""DeliveryWorker: lease, send, settle, with several sends at once and none lost.
+"""DeliveryWorker: leases, sends and settles notifications, several at once, and loses none.
 
-Delivery is at least once. A notification is leased for longer than its send may take; whoever dies in between loses
-the lease, and the notification comes back by itself.
+Delivery is at least once. A lease lasts longer than its send may take. If the worker dies in between, its lease runs
+out, and the notification is due again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from uuid import UUID
 
 from scenario_repo import _arguments
-from scenario_repo._arguments import MAX_LEASES
+from scenario_repo._limits import MAX_LEASES
 from scenario_repo.exceptions import InvalidDataException, ScenarioRepositoryException
 from scenario_repo.models import DeliveryResult, LeasedNotification, ScenarioType, Settlement, SettlementAnswer
 from scenario_repo.repository import ScenarioNotificationRepository
@@ -34,7 +34,7 @@ _logger = logging.getLogger("scenario_repo")
 class PermanentDeliveryError(Exception):
     """Raised by a sender: this notification can never be delivered.
 
-    ``failure_code`` is a short code (lower-case letters, digits, underscores) that is kept with the row; never the
+    ``failure_code`` is stored with the row: a short code (lower-case letters, digits, underscores), never the
     provider's own text, which may hold personal data.
     """
 
@@ -45,12 +45,12 @@ class PermanentDeliveryError(Exception):
 
 
 class DeliveryWorker:
-    """Sends pending notifications until it is told to stop.
+    """Sends pending notifications until it is stopped.
 
-    ``send`` gets one leased notification, with the user's device tokens (none for a user without a device: whether
-    there is another way to tell is the sender's to know). It returns when the notification is sent. An exception is
-    a retry, with back-off, :class:`PermanentDeliveryError` final; so is the last of the attempts. Up to
-    ``concurrency`` sends run at once, each for ``send_timeout`` at most, and a slow one holds up no other.
+    ``send`` gets one leased notification with the user's device tokens, and returns when it is sent. A user without a
+    device has no token; the sender may use another channel. An exception means a retry, with back-off;
+    :class:`PermanentDeliveryError` and a failed last attempt are final. Up to ``concurrency`` sends run at once, each
+    for at most ``send_timeout``; a slow one does not delay the others.
     """
 
     def __init__(  # noqa: PLR0913 - settings, all by name
@@ -63,7 +63,7 @@ class DeliveryWorker:
         idle_pause: timedelta = timedelta(seconds=5),
         max_attempts: int = 8,
         organization_id: UUID | None = None,
-        scenario_types: Collection[ScenarioType] | None = None,
+        scenario_types: Collection[ScenarioType | str] | None = None,
     ) -> None:
         """Take a worker's repository and the sender."""
         self._repository = repository
@@ -80,24 +80,25 @@ class DeliveryWorker:
         self._lease_again_at = 0.0
 
     def stop(self) -> None:
-        """Take no further notification; those being sent are finished and settled (a handler for SIGTERM)."""
+        """Lease no more; finish and settle the running sends (a handler for SIGTERM)."""
         self._stopping.set()
 
-    async def run(self, *, until_idle: bool = False) -> Counter[SettlementAnswer]:
-        """Deliver until :meth:`stop`, or with ``until_idle`` until nothing is due; return what was settled as what.
+    async def run(self, *, until_idle: bool = False) -> Counter[SettlementAnswer | str]:
+        """Deliver until :meth:`stop`, or with ``until_idle`` until nothing is due; return the counts of the answers.
 
-        Cancelled, it gives the notifications being sent up and releases them, so that others may have them at once.
+        When it is cancelled, it cancels the running sends and releases their leases, so that others can lease them at
+        once.
 
         Raises:
-            ScenarioRepositoryException: the database refuses (nothing that waiting would mend), or with
-                ``until_idle`` can't be reached.
+            ScenarioRepositoryException: the database refused (waiting would not help), a settlement failed in all
+                its tries, or with ``until_idle`` the database can't be reached.
 
         """
-        settled: Counter[SettlementAnswer] = Counter()
+        settled: Counter[SettlementAnswer | str] = Counter()
         sending: dict[asyncio.Task[Settlement], LeasedNotification] = {}
         try:
             while True:
-                leased = await self._lease_for_free_places(len(sending), patient=not until_idle)
+                leased = await self._lease_for_free_places(len(sending), retry=not until_idle)
                 for notification in leased:
                     sending[asyncio.create_task(self._attempt(notification))] = notification
                 if not sending and (self._stopping.is_set() or (until_idle and not leased)):
@@ -107,10 +108,10 @@ class DeliveryWorker:
                 for task in done:
                     del sending[task]
         except BaseException:
-            await asyncio.shield(self._give_up(sending))
+            await asyncio.shield(self._cancel(sending))
             raise
 
-    async def _lease_for_free_places(self, taken: int, *, patient: bool) -> list[LeasedNotification]:
+    async def _lease_for_free_places(self, taken: int, *, retry: bool) -> list[LeasedNotification]:
         places = self._concurrency - taken
         if self._stopping.is_set() or not places or time.monotonic() < self._lease_again_at:
             return []
@@ -120,12 +121,12 @@ class DeliveryWorker:
         try:
             return await asyncio.shield(leasing)
         except asyncio.CancelledError:
-            # The server may have leased already: hear it out, and give back what nobody will send.
+            # The server may have leased already: await its answer, and release what will not be sent.
             with suppress(ScenarioRepositoryException):
                 await self._settle([one.settlement(DeliveryResult.RELEASED) for one in await leasing])
             raise
         except ScenarioRepositoryException as error:
-            if not error.retryable or not patient:
+            if not error.retryable or not retry:
                 raise
             _logger.warning("lease failed, will be tried again: %s", error)
             self._lease_again_at = time.monotonic() + max(error.retry_after or 0, self._idle_seconds)
@@ -134,16 +135,16 @@ class DeliveryWorker:
     async def _wait(
         self, sending: dict[asyncio.Task[Settlement], LeasedNotification], *, full: bool
     ) -> set[asyncio.Task[Settlement]]:
-        """Wait for a send to end; with places free, no longer than it is worth before looking for more to send."""
+        """Wait until a send ends; with free places, at most ``idle_pause``, then lease again."""
         if not sending:
             await self._pause(self._idle_seconds)
             return set()
-        patience = None if full or self._stopping.is_set() else self._idle_seconds
-        done, _ = await asyncio.wait(sending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        timeout = None if full or self._stopping.is_set() else self._idle_seconds
+        done, _ = await asyncio.wait(sending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return done
 
     async def _pause(self, seconds: float) -> None:
-        """Sleep, but wake up to stop."""
+        """Sleep, and wake up early on :meth:`stop`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
@@ -151,7 +152,7 @@ class DeliveryWorker:
             return
 
     async def _attempt(self, notification: LeasedNotification) -> Settlement:
-        """Send once, and say what came of it."""
+        """Send once, and return its result as a settlement."""
         try:
             async with asyncio.timeout(self._send_timeout):
                 await self._send(notification)
@@ -159,20 +160,20 @@ class DeliveryWorker:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # Something inside the sender was cancelled, not the attempt.
+            # A task inside the sender was cancelled, not this attempt.
             return _failed(notification, DeliveryResult.RETRY, "send_failed")
         except PermanentDeliveryError as error:
             return _failed(notification, DeliveryResult.FAILED, error.failure_code)
         except TimeoutError:
             return _failed(notification, DeliveryResult.RETRY, "timeout")
-        except Exception as error:  # noqa: BLE001 - whatever the sender raises is a failed attempt
-            # The class alone: a provider's text may quote a device token or a name.
+        except Exception as error:  # noqa: BLE001 - any exception of the sender is a failed attempt
+            # Log the class only: a provider's text may quote a device token or a name.
             _logger.warning("attempt %d failed: %s", notification.attempt_count, type(error).__name__)
             return _failed(notification, DeliveryResult.RETRY, "send_failed")
         return notification.settlement(DeliveryResult.SENT)
 
-    async def _settle(self, results: list[Settlement]) -> list[SettlementAnswer]:
-        """Settle, patiently: a result that is lost means sending again."""
+    async def _settle(self, results: list[Settlement]) -> list[SettlementAnswer | str]:
+        """Settle, with several tries: a lost result means that the notification is sent again."""
         if not results:
             return []
         for remaining in reversed(range(_SETTLE_TRIES)):
@@ -181,7 +182,7 @@ class DeliveryWorker:
             except ScenarioRepositoryException as error:
                 if not error.retryable or not remaining:
                     raise
-                # However long the server would have us wait: the leases must not run out meanwhile.
+                # Cap the server's Retry-After: the leases must not run out during the pause.
                 pause = max(0.2 * 2 ** (_SETTLE_TRIES - remaining), error.retry_after or 0)
                 await asyncio.sleep(min(pause, _LONGEST_SETTLE_PAUSE_SECONDS))
             else:
@@ -191,8 +192,8 @@ class DeliveryWorker:
                 return answers
         raise AssertionError  # the last try returns or raises
 
-    async def _give_up(self, sending: dict[asyncio.Task[Settlement], LeasedNotification]) -> None:
-        """Cancel what is being sent; settle what had ended, release the rest."""
+    async def _cancel(self, sending: dict[asyncio.Task[Settlement], LeasedNotification]) -> None:
+        """Cancel the running sends; settle those that have ended, release the others."""
         for task in sending:
             task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""ScenarioTriggerEngine: pages of mentors, evaluated inside the database, under a time budget.
+"""ScenarioTriggerEngine: pages of mentors, evaluated inside the database, within a time budget.
 
-The engine only turns the pages. Who is due, the claim and where a pass stands are the database's, so an engine may
-be killed at any moment, and several may run at once.
+The engine only asks for pages. The database decides who is due, claims, and stores how far a pass has come. An engine
+may therefore be killed at any moment, and several may run at once.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
 from scenario_repo import _arguments
-from scenario_repo._arguments import MAX_PAGE_SIZE
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo.exceptions import ScenarioRepositoryException
-from scenario_repo.models import EvaluationPage, ScenarioType, SkipReason
-from scenario_repo.repository import DEFAULT_PAGE_SIZE, ScenarioNotificationRepository
+from scenario_repo.models import EvaluationPage, ScenarioType, SkipReason, StoredScenarioType, StoredSkipReason
+from scenario_repo.repository import ScenarioNotificationRepository
+
+T = TypeVar("T")
 
 PAGE_TRIES: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -32,22 +35,22 @@ class ScenarioReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    scenario_type: ScenarioType
+    scenario_type: StoredScenarioType
     evaluated: int
     due: int
     claimed: int
-    skipped: dict[SkipReason, int]
+    skipped: dict[StoredSkipReason, int]
     pages: int
     seconds: float
     """The time spent on this scenario."""
     completed: bool
-    """Whether the pass came to its end; if not, the next run goes on where this one stopped."""
+    """Whether the pass reached its end; if not, the next run continues where this one stopped."""
     error: ScenarioRepositoryException | None = None
-    """What stopped this scenario; the others went on."""
+    """The error that stopped this scenario; it did not stop the others."""
 
 
 class EngineReport(BaseModel):
-    """What a run did, scenario by scenario, in the order they were asked for."""
+    """What a run did: one report per scenario, in the order of the request."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,24 +60,24 @@ class EngineReport(BaseModel):
 
     @property
     def completed(self) -> bool:
-        """Whether every scenario's pass came to its end."""
+        """Whether the pass of every scenario reached its end."""
         return all(scenario.completed for scenario in self.scenarios)
 
     @property
     def errors(self) -> tuple[ScenarioRepositoryException, ...]:
-        """What stopped a scenario, if anything did."""
+        """The errors that stopped scenarios."""
         return tuple(scenario.error for scenario in self.scenarios if scenario.error is not None)
 
 
 @dataclass
 class _Pass:
-    """One scenario's pages so far."""
+    """The sum of one scenario's pages so far."""
 
-    scenario_type: ScenarioType
+    scenario_type: ScenarioType | str
     evaluated: int = 0
     due: int = 0
     claimed: int = 0
-    skipped: Counter[SkipReason] = field(default_factory=Counter)
+    skipped: Counter[SkipReason | str] = field(default_factory=Counter)
     pages: int = 0
     seconds: float = 0.0
     longest_page_seconds: float = 0.0
@@ -107,14 +110,14 @@ class _Pass:
 
 
 class ScenarioTriggerEngine:
-    """Evaluates whole organizations: who is due is found and claimed page by page."""
+    """Evaluates whole organizations: finds who is due, and claims, page by page."""
 
     def __init__(
         self,
         repository: ScenarioNotificationRepository,
         *,
         page_size: int = DEFAULT_PAGE_SIZE,
-        on_page: Callable[[ScenarioType, EvaluationPage], None] | None = None,
+        on_page: Callable[[ScenarioType | str, EvaluationPage], None] | None = None,
     ) -> None:
         """Take a worker's repository; ``on_page`` is called after every page, to show progress."""
         self._repository = repository
@@ -123,65 +126,94 @@ class ScenarioTriggerEngine:
 
     async def run(
         self,
-        scenario_types: Collection[ScenarioType] | None = None,
+        scenario_types: Collection[ScenarioType | str] | None = None,
         organization_id: UUID | None = None,
         time_budget: timedelta = timedelta(seconds=25),
         *,
         dry_run: bool = False,
     ) -> EngineReport:
-        """Evaluate the scenarios (all four unless given) for one organization or all, within the time budget.
+        """Evaluate the scenarios for one organization or all, within the time budget.
 
-        The scenarios take turns, page by page, so that none starves. When a further page would not fit the budget
-        the run stops, and the next one goes on there; a page still under way at the end of the budget is given up
-        (the database finishes or forgets it as a whole). A page that fails in a way that may pass is tried
-        three times; what fails for good stops its scenario, is in the report, and leaves the others alone.
+        Unless given, they are all that have a rule in the database, the app's own ones too.
 
-        A dry run starts from the first mentor, writes nothing and gives the same numbers.
+        The scenarios alternate page by page (round robin), so that none starves. When another page would not fit
+        the budget, the run stops, and the next run continues there. A page still running at the end of the budget is
+        cancelled; the database commits it as a whole or not at all. A page is tried three times if its error is
+        retryable. Any other error stops its scenario alone and is in the report.
+
+        A dry run starts from the first mentor, writes nothing and returns the same numbers.
         """
-        kinds = _arguments.scenario_types(list(ScenarioType) if scenario_types is None else scenario_types) or []
+        given = _arguments.scenario_types(scenario_types)
         organization = _arguments.optional_id("organization_id", organization_id)
         started = time.monotonic()
         deadline = started + _arguments.seconds("time_budget", time_budget)
-        passes = [_Pass(kind) for kind in dict.fromkeys(kinds)]
-        turns = deque(passes)
-        while turns:
-            turn = turns.popleft()
-            if time.monotonic() + turn.longest_page_seconds >= deadline:
+        passes = await self._all_passes(deadline) if given is None else [_Pass(kind) for kind in dict.fromkeys(given)]
+        queue = deque(one for one in passes if one.error is None)
+        while queue:
+            scenario = queue.popleft()
+            if time.monotonic() + scenario.longest_page_seconds >= deadline:
                 continue
-            await self._turn_page(turn, organization, deadline, dry_run=dry_run)
-            if not turn.completed and turn.error is None:
-                turns.append(turn)
+            await self._evaluate_page(scenario, organization, deadline, dry_run=dry_run)
+            if not scenario.completed and scenario.error is None:
+                queue.append(scenario)
         return EngineReport(
             scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
         )
 
-    async def _turn_page(self, turn: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool) -> None:
-        """Evaluate one page, and enter it or what stopped it."""
+    async def _evaluate_page(
+        self, scenario: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool
+    ) -> None:
+        """Evaluate one page, and add its numbers or its error to the scenario."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(deadline - started):
-                page = await self._page(turn, organization_id, deadline, dry_run=dry_run)
+                page = await self._fetch_page(scenario, organization_id, deadline, dry_run=dry_run)
         except TimeoutError:
-            # The budget is spent: not finished, and nothing wrong.
-            turn.longest_page_seconds = float("inf")
+            # The budget is spent: the scenario is not finished, and this is no error.
+            scenario.longest_page_seconds = float("inf")
         except ScenarioRepositoryException as error:
-            turn.error = error
+            scenario.error = error
         else:
-            turn.add(page, time.monotonic() - started)
+            scenario.add(page, time.monotonic() - started)
             if self._on_page is not None:
-                self._on_page(turn.scenario_type, page)
-        turn.seconds += time.monotonic() - started
+                self._on_page(scenario.scenario_type, page)
+        scenario.seconds += time.monotonic() - started
 
-    async def _page(
-        self, turn: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool
+    async def _all_passes(self, deadline: float) -> list[_Pass]:
+        """Return a pass for every scenario type of the database; its error, for the built-in ones, if it can't tell."""
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
+                schema = await self._retried(self._repository.describe_schema, deadline)
+        except TimeoutError:
+            return [_Pass(kind) for kind in ScenarioType]
+        except ScenarioRepositoryException as error:
+            return [_Pass(kind, error=error) for kind in ScenarioType]
+        return [_Pass(kind) for kind in schema.scenario_types]
+
+    async def _fetch_page(
+        self, scenario: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool
     ) -> EvaluationPage:
+        if dry_run:
+            evaluate = partial(
+                self._repository.evaluate_scenario,
+                scenario.scenario_type,
+                organization_id,
+                scenario.after,
+                self._page_size,
+                dry_run=True,
+            )
+        else:
+            evaluate = partial(
+                self._repository.evaluate_next_page, scenario.scenario_type, organization_id, self._page_size
+            )
+        return await self._retried(evaluate, deadline)
+
+    @staticmethod
+    async def _retried(request: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Make a request up to three times, as long as it fails in a way that may pass and there is time left."""
         for remaining in reversed(range(PAGE_TRIES)):
             try:
-                if dry_run:
-                    return await self._repository.evaluate_scenario(
-                        turn.scenario_type, organization_id, turn.after, self._page_size, dry_run=True
-                    )
-                return await self._repository.evaluate_next_page(turn.scenario_type, organization_id, self._page_size)
+                return await request()
             except ScenarioRepositoryException as error:
                 pause = max(_FIRST_PAUSE_SECONDS * 2 ** (PAGE_TRIES - 1 - remaining), error.retry_after or 0)
                 if not error.retryable or not remaining or time.monotonic() + pause >= deadline:

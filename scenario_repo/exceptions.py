@@ -1,15 +1,15 @@
-"""What can go wrong, told apart by what a caller would do about it.
+"""The exceptions: one class for each action a caller can take.
 
 ::
 
     ScenarioRepositoryException
     ├── DuplicateNotificationException    it is already there: go on
     ├── UnknownReferenceException         the user does not exist (any more): drop the row
-    ├── InvalidDataException              refused, by this library or by a constraint: correct the input
+    ├── InvalidDataException              refused by this library or by a constraint: correct the input
     ├── PermissionDeniedException         the key or token may not do this: use another
     ├── SchemaNotMigratedException        a table or function is missing: apply the migrations
-    ├── UnavailableException              nobody answered, or not in time: try again later
-    ├── UnexpectedResponseException       the answer makes no sense here: look at what is in between
+    ├── UnavailableException              no answer, or not in time: try again later
+    ├── UnexpectedResponseException       no valid answer: check the URL and the proxies in between
     └── ConfigurationException            the URL or the key can't be used: correct the settings
 
 No message, ``str`` or ``repr`` holds a key, a token, metadata or a value of a row.
@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class ScenarioRepositoryException(Exception):  # noqa: N818 - the owner's word for it, part of the contract
+class ScenarioRepositoryException(Exception):  # noqa: N818 - the name is part of the contract
     """Something went wrong between the repository and the database."""
 
     _may_repeat: ClassVar[bool] = False
@@ -28,13 +28,13 @@ class ScenarioRepositoryException(Exception):  # noqa: N818 - the owner's word f
     operation: str | None
     """The repository method that failed, such as ``insert_notification``."""
     code: str | None
-    """The SQLSTATE or PGRST code, where there was one."""
+    """The SQLSTATE or PGRST code, if there was one."""
     constraint: str | None
     """The name of the constraint that refused a row."""
     http_status: int | None
-    """The status of the HTTP response, where there was one."""
+    """The status of the HTTP response, if there was one."""
     retryable: bool
-    """Whether the same call may succeed later, and repeating it can do no harm."""
+    """Whether the same call may succeed later, and is safe to repeat."""
     retry_after: float | None
     """Seconds the server asked to wait before trying again."""
 
@@ -49,7 +49,7 @@ class ScenarioRepositoryException(Exception):  # noqa: N818 - the owner's word f
         retryable: bool | None = None,
         retry_after: float | None = None,
     ) -> None:
-        """Take the class's docstring for want of a message."""
+        """Without a message, use the first line of the class's docstring."""
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
         self.operation = operation
         self.code = code
@@ -59,7 +59,7 @@ class ScenarioRepositoryException(Exception):  # noqa: N818 - the owner's word f
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        """Say operation, message and the codes to search for."""
+        """Return the operation, the message and the codes to search for."""
         facts = [
             f"{name} {value}"
             for name, value in (

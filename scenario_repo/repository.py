@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from supabase import AsyncClient
 
-from scenario_repo import _arguments, _decisions, _postgrest
-from scenario_repo._arguments import MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE
+from scenario_repo import _arguments, _claims, _postgrest
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
     ClaimOutcome,
@@ -22,11 +22,14 @@ from scenario_repo.models import (
     NotificationClaim,
     OrganizationReport,
     ReportLine,
+    RuleCheck,
     ScenarioExplanation,
     ScenarioNotification,
     ScenarioType,
+    SchemaDescription,
     Settlement,
     SettlementAnswer,
+    StoredSettlementAnswer,
 )
 
 T = TypeVar("T")
@@ -49,34 +52,33 @@ _RECORDS = TypeAdapter(list[ScenarioNotification | None])
 _PAGE = TypeAdapter(EvaluationPage)
 _EXPLANATIONS = TypeAdapter(list[ScenarioExplanation])
 _LEASED = TypeAdapter(list[LeasedNotification])
-_ANSWERS = TypeAdapter(list[SettlementAnswer])
+_ANSWERS: TypeAdapter[list[SettlementAnswer | str]] = TypeAdapter(list[StoredSettlementAnswer])
 _PURGED = TypeAdapter(_PurgedPage)
+_SCHEMA = TypeAdapter(SchemaDescription)
+_RULE_CHECK = TypeAdapter(RuleCheck)
 _REPORT_LINES = TypeAdapter(tuple[ReportLine, ...])
-
-DEFAULT_PAGE_SIZE: Final = 10_000
-"""Far below the platform's statement timeout, and large enough for the round trip not to matter."""
 
 
 class ScenarioNotificationRepository:
-    """The history of scenario notifications, and the decisions that rest on it.
+    """The history of scenario notifications, and the decisions based on it.
 
-    Takes any ``supabase.AsyncClient``: a worker's (secret key, see :func:`scenario_repo.connect`) sees everything,
-    a signed-in user's sees that user's own rows and writes nothing.
+    Takes any ``supabase.AsyncClient``: a worker's (secret key, see :func:`scenario_repo.connect`) reads everything,
+    a signed-in user's reads that user's own rows and can't write.
 
-    Every method sends at most one request (a purge one per page), never retries, and raises
-    :class:`~scenario_repo.exceptions.ScenarioRepositoryException` or a subclass of it for whatever goes wrong:
-    ``InvalidDataException`` for input that does not fit, before anything is sent.
+    Every method sends at most one request (a purge one per page) and never retries. Every error is a
+    :class:`~scenario_repo.exceptions.ScenarioRepositoryException` or a subclass of it; invalid input raises
+    ``InvalidDataException`` before anything is sent.
     """
 
     def __init__(self, client: AsyncClient) -> None:
-        """Keep the client; closing it is up to whoever made it."""
+        """Keep the client; its owner closes it."""
         self._client = client
 
     async def insert_notification(self, notification: NewScenarioNotification) -> ScenarioNotification:
         """Record a notification unconditionally and return its row.
 
-        Asking first whether one was sent and then inserting is a race: two workers may both find none. Whoever
-        dispatches notifications uses ``claim_notifications``, which decides and records in one step.
+        To look up first and then insert is a race: two workers may both find none. To decide whether to send, use
+        ``claim_notifications``, which decides and records in one step.
 
         Raises:
             DuplicateNotificationException: the user has this milestone already.
@@ -90,18 +92,18 @@ class ScenarioNotificationRepository:
             partial(_postgrest.insert_request, self._client, notification),
             _NOTIFICATIONS,
             operation=operation,
-            harmless=False,
+            idempotent=False,
         )
         if len(rows) != 1:
             message = f"expected the inserted row, got {len(rows)} rows"
             raise UnexpectedResponseException(message, operation=operation)
         return rows[0]
 
-    async def get_last_sent_at(self, user_id: UUID, scenario_type: ScenarioType) -> datetime | None:
+    async def get_last_sent_at(self, user_id: UUID, scenario_type: ScenarioType | str) -> datetime | None:
         """Return when a notification of this type was last sent to the user (aware), or None if never.
 
-        Only rows with delivery status ``sent`` count. To decide whether to send, claim instead: between this
-        answer and an insert another worker may have sent.
+        Only rows with delivery status ``sent`` count. To decide whether to send, claim instead: another
+        worker may send between this answer and an insert.
         """
         request = partial(
             _postgrest.last_sent_request,
@@ -109,14 +111,16 @@ class ScenarioNotificationRepository:
             _arguments.user_id(user_id),
             _arguments.scenario_type(scenario_type),
         )
-        rows = await _postgrest.fetch(request, _TRIGGERED, operation="get_last_sent_at", harmless=True)
+        rows = await _postgrest.fetch(request, _TRIGGERED, operation="get_last_sent_at", idempotent=True)
         return rows[0].triggered_at if rows else None
 
-    async def has_been_sent_since_threshold(self, user_id: UUID, scenario_type: ScenarioType, cutoff: datetime) -> bool:
+    async def has_been_sent_since_threshold(
+        self, user_id: UUID, scenario_type: ScenarioType | str, cutoff: datetime
+    ) -> bool:
         """Tell whether a notification of this type was sent to the user at the cutoff or later.
 
         ``cutoff`` is aware and inclusive; only rows with delivery status ``sent`` count. To decide whether to send,
-        claim instead: between this answer and an insert another worker may have sent.
+        claim instead: another worker may send between this answer and an insert.
         """
         request = partial(
             _postgrest.last_sent_request,
@@ -125,14 +129,14 @@ class ScenarioNotificationRepository:
             _arguments.scenario_type(scenario_type),
             _arguments.instant("cutoff", cutoff),
         )
-        rows = await _postgrest.fetch(request, _TRIGGERED, operation="has_been_sent_since_threshold", harmless=True)
+        rows = await _postgrest.fetch(request, _TRIGGERED, operation="has_been_sent_since_threshold", idempotent=True)
         return bool(rows)
 
     async def get_milestone_record(self, user_id: UUID, milestone_value: int) -> ScenarioNotification | None:
         """Return the record that holds this milestone for the user, pending or sent, or None.
 
-        A failed record does not hold it. To decide whether to send, claim instead: between this answer and an
-        insert another worker may have claimed.
+        A failed record does not hold it. To decide whether to send, claim instead: another worker may
+        claim between this answer and an insert.
         """
         request = partial(
             _postgrest.milestone_request,
@@ -140,15 +144,15 @@ class ScenarioNotificationRepository:
             _arguments.user_id(user_id),
             _arguments.positive("milestone_value", milestone_value),
         )
-        rows = await _postgrest.fetch(request, _NOTIFICATIONS, operation="get_milestone_record", harmless=True)
+        rows = await _postgrest.fetch(request, _NOTIFICATIONS, operation="get_milestone_record", idempotent=True)
         return rows[0] if rows else None
 
     async def list_notifications(
         self, user_id: UUID, before: ScenarioNotification | None = None, limit: int = 50
     ) -> list[ScenarioNotification]:
-        """Return a page of a user's notifications, newest first; ``before`` is the last one of the page before.
+        """Return a page of a user's notifications, newest first; ``before`` is the last row of the previous page.
 
-        ``limit`` is at most 1,000, which is where PostgREST cuts. For the signed-in user's own client as well.
+        ``limit`` is at most 1,000, as PostgREST cuts longer answers. A signed-in user's client may call it too.
         """
         request = partial(
             _postgrest.history_request,
@@ -157,12 +161,12 @@ class ScenarioNotificationRepository:
             _arguments.notification("before", before),
             _arguments.positive("limit", limit, MAX_LISTED),
         )
-        return await _postgrest.fetch(request, _NOTIFICATIONS, operation="list_notifications", harmless=True)
+        return await _postgrest.fetch(request, _NOTIFICATIONS, operation="list_notifications", idempotent=True)
 
     async def get_last_sent_at_many(
-        self, user_ids: Iterable[UUID], scenario_type: ScenarioType
+        self, user_ids: Iterable[UUID], scenario_type: ScenarioType | str
     ) -> dict[UUID, datetime | None]:
-        """Answer :meth:`get_last_sent_at` for up to 50,000 users in one request; every id asked for is a key."""
+        """Answer :meth:`get_last_sent_at` for up to 50,000 users in one request; each id given is a key."""
         operation = "get_last_sent_at_many"
         ids = _arguments.user_ids(user_ids)
         kind = _arguments.scenario_type(scenario_type)
@@ -172,7 +176,7 @@ class ScenarioNotificationRepository:
         return _paired(ids, times, operation)
 
     async def has_been_sent_since_threshold_many(
-        self, user_ids: Iterable[UUID], scenario_type: ScenarioType, cutoff: datetime
+        self, user_ids: Iterable[UUID], scenario_type: ScenarioType | str, cutoff: datetime
     ) -> dict[UUID, bool]:
         """Answer :meth:`has_been_sent_since_threshold` for up to 50,000 users in one request."""
         operation = "has_been_sent_since_threshold_many"
@@ -204,27 +208,27 @@ class ScenarioNotificationRepository:
         """Claim up to 20,000 notifications in one request, and return one outcome per claim, in the same order.
 
         A claim is granted if and only if no pending or sent notification of its type to its user is younger than its
-        cooldown, whoever claims at the same time; a milestone if the user does not have it. What is granted exists
-        as a pending notification and is the caller's to send. What is not is skipped with a reason; one bad row never
-        loses the others. Repeating a call does no harm: what it had claimed is then in cooldown, and pending.
+        cooldown, also when others claim at the same time; a milestone, if the user does not have it. A granted claim
+        is a new pending notification that the caller sends. Any other claim is skipped with a reason; one bad claim
+        never loses the others. A call is safe to repeat: its earlier claims are then pending and in cooldown.
 
-        A larger batch is refused rather than split: after a failure half way the caller could not know which half
-        was claimed. Duplicates (everything somebody else holds already) are logged as one warning, in numbers.
+        A larger batch is refused, not split: after a failure in the middle the caller could not know which part was
+        claimed. Duplicates (claims for what is held already) are logged as one line at INFO, in counts.
         """
         operation = "claim_notifications"
         checked = _arguments.claims(claims)
         if not checked:
             return []
-        request = partial(_postgrest.claims_request, self._client, checked)
-        decisions = await _postgrest.fetch(request, _decisions.DECISIONS, operation=operation, harmless=True)
-        _refuse_other_length(operation, checked, decisions)
-        outcomes = _decisions.outcomes_of(checked, decisions)
-        _decisions.warn_of_duplicates(outcomes)
+        request = partial(_claims.claims_request, self._client, checked)
+        answers = await _postgrest.fetch(request, _claims.ANSWERS, operation=operation, idempotent=True)
+        _refuse_other_length(operation, checked, answers)
+        outcomes = _claims.outcomes_of(checked, answers)
+        _claims.log_duplicates(outcomes)
         return outcomes
 
     async def evaluate_scenario(
         self,
-        scenario_type: ScenarioType,
+        scenario_type: ScenarioType | str,
         organization_id: UUID | None = None,
         after: UUID | None = None,
         limit: int = DEFAULT_PAGE_SIZE,
@@ -233,8 +237,8 @@ class ScenarioNotificationRepository:
     ) -> EvaluationPage:
         """Find who is due among the next ``limit`` mentors after the user ``after``, and claim for them.
 
-        One organization's mentors, or all. A dry run writes nothing and gives the same numbers. Pages stand for
-        themselves: evaluating one twice claims nothing twice.
+        For one organization's mentors, or all. A dry run writes nothing and returns the same numbers. Pages are
+        independent, and evaluating one twice claims nothing twice.
         """
         return await self._call(
             _PAGE,
@@ -248,12 +252,12 @@ class ScenarioNotificationRepository:
         )
 
     async def evaluate_next_page(
-        self, scenario_type: ScenarioType, organization_id: UUID | None = None, limit: int = DEFAULT_PAGE_SIZE
+        self, scenario_type: ScenarioType | str, organization_id: UUID | None = None, limit: int = DEFAULT_PAGE_SIZE
     ) -> EvaluationPage:
-        """Evaluate the next page of the pass that is under way, or the first of a new one.
+        """Evaluate the next page of the current pass, or the first page of a new one.
 
-        Where the pass stands is kept in ``scenario_evaluation_config``, in the same transaction: a pass goes on where
-        it stood, whoever died in between, and several callers share it.
+        The same transaction stores the pass's position in ``scenario_evaluation_config``. A pass therefore survives
+        the death of a worker, and several callers share it.
         """
         return await self._call(
             _PAGE,
@@ -264,10 +268,27 @@ class ScenarioNotificationRepository:
             _arguments.positive("limit", limit, MAX_PAGE_SIZE),
         )
 
-    async def explain_scenarios(self, user_id: UUID) -> list[ScenarioExplanation]:
-        """Say for each scenario, in each of the user's organizations, whether the user is due, and why or why not.
+    async def describe_schema(self) -> SchemaDescription:
+        """Return the schema's version and the scenario types that can be evaluated, the app's own ones too."""
+        return await self._call(_SCHEMA, "describe_schema", "scenario_get_schema")
 
-        Empty for a user who is no mentor.
+    async def check_rule(self, scenario_type: ScenarioType | str, samples: int = 10) -> RuleCheck:
+        """Run the rule of a scenario type without claiming: its faults, counts, up to 100 samples and plans.
+
+        For whoever writes a rule; it takes about as long as a page of an evaluation.
+        """
+        return await self._call(
+            _RULE_CHECK,
+            "check_rule",
+            "scenario_check_rule",
+            _arguments.scenario_type(scenario_type),
+            _arguments.positive("samples", samples, MAX_SAMPLES),
+        )
+
+    async def explain_scenarios(self, user_id: UUID) -> list[ScenarioExplanation]:
+        """Say for each scenario and each of the user's organizations whether the user is due, and why.
+
+        The list is empty if the user is no mentor.
         """
         return await self._call(_EXPLANATIONS, "explain_scenarios", "scenario_explain", _arguments.user_id(user_id))
 
@@ -276,12 +297,12 @@ class ScenarioNotificationRepository:
         limit: int,
         lease: timedelta = timedelta(minutes=5),
         organization_id: UUID | None = None,
-        scenario_types: Collection[ScenarioType] | None = None,
+        scenario_types: Collection[ScenarioType | str] | None = None,
     ) -> list[LeasedNotification]:
-        """Take up to ``limit`` (at most 1,000) pending notifications that are due, oldest first, to send them.
+        """Lease up to ``limit`` (at most 1,000) pending notifications that are due, oldest first, to send them.
 
-        Until the lease (1 second to 1 day) runs out nobody else gets them; then they come back by themselves. Delivery
-        is at least once: whoever dies between sending and settling has sent, and nobody knows.
+        Nobody else gets them until the lease (1 second to 1 day) runs out; then they are due again. Delivery is at
+        least once: if a worker dies between sending and settling, the notification is sent again.
         """
         return await self._call(
             _LEASED,
@@ -295,11 +316,12 @@ class ScenarioNotificationRepository:
 
     async def settle_notifications(
         self, results: Sequence[Settlement], max_attempts: int = 8
-    ) -> list[SettlementAnswer]:
-        """Record what became of up to 1,000 leases, and return one answer each, in the same order.
+    ) -> list[SettlementAnswer | str]:
+        """Record the results of up to 1,000 leases, and return one answer each, in the same order.
 
-        A retry comes due after a minute, doubled by each attempt up to six hours, less up to half of it at random;
-        after ``max_attempts`` attempts it fails for good. A lease that was lost or settled before is refused, alone.
+        A retry is due after one minute, doubled with each attempt up to six hours, minus a random part of up to half.
+        After ``max_attempts`` attempts it fails for good. A lease that was lost or is settled already is refused; the
+        others are recorded.
         """
         operation = "settle_notifications"
         checked = _arguments.settlements(results)
@@ -307,16 +329,16 @@ class ScenarioNotificationRepository:
         if not checked:
             return []
         request = partial(_postgrest.settlements_request, self._client, checked, attempts)
-        answers = await _postgrest.fetch(request, _ANSWERS, operation=operation, harmless=True)
+        answers = await _postgrest.fetch(request, _ANSWERS, operation=operation, idempotent=True)
         _refuse_other_length(operation, checked, answers)
         return answers
 
     async def purge_notifications(self, older_than: timedelta, batch: int = DEFAULT_PAGE_SIZE) -> int:
-        """Delete what was settled longer ago, for ``batch`` users a request, and return how many rows went.
+        """Delete rows settled longer than ``older_than`` ago, ``batch`` users per request; return the number deleted.
 
-        Nothing a decision rests on is deleted: milestones, pending rows, and of every user and scenario type the
-        newest row of each status and the newest claim stay whatever their age. A period shorter than the longest
-        cooldown configured is refused.
+        Rows that a decision depends on stay, however old: milestones, pending rows, and for each user and scenario
+        type the newest row of each status and the newest claim. A period shorter than the longest configured cooldown
+        is refused.
         """
         seconds = _arguments.seconds("older_than", older_than)
         users = _arguments.positive("batch", batch, MAX_PAGE_SIZE)
@@ -348,9 +370,9 @@ class ScenarioNotificationRepository:
         return OrganizationReport(organization_id=organization, since=first, until=last, lines=lines)
 
     async def _call(self, answer: TypeAdapter[T], operation: str, function: str, *arguments: object) -> T:
-        """Call a function; all of them do no harm when called twice."""
+        """Call a function; all of them are idempotent."""
         request = partial(_postgrest.function_request, self._client, function, *arguments)
-        return await _postgrest.fetch(request, answer, operation=operation, harmless=True)
+        return await _postgrest.fetch(request, answer, operation=operation, idempotent=True)
 
 
 def _refuse_other_length(operation: str, asked: Sequence[object], answered: Sequence[object]) -> None:

@@ -7,7 +7,10 @@ import json
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from httpx import Request
+
 from scenario_repo import NewScenarioNotification
+from scenario_repo._postgrest import SCHEMA_VERSION
 
 PROJECT_URL: Final = "https://project.supabase.co"
 REST_URL: Final = f"{PROJECT_URL}/rest/v1"
@@ -44,6 +47,13 @@ def notification_row(**overrides: object) -> dict[str, Any]:
         "cooldown_window_start": None,
         **overrides,
     }
+
+
+def function_arguments(request: Request) -> dict[str, Any]:
+    """Read the arguments of a function from its request, but for the version of the schema, which each one has."""
+    arguments: dict[str, Any] = json.loads(request.content)
+    assert arguments.pop("p_needs_schema") == SCHEMA_VERSION
+    return arguments
 
 
 def minted_jwt(role: object, **claims: object) -> str:

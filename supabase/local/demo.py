@@ -1,12 +1,11 @@
 """`make demo`: the main job on the embedded stack, from an empty database to a delivered notification.
 
-Everything here goes the way a worker's and an app's requests go: HTTP, supabase-py, row level security.
+Every request takes the same way as a worker's or an app's: supabase-py, HTTP, row level security.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import sys
 import time
@@ -39,7 +38,7 @@ SAMPLE_ORGANIZATION = UUID("5ca1ab1e-0000-4000-8000-000000000001")
 """The organization of supabase/seed.sql, with its 500 mentors."""
 CLAIMERS = 4
 TEXTS = {"who asks", "worker", "scenario", "reason", "rests on", "to the sender"}
-"""The columns that are no numbers."""
+"""The columns of text, aligned left."""
 
 
 class Mentor(BaseModel):
@@ -50,12 +49,10 @@ class Mentor(BaseModel):
 
 MENTORS = TypeAdapter(list[Mentor])
 console = Console()
-# The library warns of duplicate claims, one line a batch; here the tables tell.
-logging.getLogger("scenario_repo").addHandler(logging.NullHandler())
 
 
 def main() -> int:
-    """Run the demo, and leave nothing running."""
+    """Run the demo, and stop everything it started."""
     try:
         started = time.monotonic()
         with embedded_stack(seed=True) as stack:
@@ -72,7 +69,7 @@ def main() -> int:
 
 
 async def demonstrate(stack: EmbeddedStack) -> None:
-    """Show each part in turn."""
+    """Show the parts one after another."""
     async with connect(stack.url, stack.secret_key) as client:
         repository = ScenarioNotificationRepository(client)
         await record_and_read(stack, repository)
@@ -83,7 +80,7 @@ async def demonstrate(stack: EmbeddedStack) -> None:
 
 
 async def record_and_read(stack: EmbeddedStack, repository: ScenarioNotificationRepository) -> None:
-    """Record a notification each for two people who signed up, and let each of them look."""
+    """Record one notification for each of two signed-up users, and read them as each user."""
     table = new_table("Recorded by the worker, read by two signed-in users", "who asks", "rows of Ada", "rows of Bo")
     people = {name: await sign_up(stack, name) for name in ("Ada", "Bo")}
     for user_id, _ in people.values():
@@ -126,7 +123,7 @@ async def sign_up(stack: EmbeddedStack, name: str) -> tuple[UUID, str]:
 
 
 async def claim_at_once(stack: EmbeddedStack, mentors: list[UUID]) -> None:
-    """Let several workers claim for all the mentors at the same moment."""
+    """Let several workers claim for all the mentors at the same time."""
     claims = [
         NotificationClaim(
             user_id=user_id,
@@ -142,8 +139,8 @@ async def claim_at_once(stack: EmbeddedStack, mentors: list[UUID]) -> None:
             for _ in range(CLAIMERS)
         ]
         started = time.monotonic()
-        # Every claimer in an order of its own, and in parts, so that they overlap.
-        answers = await asyncio.gather(*(in_parts(claimer, claims, turn) for turn, claimer in enumerate(claimers)))
+        # Each worker claims in parts and starts at another mentor, so that they overlap.
+        answers = await asyncio.gather(*(in_parts(claimer, claims, number) for number, claimer in enumerate(claimers)))
         seconds = time.monotonic() - started
     table = new_table(f"{CLAIMERS} workers claim for the same {len(mentors)} mentors", "worker", "claimed", "skipped")
     winners: Counter[UUID] = Counter()
@@ -160,10 +157,10 @@ async def claim_at_once(stack: EmbeddedStack, mentors: list[UUID]) -> None:
 
 
 async def in_parts(
-    claimer: ScenarioNotificationRepository, claims: list[NotificationClaim], turn: int
+    claimer: ScenarioNotificationRepository, claims: list[NotificationClaim], number: int
 ) -> list[ClaimOutcome]:
-    """Claim in batches of 100, starting at another mentor each turn."""
-    start = turn * len(claims) // CLAIMERS
+    """Claim in batches of 100; each worker's number gives it another start."""
+    start = number * len(claims) // CLAIMERS
     rotated = claims[start:] + claims[:start]
     outcomes: list[ClaimOutcome] = []
     for first in range(0, len(rotated), 100):
@@ -172,7 +169,7 @@ async def in_parts(
 
 
 async def evaluate_and_explain(repository: ScenarioNotificationRepository) -> None:
-    """Run the main job twice over the organization, and explain one mentor."""
+    """Evaluate the organization twice, and explain one mentor."""
     engine = ScenarioTriggerEngine(repository)
     for title in ("All four scenarios evaluated", "The same again: nobody is notified twice"):
         report = await engine.run(organization_id=SAMPLE_ORGANIZATION)
@@ -204,7 +201,7 @@ async def deliver_and_report(repository: ScenarioNotificationRepository) -> None
     async def send(notification: LeasedNotification) -> None:
         delivered[f"{notification.scenario_type} to {len(notification.device_tokens)} device(s)"] += 1
 
-    await asyncio.sleep(1)  # the lease taken to find a mentor to explain
+    await asyncio.sleep(1)  # until the lease taken by evaluate_and_explain has run out
     started = time.monotonic()
     settled = await DeliveryWorker(repository, send, concurrency=200).run(until_idle=True)
     seconds = time.monotonic() - started
@@ -221,12 +218,12 @@ async def deliver_and_report(repository: ScenarioNotificationRepository) -> None
 
 
 def reasons(counts: Counter[object]) -> str:
-    """Write counts as `cooldown 3, unknown_user 1`."""
+    """Format counts as `cooldown 3, unknown_user 1`."""
     return ", ".join(f"{reason} {number}" for reason, number in sorted(counts.items(), key=str)) or "0"
 
 
 def new_table(title: str, *columns: str) -> Table:
-    """Head a table, and start it with its numbers to the right."""
+    """Print a table's title, and return the table with its numbers aligned right."""
     console.print(f"\n[bold]{title}[/bold]")
     table = Table()
     for column in columns:

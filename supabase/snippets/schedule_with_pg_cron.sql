@@ -1,4 +1,5 @@
--- Evaluates the scenarios inside the database, on pg_cron: one job per scenario, at minutes that don't meet.
+-- Evaluates the scenarios inside the database, on pg_cron: one job per scenario that has a rule, the app's own ones
+-- too, at minutes that don't meet (five kinds; then they are shared).
 --
 -- Not a migration: run it once, as postgres, in the SQL editor or with psql. Each job is named, so that running this
 -- again (with another schedule, say) changes the jobs instead of adding to them. Where pg_cron is not available nothing
@@ -13,7 +14,7 @@ do $schedule$
 declare
   scenario record;
 begin
-  if to_regprocedure('public.scenario_evaluate_next_page(text, uuid, integer)') is null then
+  if to_regprocedure('scenario_private.rules()') is null then
     raise exception 'scenario_repo is not in this database: apply its migrations first';
   end if;
 
@@ -27,14 +28,14 @@ begin
   end;
 
   for scenario in
-    select *
-    from (
-      values
-        ('inactivity', '3-59/15 * * * *'),
-        ('milestone', '6-59/15 * * * *'),
-        ('certification_expiry', '23 5 * * *'),
-        ('welcome_back', '9-59/15 * * * *')
-    ) as chosen (scenario_type, schedule)
+    select
+      known.scenario_type,
+      case
+        -- What comes due with the day, not with what somebody does.
+        when known.scenario_type = 'certification_expiry' then '23 5 * * *'
+        else format('%s-59/15 * * * *', 3 * row_number() over () % 15)
+      end as schedule
+    from scenario_private.rules() as known
   loop
     perform cron.schedule(
       'scenario_repo ' || scenario.scenario_type,

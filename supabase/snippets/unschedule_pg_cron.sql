@@ -10,11 +10,6 @@ begin
   end if;
   perform cron.unschedule(job.jobname)
   from cron.job as job
-  where job.jobname in (
-    'scenario_repo inactivity',
-    'scenario_repo milestone',
-    'scenario_repo certification_expiry',
-    'scenario_repo welcome_back'
-  );
+  where job.jobname like 'scenario_repo %';
 end
 $$;

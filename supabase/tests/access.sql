@@ -40,47 +40,66 @@ insert into known_table values
 -- caller: service_role, or nobody (triggers, and what only other functions run). rights: invoker, or definer.
 create temp table known_function (signature text primary key, caller text, rights text);
 insert into known_function values
-  ('public.scenario_claim_notifications(p_claims jsonb)', 'service_role', 'invoker'),
-  ('public.scenario_evaluate(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit integer, '
-   'p_dry_run boolean)', 'service_role', 'invoker'),
-  ('public.scenario_evaluate_next_page(p_scenario_type text, p_organization_id uuid, p_limit integer)',
+  ('public.scenario_check_rule(p_scenario_type text, p_samples integer, p_needs_schema integer)',
    'service_role', 'invoker'),
-  ('public.scenario_explain(p_user_id uuid)', 'service_role', 'invoker'),
+  ('public.scenario_claim_notifications(p_claims jsonb, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_evaluate(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit integer, p_dry_run '
+   'boolean, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_evaluate_next_page(p_scenario_type text, p_organization_id uuid, p_limit integer, '
+   'p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_explain(p_user_id uuid, p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_find_inactive_mentors(p_organization_id uuid, p_inactive_after interval, p_limit integer, '
-   'p_after uuid)', 'service_role', 'definer'),
-  ('public.scenario_get_last_sent_at_many(p_user_ids uuid[], p_scenario_type text)', 'service_role', 'invoker'),
-  ('public.scenario_get_milestone_record_many(p_user_ids uuid[], p_milestone_value integer)',
+   'p_after uuid, p_needs_schema integer)', 'service_role', 'definer'),
+  ('public.scenario_get_last_sent_at_many(p_user_ids uuid[], p_scenario_type text, p_needs_schema integer)',
    'service_role', 'invoker'),
-  ('public.scenario_get_organization_report(p_organization_id uuid, p_since timestamp with time zone, '
-   'p_until timestamp with time zone)', 'service_role', 'invoker'),
-  ('public.scenario_has_been_sent_since_threshold_many(p_user_ids uuid[], p_scenario_type text, '
-   'p_cutoff timestamp with time zone)', 'service_role', 'invoker'),
+  ('public.scenario_get_milestone_record_many(p_user_ids uuid[], p_milestone_value integer, p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_get_organization_report(p_organization_id uuid, p_since timestamp with time zone, p_until '
+   'timestamp with time zone, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_get_schema(p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_has_been_sent_since_threshold_many(p_user_ids uuid[], p_scenario_type text, p_cutoff timestamp '
+   'with time zone, p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_lease_notifications(p_limit integer, p_lease_seconds double precision, p_organization_id uuid, '
-   'p_scenario_types text[])', 'service_role', 'invoker'),
-  ('public.scenario_purge_notifications(p_older_than_seconds double precision, p_after uuid, p_limit integer)',
+   'p_scenario_types text[], p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_purge_notifications(p_older_than_seconds double precision, p_after uuid, p_limit integer, '
+   'p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer, p_needs_schema integer)',
    'service_role', 'invoker'),
-  ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer)', 'service_role', 'invoker'),
-  ('scenario_private.claim(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
+  ('scenario_private.add_scenario_type(p_scenario_type text)', 'nobody', 'invoker'),
+  ('scenario_private.claim(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_cooldowns '
+   'interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
+  ('scenario_private.claim_fast_path(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
    'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
-  ('scenario_private.claim_contested(p_user_ids uuid[], p_existing_user_ids uuid[], p_organization_ids uuid[], '
+  ('scenario_private.claim_row_by_row(p_user_ids uuid[], p_existing_user_ids uuid[], p_organization_ids uuid[], '
    'p_scenario_types text[], p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])',
    'service_role', 'invoker'),
-  ('scenario_private.claim_unopposed(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
-   'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
-  ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, '
-   'p_milestone_value integer)', 'service_role', 'invoker'),
+  ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, p_milestone_value '
+   'integer)', 'service_role', 'invoker'),
   ('scenario_private.holds_personal_data(p_metadata jsonb)', 'service_role', 'invoker'),
   ('scenario_private.is_fodselsnummer(p_number text)', 'service_role', 'invoker'),
   ('scenario_private.is_personnummer(p_born text, p_divider text, p_serial text)', 'service_role', 'invoker'),
   ('scenario_private.is_phone_number(p_number text)', 'service_role', 'invoker'),
   ('scenario_private.is_storable_metadata(p_metadata jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.judge_claims(p_user_ids uuid[], p_existing_user_ids uuid[], p_organization_ids uuid[], '
+   'p_scenario_types text[], p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[], '
+   'p_known_types text[])', 'service_role', 'invoker'),
   ('scenario_private.lock_existing_users(p_user_ids uuid[])', 'service_role', 'definer'),
   ('scenario_private.names_a_phone(p_key text)', 'service_role', 'invoker'),
   ('scenario_private.personal_data_in_number(p_number numeric, p_of_phone boolean)', 'service_role', 'invoker'),
   ('scenario_private.personal_data_in_text(p_text text, p_of_phone boolean)', 'service_role', 'invoker'),
   ('scenario_private.plain_text(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.refuse_rewriting_history()', 'nobody', 'invoker'),
-  ('scenario_private.refuse_too_many(p_count integer, p_limit integer)', 'service_role', 'invoker');
+  ('scenario_private.require_array(p_argument text, p_elements jsonb, p_most integer)', 'service_role', 'invoker'),
+  ('scenario_private.require_at_most(p_count integer, p_most integer)', 'service_role', 'invoker'),
+  ('scenario_private.require_between(p_argument text, p_value double precision, p_least double precision, p_most '
+   'double precision)', 'service_role', 'invoker'),
+  ('scenario_private.require_default_settings(p_scenario_type text)', 'service_role', 'invoker'),
+  ('scenario_private.require_scenario_type(p_scenario_type text)', 'service_role', 'invoker'),
+  ('scenario_private.require_schema(p_needed_version integer)', 'service_role', 'invoker'),
+  ('scenario_private.rule_of(p_scenario_type text)', 'service_role', 'invoker'),
+  ('scenario_private.rules()', 'service_role', 'invoker'),
+  ('scenario_private.scenario_types()', 'service_role', 'invoker'),
+  ('scenario_private.schema_version()', 'service_role', 'invoker');
 
 -- own: whose rows the actor has, by the name of a user. sees: how many of the rows of a readable table there are
 -- for the actor, and how many of the owner's.

@@ -151,7 +151,6 @@ select set_eq(
   $$ select * from pg_temp.indexes_of('peer_mentors') $$,
   $$ values
     ('peer_mentors_pkey', 'UNIQUE  btree (user_id, organization_id)'),
-    ('peer_mentors_organization_id_user_id_idx', ' btree (organization_id, user_id)'),
     ('peer_mentors_active_by_organization_idx', ' btree (organization_id, user_id) WHERE is_active'),
     ('peer_mentors_active_by_user_idx', ' btree (user_id, organization_id) WHERE is_active')
   $$,
@@ -197,7 +196,8 @@ select set_eq(
     ('id', 'uuid', false, 'gen_random_uuid()'),
     ('user_id', 'uuid', false, ''),
     ('organization_id', 'uuid', false, ''),
-    ('expires_at', 'timestamp with time zone', false, '')
+    ('expires_at', 'timestamp with time zone', false, ''),
+    ('kind', 'text', true, '')
   $$,
   'certifications: columns'
 );
@@ -296,7 +296,7 @@ select set_eq(
 
 select set_eq(
   $$ select scenario_type from public.scenario_evaluation_config where organization_id is null $$,
-  $$ values ('inactivity'), ('milestone'), ('certification_expiry'), ('welcome_back') $$,
+  $$ select unnest(scenario_private.scenario_types()) $$,
   'scenario_evaluation_config: every scenario type has its defaults'
 );
 

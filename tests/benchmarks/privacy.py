@@ -19,7 +19,7 @@ from unittest import mock
 
 import psycopg
 
-from scenario_repo import privacy
+from scenario_repo import _metadata
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import postgres_server
 from tests.privacy_vectors import MAKERS, disguised, harmless, wrapped
@@ -57,7 +57,7 @@ def measure() -> dict[str, Any]:
 
 
 def _by_library(objects: list[object]) -> list[bool]:
-    return [privacy.metadata_fault(value) is not None for value in objects]
+    return [_metadata.metadata_fault(value) is not None for value in objects]
 
 
 def _by_database(connection: psycopg.Connection) -> Verdicts:
@@ -109,13 +109,13 @@ def _library_cost(metadata: dict[str, Any]) -> float:
     def seconds() -> float:
         started = process_time()
         for _ in range(5_000):
-            privacy.metadata_fault(metadata)
+            _metadata.metadata_fault(metadata)
         return process_time() - started
 
     with_it, without = [], []
     for _ in range(_ROUNDS):
         with_it.append(seconds())
-        with mock.patch.object(privacy, "_kind", _nothing):
+        with mock.patch.object(_metadata, "_kind", _nothing):
             without.append(seconds())
     return (min(with_it) - min(without)) / 5_000 * 1e6
 

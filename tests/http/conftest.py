@@ -17,7 +17,7 @@ import pytest
 from embedded_stack import embedded_stack
 
 from scenario_repo import ScenarioNotificationRepository
-from tests.http.platform import Platform
+from tests.http.supabase_platform import Platform
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import PostgresServer
 

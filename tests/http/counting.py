@@ -10,7 +10,7 @@ import httpx
 from supabase import AsyncClientOptions, create_async_client
 
 from scenario_repo import ScenarioNotificationRepository
-from tests.http.platform import Platform
+from tests.http.supabase_platform import Platform
 
 
 @dataclass

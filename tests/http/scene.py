@@ -11,7 +11,7 @@ import httpx
 import jwt
 import psycopg
 
-from tests.http.platform import Platform
+from tests.http.supabase_platform import Platform
 
 
 @dataclass(frozen=True)

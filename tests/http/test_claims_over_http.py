@@ -24,8 +24,9 @@ from scenario_repo import (
     UnavailableException,
 )
 from tests.http.counting import Counted, counted_worker
-from tests.http.lite_differences import LARGEST_BATCH
-from tests.http.platform import Platform
+from tests.http.platform_differences import LARGEST_BATCH
+from tests.http.supabase_platform import Platform
+from tests.rows import insert_notifications
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -64,17 +65,10 @@ async def test_look_ups_longer_than_max_rows_are_whole_and_one_request_each(
     """3,000 ids, of whom every third was never notified, and some are asked for twice: each has its answer."""
     users = new_users(BEYOND_MAX_ROWS)
     notified = [user for number, user in enumerate(users) if number % 3]
-    for kind, value in (("inactivity", None), ("milestone", 50)):
-        platform.execute(
-            "insert into public.scenario_notifications"
-            " (user_id, organization_id, scenario_type, milestone_value, delivery_status, triggered_at)"
-            " select unnest(%s::uuid[]), %s, %s, %s::integer, 'sent', %s",
-            notified,
-            organization_id,
-            kind,
-            value,
-            NOON,
-        )
+    sent = {"organization_id": organization_id, "delivery_status": "sent", "triggered_at": NOON}
+    with platform.owner() as owner:
+        insert_notifications(owner, notified, **sent)
+        insert_notifications(owner, notified, scenario_type="milestone", milestone_value=50, **sent)
     stranger = uuid4()
     asked = [*users, stranger, *users[:10]]
     random.Random(1).shuffle(asked)  # noqa: S311 - an order, not a secret
@@ -158,7 +152,7 @@ async def test_duplicates_are_logged_once_in_numbers(
     organization_id: UUID,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A batch with claims that are held already is one warning, without a user's id."""
+    """A batch with claims that are held already is one line at INFO, without a user's id."""
     caplog.set_level(logging.INFO, logger="scenario_repo")
     users = new_users(5)
     await repository.claim_notifications(inactivity(users[:2], organization_id))
@@ -166,7 +160,7 @@ async def test_duplicates_are_logged_once_in_numbers(
 
     outcomes = await repository.claim_notifications(inactivity([*users, users[4], uuid4()], organization_id))
     (record,) = [record for record in caplog.records if record.name == "scenario_repo"]
-    assert record.levelno == logging.WARNING
+    assert record.levelno == logging.INFO
     assert record.getMessage() == "3 of 7 claims were duplicates: cooldown 2, duplicate_in_batch 1"
     assert [outcome.claimed for outcome in outcomes] == [False, False, True, True, True, False, False]
     assert outcomes[-1].skip_reason is SkipReason.UNKNOWN_USER

@@ -22,7 +22,8 @@ from scenario_repo import (
     SettlementAnswer,
 )
 from tests.http.counting import counted_worker
-from tests.http.platform import Platform
+from tests.http.supabase_platform import Platform
+from tests.rows import ago, ahead, insert_devices, insert_mentors, insert_rows
 
 MENTORS = 500
 MILESTONES = (10, 25, 50)
@@ -51,6 +52,15 @@ class Mentor:
     def activities(self) -> int:
         """How many there are."""
         return 0 if self.kind == "new" else 5 + self.number % 60
+
+    @property
+    def past(self) -> list[timedelta]:
+        """How long ago each activity was."""
+        days = {"quiet": 40, "back": 45}.get(self.kind, 0)
+        distances = [
+            timedelta(days=days + 3 * k, hours=1 if self.kind == "busy" else 0) for k in range(self.activities)
+        ]
+        return [timedelta(days=1), *distances[1:]] if self.kind == "back" else distances
 
     @property
     def lapses_in_days(self) -> int | None:
@@ -104,47 +114,23 @@ def crowd(platform: Platform, new_users: Callable[[int], list[UUID]], organizati
     """Put 500 mentors and their past there; what the engine keeps of the organization goes afterwards."""
     users = sorted(new_users(MENTORS))
     mentors = [Mentor(number, user_id) for number, user_id in enumerate(users)]
-    platform.execute(
-        "insert into public.peer_mentors (user_id, organization_id, is_active)"
-        " select unnest(%s::uuid[]), %s, unnest(%s::boolean[])",
-        users,
-        organization_id,
-        [mentor.is_active for mentor in mentors],
-    )
-    platform.execute(
-        """
-        insert into public.activities (user_id, organization_id, activity_date)
-        select mentor.user_id, %s, now() - case mentor.kind
-          when 'busy' then make_interval(days => 3 * k, hours => 1)
-          when 'quiet' then make_interval(days => 40 + 3 * k)
-          when 'back' then case when k = 0 then interval '1 day' else make_interval(days => 45 + 3 * k) end
-        end
-        from unnest(%s::uuid[], %s::text[], %s::int[]) as mentor (user_id, kind, activities)
-        cross join lateral generate_series(0, mentor.activities - 1) as k
-        """,
-        organization_id,
-        users,
-        [mentor.kind for mentor in mentors],
-        [mentor.activities for mentor in mentors],
-    )
-    certified = [mentor for mentor in mentors if mentor.lapses_in_days is not None]
-    platform.execute(
-        "insert into public.certifications (user_id, organization_id, expires_at) select holder.user_id, %s,"
-        " now() + make_interval(days => days) from unnest(%s::uuid[], %s::int[]) as holder (user_id, days)",
-        organization_id,
-        [mentor.user_id for mentor in certified],
-        [mentor.lapses_in_days for mentor in certified],
-    )
-    platform.execute(
-        "insert into public.device_tokens (user_id, token, platform) select id, 'token of ' || id, 'ios'"
-        " from unnest(%s::uuid[]) as id",
-        users[::2],
-    )
+    where = {"organization_id": organization_id}
+    with platform.owner() as owner:
+        for is_active in (True, False):
+            ids = [one.user_id for one in mentors if one.is_active is is_active]
+            insert_mentors(owner, ids, is_active=is_active, **where)
+        acts = [(one.user_id, distance) for one in mentors for distance in one.past]
+        activities = [{"user_id": user, "activity_date": ago(distance)} | where for user, distance in acts]
+        insert_rows(owner, "activities", activities)
+        lapsing = [(one.user_id, one.lapses_in_days) for one in mentors if one.lapses_in_days is not None]
+        certificates = [{"user_id": user, "expires_at": ahead(timedelta(days=days))} | where for user, days in lapsing]
+        insert_rows(owner, "certifications", certificates)
+        insert_devices(owner, users[::2])
     yield Crowd(platform, organization_id, mentors)
     platform.execute("delete from public.scenario_evaluation_config where organization_id = %s", organization_id)
 
 
-def claimed_by(report: EngineReport) -> Counter[ScenarioType]:
+def claimed_by(report: EngineReport) -> Counter[ScenarioType | str]:
     return Counter({one.scenario_type: one.claimed for one in report.scenarios})
 
 
@@ -156,13 +142,13 @@ async def test_a_run_claims_what_is_due_and_the_next_one_nothing(platform: Platf
 
         dry = await engine.run(organization_id=organization, time_budget=PATIENCE, dry_run=True)
         assert (dry.completed, dry.errors, claimed_by(dry)) == (True, (), crowd.due)
-        assert counted.taken() == len(ScenarioType)
+        assert counted.taken() == 1 + len(ScenarioType)  # which scenarios there are, and a page of each
         assert crowd.claimed() == Counter()
 
         first = await engine.run(organization_id=organization, time_budget=PATIENCE)
         assert (first.completed, first.errors, claimed_by(first)) == (True, (), crowd.due)
         assert {one.evaluated for one in first.scenarios} == {sum(mentor.is_active for mentor in crowd.mentors)}
-        assert counted.taken() == len(ScenarioType)
+        assert counted.taken() == 1 + len(ScenarioType)
         assert crowd.claimed() == crowd.expected()
 
         second = await engine.run(organization_id=organization, time_budget=PATIENCE)
@@ -171,13 +157,13 @@ async def test_a_run_claims_what_is_due_and_the_next_one_nothing(platform: Platf
 
 
 async def test_requests_depend_on_pages_and_not_on_mentors(platform: Platform, crowd: Crowd) -> None:
-    """500 mentors in pages of 200 are three requests a scenario; in one page, one."""
+    """500 mentors in pages of 200 are three requests a scenario; in one page, one; and one asks for the scenarios."""
     async with counted_worker(platform) as counted:
         for page_size, pages in ((200, 3), (1_000, 1)):
             engine = ScenarioTriggerEngine(counted.repository, page_size=page_size)
             report = await engine.run(organization_id=crowd.organization_id, time_budget=PATIENCE)
             assert {one.pages for one in report.scenarios} == {pages}
-            assert counted.taken() == pages * len(ScenarioType)
+            assert counted.taken() == 1 + pages * len(ScenarioType)
     assert crowd.claimed() == crowd.expected()
 
 
@@ -221,7 +207,7 @@ async def test_what_was_claimed_is_explained_delivered_and_reported(
     worker = DeliveryWorker(repository, send, concurrency=250, organization_id=crowd.organization_id)
     settled = await worker.run(until_idle=True)
     assert settled == {SettlementAnswer.SENT: crowd.due.total()}
-    assert Counter((one.user_id, one.scenario_type.value) for one in sent) == crowd.expected()
+    assert Counter((one.user_id, str(one.scenario_type)) for one in sent) == crowd.expected()
     with_device = {mentor.user_id for mentor in crowd.mentors[::2]}
     assert all(bool(one.device_tokens) == (one.user_id in with_device) for one in sent)
 

@@ -28,7 +28,7 @@ from scenario_repo import (
     UnexpectedResponseException,
     connect,
 )
-from tests.http.platform import Platform
+from tests.http.supabase_platform import Platform
 from tests.integration.fault_proxy import Answer, Fault, FaultProxy, fault_proxy
 
 IMPATIENT: Final = httpx.Timeout(10, read=0.3)

@@ -28,8 +28,8 @@ from scenario_repo import (
 )
 from scenario_repo._postgrest import FUNCTIONS
 from tests.http.hostile_values import GOOD, HOSTILE, NOBODY
-from tests.http.lite_differences import ANY_JSON_REACHES_POSTGRESQL, REFUSED_BEFORE_POSTGRESQL
-from tests.http.platform import Platform
+from tests.http.platform_differences import ANY_JSON_REACHES_POSTGRESQL, REFUSED_AS_THE_SERVERS_FAULT
+from tests.http.supabase_platform import Platform
 
 STATEMENT_SECONDS: Final = 8.0
 
@@ -83,7 +83,7 @@ def scene(platform: Platform) -> Iterator[Scene]:
 
 def assert_clients_fault(scene: Scene, answer: httpx.Response, *said: object) -> None:
     """Take a 4xx with a code for an answer, and neither a crash nor a timeout."""
-    if answer.status_code == 500 and answer.json()["code"] in REFUSED_BEFORE_POSTGRESQL.on(scene.platform):
+    if answer.status_code == 500 and answer.json()["code"] in REFUSED_AS_THE_SERVERS_FAULT.on(scene.platform):
         return
     assert 400 <= answer.status_code < 500, (*said, answer.status_code, answer.text)
     assert answer.json()["code"][:2] not in {"XX", "57", "53", "58"}, (*said, answer.text)
@@ -122,7 +122,8 @@ OUT_OF_BOUNDS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     },
     "scenario_purge_notifications": {"p_limit": (None, 0, 100_001), "p_older_than_seconds": (None, -1, 0, 4e9, "NaN")},
     "scenario_evaluate": {"p_limit": (None, 0, 100_001), "p_scenario_type": (None, "", "x")},
-    "scenario_evaluate_next_page": {"p_limit": (None, 0, 100_001)},
+    "scenario_evaluate_next_page": {"p_limit": (None, 0, 100_001), "p_scenario_type": (None, "", "x")},
+    "scenario_check_rule": {"p_samples": (None, -1, 101), "p_scenario_type": (None, "", "x")},
     "scenario_claim_notifications": {"p_claims": ({}, 7, True, [{}] * 20_001)},
     "scenario_settle_notifications": {"p_results": ({}, 7, [{"result": "x"}], [{"result": "sent"}] * 1_001)},
     "scenario_get_last_sent_at_many": {"p_user_ids": ([NOBODY] * 50_001,)},
@@ -133,12 +134,14 @@ OUT_OF_BOUNDS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
 
 @pytest.mark.parametrize("function", OUT_OF_BOUNDS)
 def test_what_is_out_of_bounds_is_refused_by_the_database_itself(scene: Scene, function: str) -> None:
-    """A worker without this library's checks gets SR001, and nothing runs without a bound."""
+    """A worker without this library's checks gets the refusal's code, and nothing runs without a bound."""
     good = {name: GOOD[name] for name in FUNCTIONS[function]}
     for name, values in OUT_OF_BOUNDS[function].items():
         for value in values:
             answer = scene.send("POST", f"/rpc/{function}", good | {name: value})
-            assert (answer.status_code, answer.json()["code"]) == (400, "SR001"), (name, repr(value)[:60])
+            too_many = isinstance(value, list) and len(value) > 1_000
+            code = "SR003" if too_many else "SR004" if name == "p_scenario_type" else "SR001"
+            assert (answer.status_code, answer.json()["code"]) == (400, code), (name, repr(value)[:60])
 
 
 BODIES: Final = {

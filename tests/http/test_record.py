@@ -22,7 +22,7 @@ from scenario_repo import (
     connect,
     connect_as_user,
 )
-from tests.http.platform import Platform
+from tests.http.supabase_platform import Platform
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 

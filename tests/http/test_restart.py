@@ -26,10 +26,11 @@ from scenario_repo import (
     ScenarioType,
 )
 from tests.http.counting import counted_worker
-from tests.http.lite_differences import DATABASE_GONE, SURVIVES_ITS_DATABASE
-from tests.http.platform import Platform
+from tests.http.platform_differences import DATABASE_GONE, SURVIVES_ITS_DATABASE
+from tests.http.supabase_platform import Platform
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import PostgresServer, postgres_server
+from tests.rows import ago, insert_activities, insert_mentors
 
 
 class AsPostgrest(httpx.AsyncBaseTransport):
@@ -99,15 +100,9 @@ async def test_the_engine_survives_a_restart_of_postgresql(own: Restartable) -> 
     """PostgreSQL goes in mid-run: the run retries or reports, and a following one completes, each mentor once."""
     platform, organization = own.platform, uuid4()
     users = platform.new_users(300)
-    platform.execute(
-        "insert into public.peer_mentors (user_id, organization_id) select unnest(%s::uuid[]), %s", users, organization
-    )
-    platform.execute(
-        "insert into public.activities (user_id, organization_id, activity_date)"
-        " select unnest(%s::uuid[]), %s, now() - interval '60 days'",
-        users,
-        organization,
-    )
+    with platform.owner() as owner:
+        insert_mentors(owner, users, organization_id=organization)
+        insert_activities(owner, users, ago("60 days"), organization_id=organization)
     pages = asyncio.Event()
     async with own.worker() as repository:
         engine = ScenarioTriggerEngine(repository, page_size=5, on_page=lambda *_: pages.set())

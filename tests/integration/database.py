@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import AsyncConnection, sql
+
+from tests.rows import ago as moment_ago
+from tests.rows import insert_activities, insert_mentors, insert_users
 
 
 class Database:
@@ -30,33 +33,20 @@ class Database:
         """Create users, and return their ids."""
         ids = [uuid4() for _ in range(number)]
         with self.connect(role=None) as owner:
-            owner.execute("insert into auth.users (id) select unnest(%s::uuid[])", [ids])
+            insert_users(owner, ids)
         return ids
 
     def new_mentors(self, number: int, organization_id: UUID, *, is_active: bool = True) -> list[UUID]:
         """Create users who are mentors of one organization, and return their ids."""
         ids = self.new_users(number)
         with self.connect() as worker:
-            worker.execute(
-                """
-                insert into public.peer_mentors (user_id, organization_id, is_active)
-                select unnest(%s::uuid[]), %s, %s
-                """,
-                [ids, organization_id, is_active],
-            )
+            insert_mentors(worker, ids, organization_id=organization_id, is_active=is_active)
         return ids
 
     def add_activities(self, user_id: UUID, *ago: timedelta) -> None:
         """Record activities of a user that long before the database's now()."""
         with self.connect() as worker:
-            for distance in ago:
-                worker.execute(
-                    """
-                    insert into public.activities (user_id, organization_id, activity_date)
-                    values (%s, %s, now() - %s)
-                    """,
-                    [user_id, uuid4(), distance],
-                )
+            insert_activities(worker, [user_id], *map(moment_ago, ago), organization_id=uuid4())
 
     def let_pass(self, time: timedelta) -> None:
         """Move the whole past back, which is what time passing looks like from inside a database.
@@ -98,6 +88,19 @@ def claim(worker: psycopg.Connection, claims: Iterable[Mapping[str, object]]) ->
     return outcomes
 
 
+def results(outcomes: Iterable[dict[str, Any]]) -> list[str]:
+    """Say what became of each claim: ``claimed``, or why it was skipped."""
+    return ["claimed" if "id" in outcome else outcome["skip_reason"] for outcome in outcomes]
+
+
+def now(connection: psycopg.Connection) -> datetime:
+    """Return the time of the transaction, at which a claim in it is made."""
+    row = connection.execute("select now()").fetchone()
+    assert row is not None
+    time: datetime = row[0]
+    return time
+
+
 def new_claim(user_id: UUID, **overrides: object) -> dict[str, object]:
     """Make the json of a claim; inactivity with a cooldown of seven days unless told otherwise."""
     return {
@@ -106,3 +109,9 @@ def new_claim(user_id: UUID, **overrides: object) -> dict[str, object]:
         "scenario_type": "inactivity",
         "cooldown_seconds": timedelta(days=7).total_seconds(),
     } | overrides
+
+
+def new_milestone(user_id: UUID, value: int, **overrides: object) -> dict[str, object]:
+    """Make the json of a claim of a milestone, which is once ever."""
+    milestone = {"scenario_type": "milestone", "milestone_value": value, "cooldown_seconds": None}
+    return new_claim(user_id, **milestone | overrides)

@@ -12,11 +12,15 @@ from uuid import UUID, uuid4
 
 import psycopg
 
+from scenario_repo import ScenarioType
 from tests.integration.database import Database
 from tests.postgres.server import PostgresServer
+from tests.rows import ORGANIZATION, insert_activities, insert_certificates
+from tests.rows import ago as moment_ago
+from tests.rows import ahead as moment_ahead
 
-ORGANIZATION, OTHER_ORGANIZATION = UUID(int=1), UUID(int=2)
-KINDS = ("inactivity", "milestone", "certification_expiry", "welcome_back")
+OTHER_ORGANIZATION = UUID(int=2)
+KINDS: tuple[str, ...] = tuple(ScenarioType)
 
 
 @contextmanager
@@ -73,21 +77,16 @@ def explain(
 
 def act(worker: psycopg.Connection, user_id: UUID, *ago: str) -> None:
     """Record activities, each that long before now()."""
-    worker.execute(
-        "insert into public.activities (user_id, organization_id, activity_date)"
-        " select %s, %s, now() - distance from unnest(%s::interval[]) as distance",
-        [user_id, uuid4(), list(ago)],
-    )
+    if ago:
+        insert_activities(worker, [user_id], *map(moment_ago, ago), organization_id=uuid4())
 
 
 def certify(worker: psycopg.Connection, user_id: UUID, *ahead: str) -> list[str]:
     """Record certificates that lapse that long after now(), and return their ids."""
-    rows = worker.execute(
-        "insert into public.certifications (user_id, organization_id, expires_at)"
-        " select %s, %s, now() + distance from unnest(%s::interval[]) as distance returning id",
-        [user_id, uuid4(), list(ahead)],
-    ).fetchall()
-    return [str(row[0]) for row in rows]
+    if not ahead:
+        return []
+    ids = insert_certificates(worker, [user_id], *map(moment_ahead, ahead), organization_id=uuid4())
+    return [str(certificate) for certificate in ids]
 
 
 def configure(

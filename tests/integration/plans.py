@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
+
+from psycopg.sql import SQL
+
+from tests.rows import insert_by_query
 
 DATABASE = "plans"
-USERS = 5_000
+USERS: Final = 5_000
 
 FULL = "scenario_notifications_user_id_scenario_type_triggered_at_idx"
 SENT = "scenario_notifications_sent_idx"
@@ -32,55 +36,62 @@ select
 from (select * from pgrst_source) as _postgrest_t
 """
 
+_USER: Final = "md5('user ' || u)::uuid"
+_ORGANIZATION: Final = "md5('organization ' || u % 50)::uuid"
+_EACH_USER: Final = f"generate_series(1, {USERS}) as u"
+
 # Each user: ten claims of three scenario types, the newest 30 days old, and ten milestones. In the order of time, as
 # they would have come, but the pending rows on pages of their own: what a test leases and rolls back leaves its pages
 # not all-visible. The pending rows of the lowest numbers are due first.
-FILL = """
-insert into auth.users (id) select md5('user ' || u)::uuid from generate_series(1, {users}) as u;
-
-insert into public.peer_mentors (user_id, organization_id)
-select md5('user ' || u)::uuid, md5('organization ' || u % 50)::uuid from generate_series(1, {users}) as u;
-
-insert into public.device_tokens (user_id, token, platform)
-select md5('user ' || u)::uuid, 'token ' || u, 'ios' from generate_series(1, {users}) as u;
-
-insert into public.certifications (user_id, organization_id, expires_at)
-select md5('user ' || u)::uuid, md5('organization ' || u % 50)::uuid, now() + interval '1 day' * (u % 700 - 300)
-from generate_series(1, {users}) as u;
-
-insert into public.activities (user_id, organization_id, activity_date)
-select md5('user ' || u)::uuid, md5('organization ' || u % 50)::uuid, now() - interval '1 day' * (k * 7 + u % 200)
-from generate_series(1, 20) as k, generate_series(1, {users}) as u
-order by k, md5('user ' || u);
-
-insert into public.scenario_notifications
-  (user_id, organization_id, scenario_type, triggered_at, delivery_status, cooldown_window_start, next_attempt_at)
-select
-  md5('user ' || u)::uuid,
-  md5('organization ' || u % 50)::uuid,
-  scenario_type,
-  now() - interval '30 days' * (11 - k) - interval '1 second' * u,
-  case when u % 10 = 0 and k = 10 then 'pending' when (u + k) % 19 = 0 then 'failed' else 'sent' end,
-  case when k = 1 then 'epoch' else now() - interval '30 days' * (12 - k) - interval '1 second' * u end,
-  now() - interval '1 hour' * (6000 - u)
-from
-  generate_series(1, 10) as k,
-  generate_series(1, {users}) as u,
-  unnest(array['inactivity', 'certification_expiry', 'welcome_back']) as scenario_type
-order by u % 10 = 0 and k = 10, k, md5('user ' || u);
-
-insert into public.scenario_notifications
-  (user_id, organization_id, scenario_type, triggered_at, delivery_status, milestone_value)
-select
-  md5('user ' || u)::uuid,
-  md5('organization ' || u % 50)::uuid,
-  'milestone',
-  now() - interval '30 days' * (11 - k) - interval '1 second' * u,
-  case when (u + k) % 19 = 0 then 'failed' else 'sent' end,
-  k * 10
-from generate_series(1, 10) as k, generate_series(1, {users}) as u
-order by k, md5('user ' || u);
-"""
+FILL: Final = (
+    SQL("insert into auth.users (id) select {} from {}").format(SQL(_USER), SQL(_EACH_USER)),
+    insert_by_query("peer_mentors", _EACH_USER, user_id=_USER, organization_id=_ORGANIZATION),
+    insert_by_query("device_tokens", _EACH_USER, user_id=_USER, token="'token ' || u"),
+    insert_by_query(
+        "certifications",
+        _EACH_USER,
+        user_id=_USER,
+        organization_id=_ORGANIZATION,
+        expires_at="now() + interval '1 day' * (u % 700 - 300)",
+    ),
+    insert_by_query(
+        "activities",
+        f"generate_series(1, 20) as k, {_EACH_USER} order by k, {_USER}",
+        user_id=_USER,
+        organization_id=_ORGANIZATION,
+        activity_date="now() - interval '1 day' * (k * 7 + u % 200)",
+    ),
+    insert_by_query(
+        "scenario_notifications",
+        f"""
+        generate_series(1, 10) as k,
+        {_EACH_USER},
+        unnest(array['inactivity', 'certification_expiry', 'welcome_back']) as scenario_type
+        order by u % 10 = 0 and k = 10, k, {_USER}
+        """,
+        user_id=_USER,
+        organization_id=_ORGANIZATION,
+        scenario_type="scenario_type",
+        triggered_at="now() - interval '30 days' * (11 - k) - interval '1 second' * u",
+        delivery_status=(
+            "case when u % 10 = 0 and k = 10 then 'pending' when (u + k) % 19 = 0 then 'failed' else 'sent' end"
+        ),
+        cooldown_window_start=(
+            "case when k = 1 then 'epoch' else now() - interval '30 days' * (12 - k) - interval '1 second' * u end"
+        ),
+        next_attempt_at="now() - interval '1 hour' * (6000 - u)",
+    ),
+    insert_by_query(
+        "scenario_notifications",
+        f"generate_series(1, 10) as k, {_EACH_USER} order by k, {_USER}",
+        user_id=_USER,
+        organization_id=_ORGANIZATION,
+        scenario_type="'milestone'",
+        triggered_at="now() - interval '30 days' * (11 - k) - interval '1 second' * u",
+        delivery_status="case when (u + k) % 19 = 0 then 'failed' else 'sent' end",
+        milestone_value="k * 10",
+    ),
+)
 
 
 class Plan:

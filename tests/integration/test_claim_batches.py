@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.integration.database import Database, claim, new_claim
-from tests.integration.test_claims import insert, new_milestone, now, results
+from tests.integration.database import Database, claim, new_claim, new_milestone, now, results
 from tests.postgres.server import PostgresServer
+from tests.rows import insert_notification
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_longer_cooldown_of_a_batch_refuses_its_own_claim_alone(
     again: list[str], worker: psycopg.Connection, user: UUID
 ) -> None:
     """Each claim is judged by its own cooldown, whether or not a constraint sends the batch the careful way."""
-    insert(worker, user, triggered_at=now(worker) - timedelta(days=2))
+    insert_notification(worker, user, triggered_at=now(worker) - timedelta(days=2))
     long, short = (new_claim(user, cooldown_seconds=days * 86_400) for days in (3, 1))
     outcomes = claim(worker, [long, short, *(short for _ in again), long])
     assert results(outcomes) == ["cooldown", "claimed", *again, "cooldown"]
@@ -133,12 +133,15 @@ def test_unstorable_metadata_loses_nobody_else(database: Database, worker: psyco
 
 
 def test_anything_but_an_array_of_20000_claims_is_refused(worker: psycopg.Connection) -> None:
-    """SR001 is our own code for an argument that doesn't fit, and the message has the limit; an empty array fits."""
+    """The message names the argument or the limit; an empty array fits."""
     assert claim(worker, []) == []
-    for claims in ("{}", "null", None, "1", json.dumps([{}] * 20_001)):
-        with pytest.raises(psycopg.Error, match="expected a json array of at most 20000 claims") as refusal:
+    for claims in ("{}", "null", None, "1"):
+        with pytest.raises(psycopg.Error, match="expected p_claims as a json array, got") as refusal:
             worker.execute("select public.scenario_claim_notifications(%s)", [claims])
         assert refusal.value.sqlstate == "SR001"
+    with pytest.raises(psycopg.Error, match="expected at most 20000 elements, got 20001") as refusal:
+        worker.execute("select public.scenario_claim_notifications(%s)", [json.dumps([{}] * 20_001)])
+    assert refusal.value.sqlstate == "SR003"
 
 
 @pytest.mark.parametrize("size", [500, 20_000])

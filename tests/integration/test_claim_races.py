@@ -17,9 +17,9 @@ import pytest
 from psycopg import Connection, IsolationLevel
 from psycopg.errors import OperationalError, SerializationFailure
 
-from tests.integration.database import Database, claim, new_claim
-from tests.integration.test_claims import insert, new_milestone, now, results
+from tests.integration.database import Database, claim, new_claim, new_milestone, now, results
 from tests.postgres.server import PostgresServer
+from tests.rows import insert_notification
 
 CLAIMERS = 16
 SECONDS_OF_RACING = 1.5
@@ -191,7 +191,9 @@ def insert_noise(connection: Connection, user: UUID, noise: str) -> None:
     """Insert a row that holds no cooldown but is the newest of its user, or none."""
     status, age = {"failed": ("failed", 0), "backdated": ("sent", 8)}.get(noise, (None, 0))
     if status:
-        insert(connection, user, delivery_status=status, triggered_at=now(connection) - timedelta(days=age))
+        insert_notification(
+            connection, user, delivery_status=status, triggered_at=now(connection) - timedelta(days=age)
+        )
 
 
 @pytest.mark.parametrize("noise", ["failed", "backdated"])
@@ -339,7 +341,7 @@ class Melee:
                     "delivery_status": dice.choice(("pending", "sent", "failed")),
                 }
                 age = timedelta(seconds=dice.random() / 4)
-                insert(connection, dice.choice(self.users), triggered_at=now(connection) - age, **row)
+                insert_notification(connection, dice.choice(self.users), triggered_at=now(connection) - age, **row)
                 if dice.random() < 0.1:
                     connection.execute(KILL_A_CLAIM)
                 if dice.random() < 0.1 and doomed:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 from hypothesis import HealthCheck, Phase, settings
@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from tests.integration.database import Database, claim, new_claim
+from tests.rows import ago, insert_notification, insert_users
 
 IN_CI: Final = "CI" in os.environ
 USERS: Final = tuple(UUID(int=number) for number in range(1, 4))
@@ -116,7 +117,7 @@ class Histories(RuleBasedStateMachine):
         """Empty the table, and bring back the users."""
         self.worker.execute("delete from public.scenario_notifications where true")
         with self.database.connect(role=None) as owner:
-            owner.execute("insert into auth.users (id) select unnest(%s::uuid[]) on conflict do nothing", [list(USERS)])
+            insert_users(owner, USERS)
 
     @rule(subject=subjects, status=st.sampled_from(("pending", "sent", "failed")), age=st.sampled_from((0, 1, 8, 50)))
     def insert(self, subject: Subject, status: str, age: int) -> None:
@@ -127,21 +128,20 @@ class Histories(RuleBasedStateMachine):
         elif subject.milestone and status != "failed" and self.oracle.milestone(subject):
             refusal = psycopg.errors.UniqueViolation
         try:
-            row = self.worker.execute(
-                """
-                insert into public.scenario_notifications
-                  (user_id, organization_id, scenario_type, milestone_value, delivery_status, triggered_at)
-                values (%s, gen_random_uuid(), %s, %s, %s, now() - %s)
-                returning id::text, triggered_at
-                """,
-                [*subject, status, age * DAY],
-            ).fetchone()
+            row = insert_notification(
+                self.worker,
+                subject.user,
+                organization_id=uuid4(),
+                scenario_type=subject.scenario_type,
+                milestone_value=subject.milestone,
+                delivery_status=status,
+                triggered_at=ago(age * DAY),
+            )
         except psycopg.IntegrityError as error:
             assert type(error) is refusal  # noqa: PT017
         else:
             assert refusal is None
-            assert row is not None
-            self.oracle.rows.append(Row(row[0], subject, row[1], status, None))
+            self.oracle.rows.append(Row(str(row["id"]), subject, row["triggered_at"], status, None))
 
     @rule(batch=st.lists(claims, min_size=1, max_size=4))
     def claim(self, batch: list[tuple[Subject, timedelta]]) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.rows import dict_row
 
-from tests.integration.database import Database, claim, new_claim
+from tests.integration.database import Database, claim, new_claim, new_milestone, now, results
 from tests.postgres.server import PostgresServer
+from tests.rows import insert_notification
 
 WEEK = timedelta(days=7)
 MICROSECOND = timedelta(microseconds=1)
@@ -33,44 +31,14 @@ def user(database: Database) -> UUID:
     return database.new_users(1)[0]
 
 
-def new_milestone(user_id: UUID, value: int, **overrides: object) -> dict[str, object]:
-    milestone = {"scenario_type": "milestone", "milestone_value": value, "cooldown_seconds": None}
-    return new_claim(user_id, **milestone | overrides)
-
-
-def insert(connection: psycopg.Connection, user_id: UUID, **columns: object) -> dict[str, Any]:
-    """Record a notification as any other writer would, and return its row."""
-    values = {"user_id": user_id, "organization_id": UUID(int=1), "scenario_type": "inactivity"} | columns
-    statement = sql.SQL("insert into public.scenario_notifications ({}) values ({}) returning *").format(
-        sql.SQL(", ").join(map(sql.Identifier, values)), sql.SQL(", ").join(sql.Placeholder() * len(values))
-    )
-    with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(statement, list(values.values())).fetchone()
-    assert row is not None
-    return row
-
-
 def settle(connection: psycopg.Connection, notification_id: object, status: str) -> None:
     connection.execute(
         "update public.scenario_notifications set delivery_status = %s where id = %s", [status, notification_id]
     )
 
 
-def now(connection: psycopg.Connection) -> datetime:
-    """Return the time of the transaction, at which a claim in it is made."""
-    row = connection.execute("select now()").fetchone()
-    assert row is not None
-    time: datetime = row[0]
-    return time
-
-
 def instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
-
-
-def results(outcomes: Iterable[dict[str, Any]]) -> list[str]:
-    """Say what became of each claim: ``claimed``, or why it was skipped."""
-    return ["claimed" if "id" in outcome else outcome["skip_reason"] for outcome in outcomes]
 
 
 def test_a_first_claim_is_granted_and_returned_as_stored(worker: psycopg.Connection, user: UUID) -> None:
@@ -103,7 +71,7 @@ def test_a_cooldown_is_as_long_across_a_change_of_the_clock(
     """Seven days are 168 hours, whatever the session's time zone, given as seconds or as days."""
     worker.execute("set timezone = 'Europe/Oslo'")
     last = change - timedelta(days=3)
-    insert(worker, user, triggered_at=last)
+    insert_notification(worker, user, triggered_at=last)
     (outcome,) = claim(worker, [new_claim(user)])
     assert instant(outcome["ends_at"]) == last + timedelta(hours=168)
     query = """
@@ -136,14 +104,14 @@ def test_a_failed_notification_holds_no_cooldown(
     settle(worker, first["id"], status)
     assert results(claim(worker, [new_claim(user)])) == [result]
 
-    insert(worker, user, scenario_type="welcome_back", delivery_status=status)
+    insert_notification(worker, user, scenario_type="welcome_back", delivery_status=status)
     assert results(claim(worker, [new_claim(user, scenario_type="welcome_back")])) == [result]
 
 
 def test_an_older_notification_holds_the_cooldown_behind_a_failed_one(worker: psycopg.Connection, user: UUID) -> None:
     """A failure doesn't hide what was sent before it."""
-    sent = insert(worker, user, delivery_status="sent", triggered_at=now(worker) - timedelta(days=3))
-    insert(worker, user, delivery_status="failed")
+    sent = insert_notification(worker, user, delivery_status="sent", triggered_at=now(worker) - timedelta(days=3))
+    insert_notification(worker, user, delivery_status="failed")
     (outcome,) = claim(worker, [new_claim(user)])
     assert (outcome["skip_reason"], outcome["held_by"]) == ("cooldown", str(sent["id"]))
 
@@ -165,8 +133,8 @@ def test_a_plain_insert_counts_once_it_is_committed(database: Database, worker: 
     """Another writer's row, without a window of its own, holds the cooldown; while uncommitted it doesn't."""
     other = database.new_users(1)[0]
     with database.connect() as writer, writer.transaction():
-        insert(writer, user)
-        row = insert(writer, other, scenario_type="welcome_back")
+        insert_notification(writer, user)
+        row = insert_notification(writer, other, scenario_type="welcome_back")
         assert results(claim(worker, [new_claim(user)])) == ["claimed"]
     (outcome,) = claim(worker, [new_claim(other, scenario_type="welcome_back")])
     assert (outcome["skip_reason"], outcome["held_by"]) == ("cooldown", str(row["id"]))
@@ -200,7 +168,7 @@ def test_a_failed_milestone_is_free_again(worker: psycopg.Connection, user: UUID
     (first,) = claim(worker, [new_milestone(user, 10)])
     settle(worker, first["id"], "failed")
     assert results(claim(worker, [new_milestone(user, 10)])) == ["claimed"]
-    row = insert(worker, user, scenario_type="milestone", milestone_value=25)
+    row = insert_notification(worker, user, scenario_type="milestone", milestone_value=25)
     (outcome,) = claim(worker, [new_milestone(user, 25)])
     assert (outcome["skip_reason"], outcome["held_by"]) == ("milestone_reached", str(row["id"]))
 
@@ -210,7 +178,9 @@ def test_a_predecessor_in_the_future_does_not_wedge_the_chain(
 ) -> None:
     """After a clock went backwards a claim comes just after the one before it, once that one has failed."""
     with database.connect(role=None) as owner:
-        ahead = insert(owner, user, triggered_at=now(owner) + timedelta(hours=1), cooldown_window_start=EPOCH)
+        ahead = insert_notification(
+            owner, user, triggered_at=now(owner) + timedelta(hours=1), cooldown_window_start=EPOCH
+        )
     (held,) = claim(worker, [new_claim(user, cooldown_seconds=1)])
     assert (held["skip_reason"], held["held_by"]) == ("cooldown", str(ahead["id"]))
     assert instant(held["ends_at"]) == ahead["triggered_at"] + timedelta(seconds=1)
@@ -226,12 +196,12 @@ def test_a_predecessor_in_the_future_does_not_wedge_the_chain(
 
 
 @pytest.mark.parametrize("clock", [-1, 1])
-def test_no_history_sends_a_claim_the_careful_way(
+def test_no_history_takes_a_claim_off_the_fast_path(
     clock: int, database: Database, worker: psycopg.Connection, user: UUID
 ) -> None:
     """After a failed claim, before or after a clock went backwards, the first try finds the window that is free."""
     with database.connect(role=None) as owner:
-        last = insert(
+        last = insert_notification(
             owner,
             user,
             triggered_at=now(owner) + clock * timedelta(hours=1),
@@ -240,7 +210,7 @@ def test_no_history_sends_a_claim_the_careful_way(
         )
     query = """
       select cooldown_window_start, triggered_at, now()
-      from scenario_private.claim_unopposed(
+      from scenario_private.claim_fast_path(
         array[%s::uuid], array[%s::uuid], array['inactivity'], array[interval '7 days'], array[null::integer],
         array[null::jsonb]
       )
@@ -257,7 +227,7 @@ def test_each_claims_window_starts_at_the_claim_before_it(
     for turn in range(8):
         (outcome,) = claim(worker, [new_claim(user)])
         settle(worker, outcome["id"], ("sent", "failed", "pending")[turn % 3])
-        insert(worker, user, delivery_status="failed", triggered_at=now(worker) - turn * timedelta(days=2))
+        insert_notification(worker, user, delivery_status="failed", triggered_at=now(worker) - turn * timedelta(days=2))
         database.let_pass(timedelta(0) if turn % 3 == 1 else WEEK)
     query = """
       select cooldown_window_start, triggered_at from public.scenario_notifications

@@ -12,10 +12,11 @@ import pytest
 from psycopg import errors
 
 from tests.integration.database import Database
-from tests.integration.evaluation import ORGANIZATION, OTHER_ORGANIZATION, act, empty, explain, reused_database
+from tests.integration.evaluation import OTHER_ORGANIZATION, act, empty, explain, reused_database
 from tests.postgres.server import PostgresServer
+from tests.rows import ORGANIZATION
 
-_SIGNATURE = "public.scenario_find_inactive_mentors(uuid, interval, integer, uuid)"
+_SIGNATURE = "public.scenario_find_inactive_mentors(uuid, interval, integer, uuid, integer)"
 _ROLE = "restricted_worker"
 
 

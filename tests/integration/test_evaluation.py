@@ -18,7 +18,6 @@ from psycopg import errors
 from tests.integration.database import Database
 from tests.integration.evaluation import (
     KINDS,
-    ORGANIZATION,
     OTHER_ORGANIZATION,
     act,
     configure,
@@ -28,6 +27,7 @@ from tests.integration.evaluation import (
     reused_database,
 )
 from tests.postgres.server import PostgresServer
+from tests.rows import ORGANIZATION, ago, insert_activities, insert_mentors
 
 _SEED = Path(__file__).parents[2] / "supabase" / "seed.sql"
 _SEED_ORGANIZATION = UUID("5ca1ab1e-0000-4000-8000-000000000001")
@@ -52,11 +52,7 @@ def quiet_mentors(database: Database, number: int, organization_id: UUID = ORGAN
     """Make mentors who are due for inactivity, in the order of their ids."""
     ids = sorted(database.new_mentors(number, organization_id))
     with database.connect() as worker:
-        worker.execute(
-            "insert into public.activities (user_id, organization_id, activity_date)"
-            " select unnest(%s::uuid[]), %s, now() - interval '60 days'",
-            [ids, organization_id],
-        )
+        insert_activities(worker, ids, ago("60 days"), organization_id=organization_id)
     return ids
 
 
@@ -121,10 +117,7 @@ def test_a_users_memberships_are_never_split(database: Database, worker: psycopg
     """A page is longer rather than to end between two organizations of one mentor."""
     ids = quiet_mentors(database, 4)
     for number in range(1, 4):
-        worker.execute(
-            "insert into public.peer_mentors (user_id, organization_id) select unnest(%s::uuid[]), %s",
-            [ids, UUID(int=100 + number)],
-        )
+        insert_mentors(worker, ids, organization_id=UUID(int=100 + number))
     evaluated: list[int] = []
     after = None
     while not evaluated or after is not None:
@@ -164,18 +157,18 @@ def test_a_repeated_evaluation_claims_nothing(database: Database, worker: psycop
 def test_a_limit_out_of_bounds_is_refused(worker: psycopg.Connection, limit: int | None) -> None:
     """A page is of 1 to 100,000 memberships, in every function."""
     for call in ("evaluate('inactivity', null, null, %s)", "evaluate_next_page('inactivity', null, %s)"):
-        with pytest.raises(psycopg.Error, match="expected a limit from 1 to 100000") as refused:
+        with pytest.raises(psycopg.Error, match="expected p_limit from 1 to 100000, got") as refused:
             worker.execute(f"select public.scenario_{call}".encode(), [limit])
         assert refused.value.sqlstate == "SR001"
 
 
 @pytest.mark.parametrize("kind", [None, "", "birthday", "inactivity'; drop table public.activities; --"])
 def test_an_unknown_scenario_type_is_refused(worker: psycopg.Connection, kind: str | None) -> None:
-    """Nothing but the four types gets as far as a query."""
+    """Nothing but a type of the CHECK's list gets as far as a query."""
     for function in ("scenario_evaluate", "scenario_evaluate_next_page"):
         with pytest.raises(psycopg.Error, match="known scenario type") as refused:
             worker.execute(f"select public.{function}(%s)".encode(), [kind])
-        assert refused.value.sqlstate == "SR001"
+        assert refused.value.sqlstate == "SR004"
 
 
 # Passes ------------------------------------------------------------------

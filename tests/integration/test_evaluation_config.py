@@ -14,7 +14,6 @@ from psycopg import errors
 
 from tests.integration.database import Database
 from tests.integration.evaluation import (
-    ORGANIZATION,
     OTHER_ORGANIZATION,
     act,
     certify,
@@ -23,6 +22,7 @@ from tests.integration.evaluation import (
     reused_database,
 )
 from tests.postgres.server import PostgresServer
+from tests.rows import ORGANIZATION
 
 _PREFIX = "scenario_evaluation_config_"
 
@@ -223,4 +223,6 @@ def test_without_a_default_a_pass_is_refused_rather_than_endless(
     worker.execute("delete from public.scenario_evaluation_config where organization_id is null")
     with pytest.raises(psycopg.Error) as refused:
         worker.execute("select public.scenario_evaluate_next_page('inactivity', null, 2)")
-    assert refused.value.sqlstate == "SR001"
+    assert refused.value.sqlstate == "SR005"
+    with pytest.raises(psycopg.Error, match="the default settings of inactivity are missing"):
+        worker.execute("select public.scenario_evaluate('inactivity')")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.integration.database import Database
 from tests.integration.evaluation import KINDS, act, certify, configure, empty, evaluate, reused_database
 from tests.postgres.server import PostgresServer
+from tests.rows import ago, insert_mentors, insert_notification
 
 _ORGANIZATIONS = (UUID(int=1), UUID(int=2), UUID(int=3))
 _FINDINGS = {
@@ -86,15 +87,18 @@ def populate(database: Database, worker: psycopg.Connection, mentors: list[Mento
     ids = database.new_users(len(mentors))
     for user_id, mentor in zip(ids, mentors, strict=True):
         for organization_id, is_active in mentor.memberships.items():
-            worker.execute("insert into public.peer_mentors values (%s, %s, %s)", [user_id, organization_id, is_active])
+            insert_mentors(worker, [user_id], organization_id=organization_id, is_active=is_active)
         act(worker, user_id, *(f"{days} days" for days in mentor.active_days_ago))
         certify(worker, user_id, *(f"{days} days" for days in mentor.certificates))
         for kind, days, status in mentor.told:
-            worker.execute(
-                "insert into public.scenario_notifications"
-                " (user_id, organization_id, scenario_type, triggered_at, delivery_status, milestone_value)"
-                " values (%s, %s, %s, now() - %s, %s, %s)",
-                [user_id, _ORGANIZATIONS[0], kind, timedelta(days=days), status, 5 if kind == "milestone" else None],
+            insert_notification(
+                worker,
+                user_id,
+                organization_id=_ORGANIZATIONS[0],
+                scenario_type=kind,
+                triggered_at=ago(timedelta(days=days)),
+                delivery_status=status,
+                milestone_value=5 if kind == "milestone" else None,
             )
     return ids
 
@@ -186,11 +190,8 @@ def test_every_reason_is_given_for_what_it_says(database: Database) -> None:
         ]
         ids = populate(database, worker, population)
         configure(worker, "inactivity", "is_enabled", value=False, organization_id=_ORGANIZATIONS[2])
-        worker.execute(
-            "insert into public.scenario_notifications (user_id, organization_id, scenario_type, milestone_value)"
-            " values (%s, %s, 'milestone', 10)",
-            [ids[5], _ORGANIZATIONS[0]],
-        )
+        milestone = {"scenario_type": "milestone", "milestone_value": 10}
+        insert_notification(worker, ids[5], organization_id=_ORGANIZATIONS[0], **milestone)
         verdicts = [verdict for user_id in ids for verdict in explanations(worker, user_id)]
         known = set.union(*_FINDINGS.values(), {"mentor_not_active", "scenario_disabled", "cooldown"})
         assert {verdict["reason"] for verdict in verdicts} == known

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import UUID
 
 import psycopg
 import pytest
@@ -21,6 +20,7 @@ from embedded_stack import EmbeddedStack, embedded_stack, is_installed
 
 from tests.integration.database import Database
 from tests.postgres.install import ROOT
+from tests.rows import insert_notifications
 
 _SCRIPT = Path(__file__).with_name("killed_worker.py")
 _NOTIFICATIONS = 3000
@@ -82,13 +82,7 @@ def test_workers_killed_at_any_moment_lose_nothing(
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    worker.execute(
-        """
-        insert into public.scenario_notifications (user_id, organization_id, scenario_type)
-        select unnest(%s::uuid[]), %s, 'inactivity'
-        """,
-        [database.new_users(_NOTIFICATIONS), UUID(int=1)],
-    )
+    insert_notifications(worker, database.new_users(_NOTIFICATIONS))
     deliveries = tmp_path / "deliveries"
     deliveries.touch()
     kills = held = 0

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.integration.database import Database
+from tests.rows import ago, insert_devices, insert_notification, insert_notifications
 
 ORGANIZATION = UUID(int=1)
 
@@ -27,18 +28,16 @@ def _add(  # noqa: PLR0913 - the columns that matter here
     organization_id: UUID = ORGANIZATION,
 ) -> str:
     """Record a notification, and return its id as it stands in json."""
-    row = worker.execute(
-        """
-        insert into public.scenario_notifications
-          (user_id, organization_id, scenario_type, milestone_value, delivery_status, next_attempt_at)
-        values (%s, %s, %s, %s, %s, now() - %s)
-        returning id::text
-        """,
-        [user_id, organization_id, scenario_type, 10 if scenario_type == "milestone" else None, status, due_since],
-    ).fetchone()
-    assert row is not None
-    added: str = row[0]
-    return added
+    row = insert_notification(
+        worker,
+        user_id,
+        organization_id=organization_id,
+        scenario_type=scenario_type,
+        milestone_value=10 if scenario_type == "milestone" else None,
+        delivery_status=status,
+        next_attempt_at=ago(due_since),
+    )
+    return str(row["id"])
 
 
 def _lease(
@@ -151,13 +150,9 @@ def test_the_lease_is_of_some_scenario_types(database: Database, worker: psycopg
 def test_device_tokens_come_with_the_lease(database: Database, worker: psycopg.Connection) -> None:
     """Each row brings its own user's devices; a user without one is handed out with an empty list."""
     with_two, with_one, without = database.new_users(3)
-    worker.execute(
-        """
-        insert into public.device_tokens (user_id, token, platform)
-        values (%(two)s, 'token-b', 'ios'), (%(two)s, 'token-a', 'android'), (%(one)s, 'token-c', 'web')
-        """,
-        {"two": with_two, "one": with_one},
-    )
+    insert_devices(worker, [with_two], token="token-b", platform="ios")
+    insert_devices(worker, [with_two], token="token-a", platform="android")
+    insert_devices(worker, [with_one], token="token-c", platform="web")
     for user in (with_two, with_one, without):
         _add(worker, user)
 
@@ -186,13 +181,7 @@ def test_two_open_leases_share_no_row(database: Database, worker: psycopg.Connec
 def test_many_workers_lease_every_row_once(database: Database, worker: psycopg.Connection) -> None:
     """Eight workers that lease as fast as they can get each row to exactly one of them."""
     users = database.new_users(800)
-    worker.execute(
-        """
-        insert into public.scenario_notifications (user_id, organization_id, scenario_type)
-        select unnest(%s::uuid[]), %s, 'inactivity'
-        """,
-        [users, ORGANIZATION],
-    )
+    insert_notifications(worker, users)
 
     def lease_all(_: int) -> list[str]:
         mine: list[str] = []

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.database import Database
+from tests.rows import insert_notification, insert_rows, insert_users
 
 NOON: Final = datetime(2026, 11, 2, 12, tzinfo=UTC)
 LAST_SENT: Final = "select public.scenario_get_last_sent_at_many(%s::uuid[], 'inactivity')"
@@ -22,13 +23,6 @@ MILESTONE: Final = "select public.scenario_get_milestone_record_many(%s::uuid[],
 EVERY_LOOK_UP: Final = pytest.mark.parametrize(
     ("function", "nothing"), [(LAST_SENT, None), (SENT_SINCE, False), (MILESTONE, None)]
 )
-
-INSERT: Final = """
-insert into public.scenario_notifications
-  (user_id, organization_id, scenario_type, milestone_value, delivery_status, triggered_at)
-values (%s, gen_random_uuid(), %s, %s, %s, %s)
-on conflict do nothing
-"""
 
 # The single look-ups, as PostgREST puts them.
 SINGLE_LAST_SENT: Final = """
@@ -57,8 +51,8 @@ def look_up(worker: psycopg.Connection, query: str, *arguments: object) -> list[
 
 def insert(worker: psycopg.Connection, user_id: UUID, age: timedelta, kind: object = "inactivity") -> None:
     """Record what was sent that long before noon: of a type, or a milestone."""
-    milestone = ("milestone", kind) if isinstance(kind, int) else (kind, None)
-    worker.execute(INSERT, [user_id, *milestone, "sent", NOON - age])
+    of = {"scenario_type": "milestone", "milestone_value": kind} if isinstance(kind, int) else {"scenario_type": kind}
+    insert_notification(worker, user_id, **of, delivery_status="sent", triggered_at=NOON - age)
 
 
 @EVERY_LOOK_UP
@@ -96,7 +90,7 @@ def test_no_ids_have_no_answers(function: str, nothing: object, worker: psycopg.
 def test_50000_ids_are_answered_and_one_more_refused(
     function: str, nothing: object, database: Database, worker: psycopg.Connection
 ) -> None:
-    """The limit is in the message of SR001; below it nothing is cut."""
+    """The limit is in the message of SR003; below it nothing is cut."""
     (known,) = database.new_users(1)
     insert(worker, known, timedelta(0))
     insert(worker, known, timedelta(0), 10)
@@ -107,7 +101,7 @@ def test_50000_ids_are_answered_and_one_more_refused(
     assert [index for index, answer in enumerate(answers) if answer != nothing] == [31_415]
     with pytest.raises(psycopg.Error, match="expected at most 50000 elements, got 50001") as refusal:
         look_up(worker, function, [*asked, known])
-    assert refusal.value.sqlstate == "SR001"
+    assert refusal.value.sqlstate == "SR003"
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
@@ -133,7 +127,7 @@ notifications = st.tuples(
 def test_many_mean_the_same_as_one(database: Database, worker: psycopg.Connection) -> None:
     """Over any history, for any ids, types and cutoffs, each answer is that of the single query."""
     with database.connect(role=None) as owner:
-        owner.execute("insert into auth.users (id) select unnest(%s::uuid[])", [list(USERS)])
+        insert_users(owner, USERS)
 
     @settings(
         max_examples=100,
@@ -161,8 +155,17 @@ def test_many_mean_the_same_as_one(database: Database, worker: psycopg.Connectio
             return row and row[0]
 
         worker.execute("delete from public.scenario_notifications where true")
-        with worker.cursor() as cursor:
-            cursor.executemany(INSERT, [(user, *of, status, NOON - age) for user, of, status, age in history])
+        rows = (
+            {
+                "user_id": user,
+                "scenario_type": kind,
+                "milestone_value": milestone,
+                "delivery_status": status,
+                "triggered_at": NOON - age,
+            }
+            for user, (kind, milestone), status, age in history
+        )
+        insert_rows(worker, "scenario_notifications", rows, on_conflict=" on conflict do nothing")
 
         times = look_up(worker, "select public.scenario_get_last_sent_at_many(%s, %s)", asked, kind)
         assert [time and datetime.fromisoformat(time) for time in times] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -10,24 +11,19 @@ from psycopg import sql
 
 from tests.postgres.install import ROOT
 from tests.postgres.migrations import apply_migrations, migration_files, schema_dump
-from tests.postgres.parts import require_part
 from tests.postgres.server import PostgresServer
+from tests.rows import insert_mentors, insert_notification, insert_users
 
 _SEED = ROOT / "supabase" / "seed.sql"
-# Beside the seed, one row that was there before the second run.
-_DATA = b"""
-insert into auth.users (id, email)
-values ('5ca1ab1e-0000-4000-8000-000000000001', 'mentor@example.com');
-insert into public.peer_mentors (user_id, organization_id)
-values ('5ca1ab1e-0000-4000-8000-000000000001', '5ca1ab1e-0000-4000-8000-000000000002');
-insert into public.scenario_notifications (user_id, organization_id, scenario_type)
-values ('5ca1ab1e-0000-4000-8000-000000000001', '5ca1ab1e-0000-4000-8000-000000000002', 'inactivity');
-"""
 
 
 def _fill(url: str) -> None:
     with closing(psycopg.connect(url)) as connection, connection:
-        connection.execute(_DATA)
+        # Beside the seed, a row that was there before the second run.
+        mentor = UUID("5ca1ab1e-0000-4000-8000-000000000001")
+        insert_users(connection, [mentor])
+        insert_mentors(connection, [mentor])
+        insert_notification(connection, mentor)
         if _SEED.exists():
             connection.execute(_SEED.read_bytes())
 
@@ -45,10 +41,10 @@ def _contents(url: str) -> dict[str, tuple[int, str]]:
     return contents
 
 
+@pytest.mark.needs("pg_dump")
 @pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
 def test_second_run_changes_nothing(postgres_server: PostgresServer, *, filled: bool) -> None:
     """Every migration leaves schema and data as they are when it runs again."""
-    require_part("pg_dump")
     database = f"migrated_twice_{'filled' if filled else 'empty'}"
     url = postgres_server.create_database(database)
     try:

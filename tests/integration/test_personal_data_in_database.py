@@ -16,7 +16,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from scenario_repo import _personal_data
-from scenario_repo.privacy import metadata_fault
+from scenario_repo._metadata import metadata_fault
 from tests.integration.database import Database, claim, new_claim
 from tests.privacy_vectors import (
     HOSTILE,

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from tests.integration.database import Database
-from tests.integration.evaluation import KINDS, ORGANIZATION
+from tests.integration.evaluation import KINDS
 from tests.postgres.migrations import apply_migrations
-from tests.postgres.parts import require_part
 from tests.postgres.server import SUPERUSER, PostgresServer, postgres_server
+from tests.rows import ORGANIZATION, ago, insert_activities
 
 _SNIPPETS = Path(__file__).parents[2] / "supabase" / "snippets"
 SCHEDULE = (_SNIPPETS / "schedule_with_pg_cron.sql").read_bytes()
@@ -22,7 +22,6 @@ UNSCHEDULE = (_SNIPPETS / "unschedule_pg_cron.sql").read_bytes()
 @pytest.fixture(scope="module")
 def cron_server() -> Iterator[PostgresServer]:
     """Run a server with pg_cron, in the one database that may have it."""
-    require_part("pg_cron")
     settings = {"shared_preload_libraries": "pg_cron", "cron.database_name": "postgres"}
     with postgres_server(settings) as server:
         apply_migrations(server.url())
@@ -46,6 +45,7 @@ def jobs(connection: psycopg.Connection) -> dict[str, tuple[int, str, str, str]]
     return {name: (number, schedule, user, command) for name, number, schedule, user, command in rows}
 
 
+@pytest.mark.needs("pg_cron")
 def test_each_scenario_gets_a_job_of_its_own(owner: psycopg.Connection) -> None:
     """Named, as the user who ran the snippet, and at minutes that don't meet."""
     owner.execute(SCHEDULE)
@@ -55,6 +55,7 @@ def test_each_scenario_gets_a_job_of_its_own(owner: psycopg.Connection) -> None:
     assert len({schedule.split("/")[0].split()[0] for _, schedule, _, _ in scheduled.values()}) == len(KINDS)
 
 
+@pytest.mark.needs("pg_cron")
 def test_running_the_snippet_twice_changes_nothing(owner: psycopg.Connection) -> None:
     """The names upsert: no second job, and the first keeps its number."""
     owner.execute(SCHEDULE)
@@ -63,6 +64,7 @@ def test_running_the_snippet_twice_changes_nothing(owner: psycopg.Connection) ->
     assert jobs(owner) == first
 
 
+@pytest.mark.needs("pg_cron")
 def test_another_schedule_replaces_the_one_before(owner: psycopg.Connection) -> None:
     """Whoever edits the snippet and runs it again changes the jobs."""
     owner.execute(SCHEDULE)
@@ -71,6 +73,7 @@ def test_another_schedule_replaces_the_one_before(owner: psycopg.Connection) -> 
     assert len(jobs(owner)) == len(KINDS)
 
 
+@pytest.mark.needs("pg_cron")
 def test_unscheduling_takes_our_jobs_alone(owner: psycopg.Connection) -> None:
     """Somebody else's job stays; doing it twice is harmless."""
     owner.execute("select cron.schedule('not ours', '0 0 1 1 *', 'select 1')")
@@ -81,6 +84,7 @@ def test_unscheduling_takes_our_jobs_alone(owner: psycopg.Connection) -> None:
     owner.execute("select cron.unschedule('not ours')")
 
 
+@pytest.mark.needs("pg_cron")
 def test_a_jobs_command_turns_all_pages_and_commits_each(
     cron_server: PostgresServer, owner: psycopg.Connection
 ) -> None:
@@ -89,11 +93,7 @@ def test_a_jobs_command_turns_all_pages_and_commits_each(
     database = Database(cron_server.url())
     ids = database.new_mentors(25, ORGANIZATION)
     with database.connect() as worker:
-        worker.execute(
-            "insert into public.activities (user_id, organization_id, activity_date)"
-            " select unnest(%s::uuid[]), %s, now() - interval '40 days'",
-            [ids, ORGANIZATION],
-        )
+        insert_activities(worker, ids, ago("40 days"))
     command = jobs(owner)["scenario_repo inactivity"][3]
     small_pages = command.replace("'inactivity')", "'inactivity', null, 10)")
     assert small_pages != command

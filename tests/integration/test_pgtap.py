@@ -15,7 +15,6 @@ import pytest
 
 from tests.postgres.install import ROOT, find_program
 from tests.postgres.migrations import apply_migrations
-from tests.postgres.parts import require_part
 from tests.postgres.server import PostgresServer
 
 _FOLDER = ROOT / "supabase" / "tests"
@@ -26,7 +25,6 @@ _DATABASE = "pgtap"
 @pytest.fixture(scope="module")
 def migrated_url(postgres_server: PostgresServer) -> Iterator[str]:
     """Migrate a fresh database with pgTAP, as `supabase test db` prepares it."""
-    require_part("pgtap", "pg_prove", "psql")
     url = postgres_server.create_database(_DATABASE)
     try:
         apply_migrations(url)
@@ -42,6 +40,7 @@ def test_there_are_pgtap_files() -> None:
     assert _FILES
 
 
+@pytest.mark.needs("pgtap", "pg_prove", "psql")
 @pytest.mark.parametrize("file", _FILES, ids=lambda file: str(file.relative_to(_FOLDER)))
 def test_pgtap(file: Path, migrated_url: str) -> None:
     """Every pgTAP file passes."""

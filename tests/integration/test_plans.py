@@ -30,7 +30,6 @@ from tests.integration.plans import (
     PENDING,
     PRIMARY_KEY,
     SENT,
-    USERS,
     WINDOW,
     Plan,
 )
@@ -49,7 +48,8 @@ def filled(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
             connection.execute("set synchronous_commit = on")
             # The rows fit together: without triggers and foreign keys they come in half the time.
             connection.execute("set session_replication_role = replica")
-            connection.execute(sql.SQL(FILL).format(users=sql.Literal(USERS)))
+            for statement in FILL:
+                connection.execute(statement)
             for table in ("activities", "certifications", "device_tokens", "peer_mentors", "scenario_notifications"):
                 connection.execute(sql.SQL("vacuum (analyze) {}").format(sql.Identifier("public", table)))
         yield postgres_server

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.database import Database, claim, new_claim
+from tests.rows import ago, insert_activities, insert_notification, insert_users
 
 ORGANIZATION = UUID(int=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,18 +59,16 @@ def _add(  # noqa: PLR0913 - the columns a purge looks at
         where user_id = %s and scenario_type = %s and cooldown_window_start is not null
     """
     (before,) = (chained and connection.execute(predecessor, [user_id, scenario_type]).fetchone()) or (None,)
-    row = connection.execute(
-        """
-        insert into public.scenario_notifications
-          (user_id, organization_id, scenario_type, triggered_at, delivery_status, milestone_value,
-           cooldown_window_start)
-        values (%s, %s, %s, now() - %s, %s, %s, %s)
-        returning id
-        """,
-        [user_id, ORGANIZATION, scenario_type, age, status, milestone_value, (before or EPOCH) if chained else None],
-    ).fetchone()
-    assert row is not None
-    added: UUID = row[0]
+    row = insert_notification(
+        connection,
+        user_id,
+        scenario_type=scenario_type,
+        triggered_at=ago(age),
+        delivery_status=status,
+        milestone_value=milestone_value,
+        cooldown_window_start=(before or EPOCH) if chained else None,
+    )
+    added: UUID = row["id"]
     return added
 
 
@@ -146,7 +145,7 @@ def test_pages_of_users_cover_everybody_once(database: Database, worker: psycopg
     """Each page takes the next users in the order of their ids, the lowest and the highest id included."""
     users = [*database.new_users(23), UUID(int=0), UUID(int=2**128 - 1)]
     with database.connect(role=None) as owner:
-        owner.execute("insert into auth.users (id) select unnest(%s::uuid[])", [users[-2:]])
+        insert_users(owner, users[-2:])
     for limit in (1, 4, 24, 25, 26):
         for user in users:
             for age in (2, 3):
@@ -200,13 +199,7 @@ def test_claims_and_evaluation_go_on_meanwhile(database: Database, worker: psyco
     for mentor in held:
         _add(worker, mentor, 6 * DAY, chained=True)
         _add(worker, mentor, 5 * DAY, "failed", chained=True)
-    worker.execute(
-        """
-        insert into public.activities (user_id, organization_id, activity_date)
-        select unnest(%s::uuid[]), %s, now() - interval '50 days'
-        """,
-        [[*held, *free], ORGANIZATION],
-    )
+    insert_activities(worker, [*held, *free], ago("50 days"))
     over = Event()
 
     def repeat(call: Callable[[psycopg.Connection], object]) -> int:
@@ -325,7 +318,7 @@ def test_no_decision_changes_by_a_purge(
     twins = purged, UUID(int=purged.int ^ 1)
     ages = [sum((gap for *_, gap in past[index:]), timedelta(0)) for index in range(len(past))]
     with database.connect(role=None) as owner, owner.transaction(force_rollback=True):
-        owner.execute("insert into auth.users (id) select unnest(%s::uuid[])", [list(twins)])
+        insert_users(owner, twins)
         owner.execute("update public.scenario_evaluation_config set cooldown = '1 day' where cooldown is not null")
         owner.execute("set local role service_role")
         for index, ((scenario_type, status, chained, _), age) in enumerate(zip(past, ages, strict=True)):

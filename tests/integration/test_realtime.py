@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 
 from tests.integration.database import Database
-from tests.postgres.migrations import migration_files
+from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import SUPERUSER
 
 _PUBLISHED = """
@@ -16,9 +16,7 @@ _PUBLISHED = """
 
 
 def _migrate_again(database: Database) -> None:
-    (file,) = (file for file in migration_files() if file.name.endswith("_publish_notifications.sql"))
-    with database.connect(role=None) as owner:
-        owner.execute(file.read_bytes())
+    apply_migrations(database.url)
 
 
 def _published(connection: psycopg.Connection) -> list[str]:

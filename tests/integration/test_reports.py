@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from tests.integration.database import Database
+from tests.rows import insert_notification
 
 ORGANIZATION = UUID(int=1)
 SINCE = datetime(2026, 3, 28, tzinfo=UTC)
@@ -44,13 +45,14 @@ def _add(  # noqa: PLR0913 - the columns that are counted by
     organization_id: UUID = ORGANIZATION,
     milestone_value: int | None = None,
 ) -> None:
-    worker.execute(
-        """
-        insert into public.scenario_notifications
-          (user_id, organization_id, scenario_type, triggered_at, delivery_status, milestone_value)
-        values (%s, %s, %s, %s, %s, %s)
-        """,
-        [user_id, organization_id, scenario_type, triggered_at, status, milestone_value],
+    insert_notification(
+        worker,
+        user_id,
+        organization_id=organization_id,
+        scenario_type=scenario_type,
+        triggered_at=triggered_at,
+        delivery_status=status,
+        milestone_value=milestone_value,
     )
 
 
@@ -127,7 +129,8 @@ def test_the_report_reads_the_organizations_index(worker: psycopg.Connection) ->
         "select prosrc from pg_proc where oid = 'public.scenario_get_organization_report'::regproc"
     ).fetchone()
     assert row is not None
-    body = row[0].replace("p_organization_id", "$1").replace("p_since", "$2").replace("p_until", "$3")
+    query = row[0].partition("return (")[2].rpartition(");")[0]
+    body = query.replace("p_organization_id", "$1").replace("p_since", "$2").replace("p_until", "$3")
     explain = sql.SQL("explain execute report ({}, {}, {})").format(*map(sql.Literal, (ORGANIZATION, SINCE, UNTIL)))
     with worker.transaction():
         worker.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")

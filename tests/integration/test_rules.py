@@ -16,7 +16,6 @@ import pytest
 from tests.integration.database import Database
 from tests.integration.evaluation import (
     KINDS,
-    ORGANIZATION,
     OTHER_ORGANIZATION,
     act,
     certify,
@@ -28,6 +27,8 @@ from tests.integration.evaluation import (
     reused_database,
 )
 from tests.postgres.server import PostgresServer
+from tests.rows import ORGANIZATION, insert_activities, insert_mentors, insert_notification
+from tests.rows import ago as moment_ago
 
 
 @pytest.fixture(scope="module")
@@ -193,11 +194,7 @@ def test_the_cooldown_ends_exactly_when_it_is_over(
     """A notification exactly as old as the cooldown stands in nobody's way."""
     with worker.transaction():
         act(worker, mentor, "100 days")
-        worker.execute(
-            "insert into public.scenario_notifications (user_id, organization_id, scenario_type, triggered_at)"
-            " values (%s, %s, 'inactivity', now() - %s::interval)",
-            [mentor, ORGANIZATION, ago],
-        )
+        insert_notification(worker, mentor, triggered_at=moment_ago(ago))
         verdict = explain(worker, mentor, "inactivity")
         assert verdict["reason"] == ("inactive" if claimed else "cooldown")
         assert evaluate(worker, "inactivity")["claimed"] == claimed
@@ -267,7 +264,7 @@ def test_time_zones_and_summer_time_change_nothing(
 def both_organizations(database: Database, worker: psycopg.Connection, *, first_is_active: bool = True) -> UUID:
     """Make a mentor of two organizations, the second one first."""
     (mentor,) = database.new_mentors(1, OTHER_ORGANIZATION)
-    worker.execute("insert into public.peer_mentors values (%s, %s, %s)", [mentor, ORGANIZATION, first_is_active])
+    insert_mentors(worker, [mentor], organization_id=ORGANIZATION, is_active=first_is_active)
     return mentor
 
 
@@ -311,11 +308,7 @@ def test_a_long_cooldown_of_one_organization_does_not_silence_the_other(
     """Where the lower organization's own cooldown refuses, the other one, which finds the mentor free, notifies."""
     mentor = both_organizations(database, worker)
     act(worker, mentor, "100 days")
-    worker.execute(
-        "insert into public.scenario_notifications (user_id, organization_id, scenario_type, triggered_at)"
-        " values (%s, %s, 'inactivity', now() - interval '40 days')",
-        [mentor, OTHER_ORGANIZATION],
-    )
+    insert_notification(worker, mentor, organization_id=OTHER_ORGANIZATION, triggered_at=moment_ago("40 days"))
     configure(worker, "inactivity", "cooldown", "90 days", ORGANIZATION)
     assert explain(worker, mentor, "inactivity", OTHER_ORGANIZATION)["is_due"]
     assert evaluate(worker, "inactivity")["claimed"] == 1
@@ -324,8 +317,7 @@ def test_a_long_cooldown_of_one_organization_does_not_silence_the_other(
 def test_activity_in_one_organization_counts_in_the_other(database: Database, worker: psycopg.Connection) -> None:
     """A mentor who is busy somewhere has not gone quiet; activities are the user's, whatever they belong to."""
     mentor = both_organizations(database, worker)
-    worker.execute("insert into public.activities (user_id, organization_id, activity_date) values (%s, %s, now())",
-                   [mentor, OTHER_ORGANIZATION])  # fmt: skip
+    insert_activities(worker, [mentor], organization_id=OTHER_ORGANIZATION)
     act(worker, mentor, "90 days")
     assert evaluate(worker, "inactivity")["due"] == 0
     assert json.dumps(explain(worker, mentor, "inactivity")["facts"]).count("T") == 1

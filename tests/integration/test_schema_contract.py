@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from scenario_repo import _postgrest
+from scenario_repo._limits import MAX_METADATA_BYTES
 from scenario_repo.models import DeliveryStatus, NewScenarioNotification, ScenarioNotification, ScenarioType
-from scenario_repo.privacy import MAX_METADATA_BYTES
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import PostgresServer
 
@@ -147,4 +147,5 @@ def test_seam_calls_functions_by_their_arguments(connection: psycopg.Connection)
         "select proname, proargnames[:pronargs] from pg_proc where pronamespace = 'public'::regnamespace"
     ).fetchall()
     catalogue = {name: tuple(arguments or ()) for name, arguments in rows}
-    assert {name: catalogue.get(name) for name in _postgrest.FUNCTIONS} == _postgrest.FUNCTIONS
+    expected = {name: (*arguments, "p_needs_schema") for name, arguments in _postgrest.FUNCTIONS.items()}
+    assert {name: catalogue.get(name) for name in expected} == expected

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from tests.integration.database import Database, claim, new_claim
+from tests.rows import insert_notifications
 
 ORGANIZATION = UUID(int=1)
 
@@ -44,13 +45,7 @@ def _leases(
     database: Database, worker: psycopg.Connection, number: int, attempt_count: int = 0
 ) -> list[dict[str, Any]]:
     """Record notifications of as many users, leased that often before, and lease them."""
-    worker.execute(
-        """
-        insert into public.scenario_notifications (user_id, organization_id, scenario_type, attempt_count)
-        select unnest(%s::uuid[]), %s, 'inactivity', %s
-        """,
-        [database.new_users(number), ORGANIZATION, attempt_count],
-    )
+    insert_notifications(worker, database.new_users(number), attempt_count=attempt_count)
     leased = _lease(worker)
     assert len(leased) == number
     return leased
@@ -337,12 +332,13 @@ def test_a_failure_code_is_a_short_code(database: Database, worker: psycopg.Conn
 
 
 def test_what_is_no_list_of_results_is_refused(worker: psycopg.Connection) -> None:
-    """SR001 for anything but an array of at most 1,000 known results."""
+    """SR001 for anything but an array of known results, SR003 for more than 1,000."""
     result = {"id": str(UUID(int=9)), "attempt_count": 1}
     sent, strange = result | {"result": "sent"}, result | {"result": "delivered"}
     lists = [["sent"], [sent] * 1001, [sent, result], [sent | {"result": None}], [sent, strange]]
     for results in (None, {}, "text", *lists):
         with pytest.raises(psycopg.DatabaseError) as refusal:
             _settle(worker, results)
-        assert refusal.value.sqlstate == "SR001"
+        too_many = isinstance(results, list) and len(results) > 1000
+        assert refusal.value.sqlstate == ("SR003" if too_many else "SR001")
     assert [_settle(worker, []), _settle(worker, [sent] * 1000)] == [[], ["unknown"] * 1000]

@@ -8,9 +8,10 @@ import psycopg
 import pytest
 
 from tests.integration.database import Database
-from tests.integration.evaluation import KINDS, ORGANIZATION
+from tests.integration.evaluation import KINDS
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import SUPERUSER, PostgresServer, postgres_server
+from tests.rows import ORGANIZATION, ago, ahead, insert_activities, insert_certificates
 
 _PAGE = 5_000
 
@@ -40,17 +41,8 @@ def populated(counting_server: PostgresServer, mentors: int) -> Iterator[Databas
         superuser.execute("create extension pg_stat_statements with schema extensions")
     ids = database.new_mentors(mentors, ORGANIZATION)
     with database.connect() as worker:
-        worker.execute(
-            "insert into public.activities (user_id, organization_id, activity_date)"
-            " select user_id, %s, now() - interval '10 days' * k"
-            " from unnest(%s::uuid[]) as user_id, generate_series(4, 15) as k",
-            [ORGANIZATION, ids],
-        )
-        worker.execute(
-            "insert into public.certifications (user_id, organization_id, expires_at)"
-            " select user_id, %s, now() + interval '3 days' from unnest(%s::uuid[]) as user_id",
-            [ORGANIZATION, ids],
-        )
+        insert_activities(worker, ids, *(ago(f"{10 * k} days") for k in range(4, 16)))
+        insert_certificates(worker, ids, ahead("3 days"))
     yield database
     counting_server.drop_database(name)
 
@@ -65,7 +57,7 @@ def statements(server: PostgresServer, database: str) -> int:
             "select coalesce(sum(calls), 0)::int from extensions.pg_stat_statements"
             " where dbid = (select oid from pg_database where datname = current_database())"
             " and userid = 'service_role'::regrole"
-            r" and query ~ '\y(public|auth)\.|scenario_private\.(scenario_rule|claim)'"
+            r" and query ~ '\y(public|auth|scenario_source)\.'"
         ).fetchone()
         superuser.execute("select extensions.pg_stat_statements_reset()")
     assert row is not None

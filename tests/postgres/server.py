@@ -1,4 +1,4 @@
-"""Run a throw-away PostgreSQL 15 that looks like Supabase's database.
+"""Run a throw-away PostgreSQL that looks like Supabase's database.
 
 ```python
 with postgres_server({"work_mem": "64MB"}) as server:
@@ -230,7 +230,7 @@ class PostgresServer:
 def postgres_server(
     settings: Mapping[str, str] = _NO_SETTINGS, *, bindir: Path | None = None
 ) -> Iterator[PostgresServer]:
-    """Start a PostgreSQL 15 in a temporary folder; stop and remove it at the end.
+    """Start PostgreSQL, of the version that install.py finds, in a temporary folder; stop and remove it at the end.
 
     `settings` go on top of the fast test settings, such as
     `{"shared_preload_libraries": "pg_cron", "cron.database_name": "postgres"}`.

@@ -16,7 +16,7 @@ _VARIABLES = ("SUPABASE_URL", "SUPABASE_SECRET_KEYS", "SUPABASE_SECRET_KEY", "SU
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the settings of a worker."""
+    """Set a worker's environment variables."""
     for name in _VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SUPABASE_URL", PROJECT_URL)
@@ -25,7 +25,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[respx.MockRouter]:
-    """Answer the project's functions."""
+    """Mock the project's functions."""
     with respx.mock(base_url=REST_URL, assert_all_called=False) as router:
         yield router
 
@@ -53,7 +53,7 @@ class Run(Protocol):
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], environment: None, no_pause: None) -> Run:  # noqa: ARG001 - both act
-    """Run a command; whatever it prints, no key and no traceback is in it, and a complaint is one line."""
+    """Run a command; check that its output has no key and no traceback, and that an error is one line."""
 
     def run_command(*arguments: object) -> Told:
         try:

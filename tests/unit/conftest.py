@@ -1,4 +1,4 @@
-"""A client without a network: respx stands where the server would be."""
+"""A client without a network: respx replaces the server."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.factories import PROJECT_URL, REST_URL, SECRET_KEY
 
 @pytest.fixture
 def rest() -> Iterator[respx.MockRouter]:
-    """Answer requests to the project's PostgREST; each route must be called, and nothing else may be."""
+    """Mock the project's PostgREST; each route must be called, and nothing else may be."""
     with respx.mock(base_url=REST_URL, assert_all_called=True, assert_all_mocked=True) as router:
         yield router
 
 
 @pytest.fixture
 def no_request() -> Iterator[None]:
-    """Fail the test when anything at all is sent."""
+    """Fail the test when any request is sent."""
     with respx.mock(assert_all_called=False) as router:
         anything = router.route().respond(200, json=[])
         yield
@@ -31,7 +31,7 @@ def no_request() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trust nobody: loading the certificates of the world for each HTTP client would take a third of the time."""
+    """Load no CA certificates: to load them for each HTTP client takes a third of the time."""
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("SSL_CERT_FILE", raising=False)
         environment.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("no_certificates")))

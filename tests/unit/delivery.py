@@ -1,4 +1,4 @@
-"""A repository by script, and a delivery worker on it."""
+"""A scripted repository, and a delivery worker on it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Script(ScenarioNotificationRepository):
 
     async def settle_notifications(
         self, results: Sequence[Settlement], max_attempts: int = 8
-    ) -> list[SettlementAnswer]:
+    ) -> list[SettlementAnswer | str]:
         """Record the results when the gate is open."""
         self.settle_calls.append(max_attempts)
         await self.gate.wait()
@@ -82,7 +82,7 @@ def leased() -> LeasedNotification:
 
 
 def worker(script: Script, send: Send, **settings: Any) -> DeliveryWorker:  # noqa: ANN401
-    """Make a worker of four places, with a minute for each send and pauses of a moment."""
+    """Make a worker with four places, a minute for each send, and very short pauses."""
     defaults: dict[str, Any] = {"concurrency": 4, "send_timeout": LONG, "idle_pause": MOMENT}
     return DeliveryWorker(script, send, **defaults | settings)
 
@@ -110,5 +110,5 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def unavailable() -> UnavailableException:
-    """Make the error of a database that is away for a moment."""
+    """Make the error of a database that is unavailable for a moment."""
     return UnavailableException(retry_after=0.001)

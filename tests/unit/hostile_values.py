@@ -1,4 +1,4 @@
-"""Anything at all, with a taste for what breaks things."""
+"""Strategies for values of any kind, weighted towards those that break things."""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ import httpx
 import pytest
 import respx
 
-from scenario_repo import cli
-from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID
+from scenario_repo import ScenarioType, cli
+from scenario_repo._postgrest import SCHEMA_VERSION
+from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
 
 if TYPE_CHECKING:  # pytest imports it first, as a plugin
     from tests.unit.command_line import Run
@@ -21,6 +22,12 @@ if TYPE_CHECKING:  # pytest imports it first, as a plugin
 pytest_plugins = ["tests.unit.command_line"]
 
 _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
+
+
+def serve_schema(server: respx.MockRouter, *own: str) -> None:
+    """Answer which scenario types there are: the built-in ones, and the app's own."""
+    types = {"version": SCHEMA_VERSION, "scenario_types": [*ScenarioType, *own]}
+    server.post("/rpc/scenario_get_schema").mock(return_value=httpx.Response(200, json=types))
 
 
 def page(**figures: object) -> httpx.Response:
@@ -35,6 +42,7 @@ def page(**figures: object) -> httpx.Response:
 
 def test_evaluate_tells_each_scenario_and_the_sum(run: Run, server: respx.MockRouter) -> None:
     """A line for each scenario, in plain text, and 0."""
+    serve_schema(server)
     server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page())
     told = run("evaluate")
     lines = told.out.splitlines()
@@ -52,7 +60,7 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
         *["evaluate", "--dry-run", "--json", "--page-size", "7", "--scenario", "milestone", "--organization"],
         ORGANIZATION_ID,
     )
-    assert [json.loads(call.request.content) for call in route.calls] == [
+    assert [function_arguments(call.request) for call in route.calls] == [
         {
             "p_scenario_type": "milestone",
             "p_organization_id": str(ORGANIZATION_ID),
@@ -70,7 +78,7 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
 
 
 def test_evaluate_ends_with_1_when_the_budget_is_spent(run: Run, server: respx.MockRouter) -> None:
-    """More to do is no failure, and a cron can tell."""
+    """Work left over is no failure, and has an exit code of its own."""
     server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page(next_after=str(USER_ID)))
     told = run(*["evaluate", "--scenario", "inactivity", "--time-budget", "0.2"])
     assert (told.code, told.err) == (1, "")
@@ -98,7 +106,7 @@ _FAILURES = [
 def test_a_failure_is_one_line_with_its_remedy(  # noqa: PLR0913 - a table of failures, by command
     run: Run, server: respx.MockRouter, command: str, answer: httpx.Response | Exception, *, code: int, remedy: str
 ) -> None:
-    """Whatever goes wrong has an exit code to act on, in every command; row values are not quoted."""
+    """Every failure of every command has an exit code to act on; row values are not quoted."""
     server.post().mock(side_effect=lambda _: _raised_or_returned(answer))
     told = run(*command.split())
     assert told.code == code
@@ -115,8 +123,9 @@ def _raised_or_returned(answer: httpx.Response | Exception) -> httpx.Response:
 
 
 def test_evaluate_reports_one_scenarios_failure_and_the_others_figures(run: Run, server: respx.MockRouter) -> None:
-    """The worst exit code counts; what was claimed is told all the same, as JSON too."""
+    """The worst exit code is returned; the claims are still reported, as JSON too."""
     answers = [page(), httpx.Response(403, json={"code": "42501", "message": "no"}), page(), page()]
+    serve_schema(server)
     server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=answers)
     told = run("evaluate", "--json")
     scenarios = json.loads(told.out)["scenarios"]
@@ -185,7 +194,7 @@ def test_report_is_a_table_and_a_bar_for_each_day(run: Run, server: respx.MockRo
 
 
 def test_migrations_are_copied_and_never_written_over(run: Run, tmp_path: Path) -> None:
-    """Into a new folder, byte by byte; again, nothing; where one was changed, not a single file."""
+    """The first run copies every byte into a new folder, the second nothing; a changed file stays as it is."""
     folder = tmp_path / "supabase" / "migrations"
     told = run("migrations", folder)
     names = sorted(file.name for file in _MIGRATIONS.glob("*.sql"))
@@ -194,17 +203,15 @@ def test_migrations_are_copied_and_never_written_over(run: Run, tmp_path: Path) 
         name: (_MIGRATIONS / name).read_bytes() for name in names
     }
     assert run("migrations", folder).out == f"0 copied, {len(names)} there already\n"
-    (folder / names[0]).unlink()
-    (folder / names[1]).write_text("-- mine")
+    (folder / names[0]).write_text("-- mine")
     told = run("migrations", folder)
     assert (told.code, told.out) == (4, "")
-    assert names[1] in told.err
-    assert (folder / names[1]).read_text() == "-- mine"
-    assert not (folder / names[0]).exists()
+    assert names[0] in told.err
+    assert (folder / names[0]).read_text() == "-- mine"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(run: Run, tmp_path: Path) -> None:
-    """Such as one whose place a file has."""
+    """Such as a path that is a file."""
     (tmp_path / "taken").write_text("")
     told = run("migrations", tmp_path / "taken")
     assert (told.code, len(told.err.splitlines())) == (4, 1)
@@ -223,7 +230,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(run: Run, tmp_path: Path) -
         "report 123",
         "report 0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d --days 0",
         "evaluate --organization x",
-        "evaluate --scenario birthday",
+        "evaluate --scenario Birthday",
         "evaluate --time-budget 0",
         "evaluate --time-budget nan",
         "evaluate --time-budget 1e300",
@@ -235,7 +242,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(run: Run, tmp_path: Path) -
     ],
 )
 def test_wrong_usage_ends_with_2(run: Run, line: str) -> None:
-    """Nothing has been sent, and the usage is told."""
+    """Nothing is sent, and the usage is printed."""
     told = run(*line.split())
     assert told.code == 2
     assert told.err.startswith("usage: scenario-repo")
@@ -243,7 +250,7 @@ def test_wrong_usage_ends_with_2(run: Run, line: str) -> None:
 
 @pytest.mark.parametrize("command", ["", "evaluate", "explain", "deliver", "report", "migrations"])
 def test_help_tells_the_exit_codes_and_the_settings(run: Run, command: str) -> None:
-    """What a cron has to know is in every --help; no option takes a key."""
+    """Every --help has the settings and exit codes; no option takes a key."""
     told = run(*command.split(), "--help")
     assert told.code == 0
     for text in ("SUPABASE_SECRET_KEY", "exit codes:", "  3  the database is unavailable"):
@@ -277,7 +284,7 @@ def test_wrong_settings_end_with_2(run: Run, monkeypatch: pytest.MonkeyPatch, na
 
 
 def test_what_nobody_expected_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of our own shows its class alone: its text might hold anything."""
+    """A bug of the library shows its class alone, as its text may hold secrets."""
 
     def broken() -> Any:  # noqa: ANN401
         raise ZeroDivisionError(SECRET_KEY)

@@ -24,7 +24,7 @@ pytest_plugins = ["tests.unit.command_line"]
 
 @pytest.fixture
 def sender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], str]:
-    """Write a sender's module into the working directory, and give its name."""
+    """Write a sender's module into the working directory, and return its name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
@@ -52,7 +52,7 @@ def settle(request: httpx.Request) -> httpx.Response:
 def test_deliver_once_ends_when_nothing_is_due(
     run: Run, server: respx.MockRouter, sender: Callable[[str], str]
 ) -> None:
-    """Every pending notification goes through the sender, and the sum is told."""
+    """Every pending notification goes to the sender, and the counts are printed."""
     server.post("/rpc/scenario_lease_notifications").mock(
         side_effect=[httpx.Response(200, json=leased(3)), *[httpx.Response(200, json=[])] * 9]
     )
@@ -77,7 +77,7 @@ def test_a_first_signal_finishes_what_is_being_sent(
 def test_a_second_signal_gives_up_and_releases(
     run: Run, server: respx.MockRouter, sender: Callable[[str], str]
 ) -> None:
-    """The send is cancelled, its notification released for others, and the exit code says it was stopped."""
+    """The send is cancelled, its notification is released for others, and the exit code is STOPPED."""
     server.post("/rpc/scenario_lease_notifications").respond(json=leased(1))
     route = server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
     twice = "os.kill(os.getpid(), signal.SIGINT)\n    await asyncio.sleep(0.05)\n"
@@ -102,7 +102,7 @@ def test_a_second_signal_gives_up_and_releases(
 def test_a_sender_that_cannot_be_used_is_a_usage_error(
     run: Run, sender: Callable[[str], str], body: str, name: str
 ) -> None:
-    """Before anything is leased; what the module says about it is not repeated."""
+    """It is refused before anything is leased, and the module's own error text is not shown."""
     told = run("deliver", "--sender", name.format(sender(body)))
     assert told.code == 2
     assert "--sender" in told.err

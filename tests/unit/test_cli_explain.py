@@ -85,8 +85,8 @@ _VERDICTS = [
         "welcome_back: due, active on 2026-11-20, and before that on 2026-09-01 (returned)",
     ),
     (
-        verdict("welcome_back", "from_the_future"),
-        "welcome_back: not due, for a reason this version has no words for (from_the_future)",
+        verdict("first_session", "no_session_yet"),
+        "first_session: not due, no session yet (no_session_yet)",
     ),
 ]  # fmt: skip
 
@@ -100,7 +100,7 @@ def test_explain_says_why_in_a_line(run: Run, server: respx.MockRouter, explanat
 
 
 def test_explain_names_the_organization_where_there_are_several(run: Run, server: respx.MockRouter) -> None:
-    """A mentor of two organizations gets a line for each; JSON has all fields; who is no mentor is told so."""
+    """A mentor of two organizations gets a line for each; JSON has all fields; a non-mentor gets a message."""
     both = [verdict("inactivity", "never_active", organization_id=str(UUID(int=number))) for number in (1, 2)]
     server.post("/rpc/scenario_explain").respond(json=both)
     lines = run("explain", USER_ID).out.splitlines()

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from scenario_repo import ConfigurationException, ScenarioNotificationRepository, ScenarioType, connect
 from tests.factories import PROJECT_URL, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, minted_jwt
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 URL_AND_KEYS = (
     "SUPABASE_URL",
@@ -26,7 +26,7 @@ URL_AND_KEYS = (
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Forget the settings of whoever runs the tests."""
+    """Clear the settings of the developer's own environment."""
     for name in URL_AND_KEYS:
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
@@ -117,7 +117,7 @@ async def _refusal(url: str | None = None, key: str | SecretStr | None = None) -
 @pytest.mark.usefixtures("no_request")
 @no_secret_key
 async def test_what_is_no_secret_key_is_refused(key: str, environment: pytest.MonkeyPatch) -> None:
-    """A worker's client does not open with any other key, given or set, and the key is not told."""
+    """A worker's client does not open with any other key, given or set, and the key is not shown."""
     await _refusal(PROJECT_URL, key)
     await _refusal(PROJECT_URL, SecretStr(key))
     environment.setenv("SUPABASE_SECRET_KEY", key)
@@ -126,7 +126,7 @@ async def test_what_is_no_secret_key_is_refused(key: str, environment: pytest.Mo
 
 @pytest.mark.usefixtures("no_request")
 async def test_an_empty_argument_does_not_fall_back_to_the_environment(environment: pytest.MonkeyPatch) -> None:
-    """A setting that got lost on the way is refused, and no key of another project goes to the URL given."""
+    """An empty argument is refused, and no key from the environment is sent to the URL given."""
     environment.setenv("SUPABASE_URL", "https://another.example")
     environment.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
 
@@ -139,7 +139,7 @@ async def test_an_empty_argument_does_not_fall_back_to_the_environment(environme
     "keys", [MARKER, "[]", "7", "null", "{}", f'{{"other": "{MARKER}"}}', f'{{"default": "{MARKER}"}}']
 )
 async def test_malformed_keys_in_the_environment_are_refused(keys: str, environment: pytest.MonkeyPatch) -> None:
-    """SUPABASE_SECRET_KEYS must be JSON with a secret key under ``default``; what it holds is not told."""
+    """SUPABASE_SECRET_KEYS must be JSON with a secret key under ``default``; its content is not shown."""
     environment.setenv("SUPABASE_SECRET_KEYS", keys)
 
     await _refusal(PROJECT_URL)
@@ -147,7 +147,7 @@ async def test_malformed_keys_in_the_environment_are_refused(keys: str, environm
 
 @pytest.mark.usefixtures("no_request")
 async def test_a_missing_setting_is_named(environment: pytest.MonkeyPatch) -> None:
-    """Whoever has set nothing is told what to set."""
+    """Without settings, the error says what to set."""
     assert "SUPABASE_SECRET_KEY" in str(await _refusal(PROJECT_URL))
     assert "SUPABASE_URL" in str(await _refusal(None, SECRET_KEY))
     environment.setenv("SUPABASE_URL", "")
@@ -156,7 +156,7 @@ async def test_a_missing_setting_is_named(environment: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("key", [PUBLISHABLE_KEY, minted_jwt("anon")], ids=["publishable", "anon"])
 async def test_a_publishable_key_is_called_by_its_name(key: str) -> None:
-    """The mistake that is made most often is told apart from garbage."""
+    """A publishable key, the most common mistake, has an error message of its own."""
     assert "publishable key" in str(await _refusal(PROJECT_URL, key)).partition("got")[2]
 
 
@@ -211,7 +211,7 @@ async def test_a_slash_at_the_end_makes_no_difference() -> None:
     ids=lambda url: url[:50],
 )
 async def test_any_other_url_is_refused(url: str, environment: pytest.MonkeyPatch) -> None:
-    """No key travels in the clear beyond this machine, and no URL that may hold a password is told."""
+    """No key is sent unencrypted beyond this machine, and no URL that may hold a password is shown."""
     await _refusal(url, SECRET_KEY)
     environment.setenv("SUPABASE_URL", url)
     await _refusal(None, SECRET_KEY)

@@ -1,4 +1,4 @@
-"""DeliveryWorker: how many sends at once, for how long, and what becomes of each."""
+"""DeliveryWorker: concurrency, timeouts, and the result of each send."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from scenario_repo import (
 )
 from tests.factories import ORGANIZATION_ID
 from tests.unit.delivery import LONG, MOMENT, Script, leased, raising, succeed, until, worker
-from tests.unit.secrecy import MARKER
+from tests.unit.leaks import MARKER
 
 
 async def test_everything_due_is_sent_and_counted() -> None:
-    """Until idle, the worker ends when nothing is due, and tells what became of it all."""
+    """With until_idle, the worker ends when nothing is due, and returns the counts."""
     script = Script(25)
 
     assert await worker(script, succeed).run(until_idle=True) == {SettlementAnswer.SENT: 25}
@@ -32,7 +32,7 @@ async def test_everything_due_is_sent_and_counted() -> None:
 
 
 async def test_nothing_due_ends_at_once() -> None:
-    """Until idle with nothing to do is one look, without a pause."""
+    """With until_idle and nothing due, the worker leases once and does not pause."""
     script = Script(0)
 
     assert await asyncio.wait_for(worker(script, succeed, idle_pause=LONG).run(until_idle=True), 1) == {}
@@ -40,7 +40,7 @@ async def test_nothing_due_ends_at_once() -> None:
 
 
 async def test_no_more_are_sent_at_once_than_allowed() -> None:
-    """As many as the concurrency, never more; and no more are leased than can be sent at once."""
+    """No more than ``concurrency`` sends run, and no more are leased than can be sent at once."""
     sending: set[UUID] = set()
     most = 0
 
@@ -60,7 +60,7 @@ async def test_no_more_are_sent_at_once_than_allowed() -> None:
 
 
 async def test_a_slow_send_holds_up_no_other() -> None:
-    """One that never ends takes one place: the others go on, also those that become due while it lasts."""
+    """A send that never ends takes one place; the others continue, also those that become due later."""
     script = Script(12)
     slow = script.due[0].id
 
@@ -79,7 +79,7 @@ async def test_a_slow_send_holds_up_no_other() -> None:
 
 
 async def test_a_send_that_takes_too_long_is_tried_again() -> None:
-    """After send_timeout the send is cancelled, and its notification comes back."""
+    """After send_timeout the send is cancelled, and its notification is due again."""
     script = Script(2)
     cancelled: list[UUID] = []
 
@@ -97,7 +97,7 @@ async def test_a_send_that_takes_too_long_is_tried_again() -> None:
 
 @pytest.mark.parametrize("timeout", [MOMENT, timedelta(minutes=10)])
 async def test_a_lease_is_longer_than_a_send_may_take(timeout: timedelta) -> None:
-    """By a minute, which is for leasing and settling; and the worker's filters go with it."""
+    """A lease lasts one minute longer than a send, for leasing and settling; the worker's filters are passed on."""
     script = Script(1)
     types = [ScenarioType.MILESTONE]
     delivery = worker(
@@ -134,7 +134,7 @@ async def test_an_exception_is_a_retry_whose_text_is_not_told(
     ],
 )
 async def test_a_permanent_error_fails_for_good(error: PermanentDeliveryError, code: str) -> None:
-    """With its code; what is no code is not kept, and doesn't keep the failure from being recorded."""
+    """The failure is recorded with its code, or with a general one if the code is invalid."""
     script = Script(1)
 
     assert await worker(script, raising(error)).run(until_idle=True) == {SettlementAnswer.FAILED: 1}
@@ -142,7 +142,7 @@ async def test_a_permanent_error_fails_for_good(error: PermanentDeliveryError, c
 
 
 async def test_lost_leases_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    """A lease that another worker has by now is counted as lost, and logged in numbers."""
+    """A lease that another worker has now is counted as lost, and logged in counts."""
     script = Script(2)
     script.lost.add(script.due[0].id)
 
@@ -155,13 +155,13 @@ async def test_lost_leases_are_told(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("name", ["concurrency", "send_timeout", "idle_pause", "max_attempts", "organization_id"])
 @pytest.mark.parametrize("value", [0, -1, 1001.0, timedelta(0), -LONG, "many"])
 async def test_settings_out_of_bounds_are_refused(name: str, value: object) -> None:
-    """By name, before anything is leased."""
+    """The setting is refused by its name, before anything is leased."""
     with pytest.raises(InvalidDataException, match=name):
         worker(Script(0), succeed, **{name: value})
 
 
 async def test_a_long_retry_after_does_not_outlast_the_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result is reported while its lease holds: to wait longer is to send again."""
+    """A result is settled before its lease runs out; otherwise it would be sent again."""
     slept: list[float] = []
     sleep = asyncio.sleep
 

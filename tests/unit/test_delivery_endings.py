@@ -1,4 +1,4 @@
-"""DeliveryWorker: how it stops, what it does when the database is away, and that it loses nothing."""
+"""DeliveryWorker: how it stops, what it does when the database is unavailable, and that it loses nothing."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from scenario_repo import (
     UnavailableException,
 )
 from tests.unit.delivery import LONG, Script, Send, raising, succeed, unavailable, until, worker
-from tests.unit.secrecy import MARKER
+from tests.unit.leaks import MARKER
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_pauses() -> Iterator[None]:
-    """Wait hardly at all before a settlement is repeated."""
+    """Make the pause before another settlement very short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("scenario_repo.delivery._LONGEST_SETTLE_PAUSE_SECONDS", 0.001)
         yield
 
 
 async def test_stopped_it_finishes_what_it_sends_and_takes_nothing_more() -> None:
-    """After stop() no notification is leased; those being sent are waited for and settled."""
+    """After stop() no notification is leased; the running sends finish and are settled."""
     script = Script(9)
     go_on = asyncio.Event()
 
@@ -51,7 +51,7 @@ async def test_stopped_it_finishes_what_it_sends_and_takes_nothing_more() -> Non
 
 
 async def test_stopped_while_idle_it_ends_at_once() -> None:
-    """A pause is no reason to wait."""
+    """stop() ends a pause at once."""
     script = Script(0)
     delivery = worker(script, succeed, idle_pause=LONG)
     running = asyncio.create_task(delivery.run())
@@ -62,7 +62,7 @@ async def test_stopped_while_idle_it_ends_at_once() -> None:
 
 
 async def test_cancelled_it_releases_what_it_sends_and_settles_what_is_done() -> None:
-    """Others may have the unfinished at once, and nothing that was sent is sent again."""
+    """Unfinished sends are released at once, and no sent notification is sent again."""
     script = Script(4)
     done = {row.id for row in script.due[:2]}
     script.gate.clear()
@@ -92,7 +92,7 @@ async def test_a_settlement_that_did_not_get_through_is_repeated() -> None:
 
 
 async def test_a_settlement_that_is_refused_ends_the_worker() -> None:
-    """Waiting mends nothing there; the worker tries to give back what it holds, and raises."""
+    """Waiting would not help; the worker tries to release its leases, and raises."""
     script = Script(4, settle_failures=[PermissionDeniedException()])
 
     with pytest.raises(PermissionDeniedException):
@@ -101,7 +101,7 @@ async def test_a_settlement_that_is_refused_ends_the_worker() -> None:
 
 
 async def test_a_database_that_stays_away_ends_the_worker(caplog: pytest.LogCaptureFixture) -> None:
-    """After some tries it raises, and says how many leases have to run out."""
+    """After its last try the worker raises, and logs how many leases have to run out."""
     script = Script(3, settle_failures=[unavailable() for _ in range(99)])
 
     with pytest.raises(UnavailableException):
@@ -114,7 +114,7 @@ async def test_a_database_that_stays_away_ends_the_worker(caplog: pytest.LogCapt
 async def test_a_lease_that_fails_is_tried_again_if_that_may_help(
     error: ScenarioRepositoryException, *, until_idle: bool
 ) -> None:
-    """A worker that is to run for ever is patient with a database that is away, but not with a refusal."""
+    """A worker without until_idle waits for an unavailable database, but raises on a refusal."""
     script = Script(3, lease_failures=[error])
     running = asyncio.create_task(worker(script, succeed).run(until_idle=until_idle))
     await until(lambda: running.done() or len(script.settled) == 3)
@@ -161,7 +161,7 @@ _BEHAVIOURS += [raising(error) for error in (OSError(), TimeoutError(), Permanen
 def test_every_lease_is_settled_once(
     behaviours: list[Send], concurrency: int, end: str, steps: int, failures: int
 ) -> None:
-    """Whatever the senders do, and however and whenever the worker ends."""
+    """Whatever the senders' results, and whenever and however the worker ends."""
 
     async def deliver() -> Script:
         script = Script(len(behaviours), settle_failures=[unavailable() for _ in range(failures)])
@@ -190,7 +190,7 @@ def test_every_lease_is_settled_once(
 
 
 async def test_a_sender_that_is_cancelled_inside_is_a_retry() -> None:
-    """A sender whose own inner task was cancelled has failed like any other; nobody cancelled the worker."""
+    """If a sender's own inner task is cancelled, its send has failed; the worker is not cancelled."""
     script = Script(3)
 
     async def send(_: LeasedNotification) -> None:
@@ -204,7 +204,7 @@ async def test_a_sender_that_is_cancelled_inside_is_a_retry() -> None:
 
 
 async def test_what_was_sent_is_settled_while_no_more_can_be_leased() -> None:
-    """A failed lease is tried again later; what ends meanwhile is settled meanwhile."""
+    """A failed lease is tried again later; sends that end before then are settled at once."""
     script = Script(1)
 
     async def send(_: LeasedNotification) -> None:

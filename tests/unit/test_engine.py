@@ -1,4 +1,4 @@
-"""The engine's turns: pages, budget, repetition and reports, on a scripted stand-in for the repository."""
+"""The engine: order of pages, budget, retries and reports, on a scripted stand-in for the repository."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from scenario_repo import (
     ScenarioRepositoryException,
     ScenarioTriggerEngine,
     ScenarioType,
+    SchemaDescription,
     SkipReason,
     UnavailableException,
 )
@@ -30,20 +31,20 @@ _SECOND = timedelta(seconds=1)
 
 
 def page(next_after: int | None = None, **figures: object) -> EvaluationPage:
-    """Make a page of ten mentors, one of them due and claimed; the last one unless it says where the next starts."""
+    """Make a page of ten mentors, one of them due and claimed; without ``next_after`` it is the last page."""
     given = {"evaluated": 10, "due": 1, "claimed": 1, "skipped": {}, **figures}
     following = None if next_after is None else UUID(int=next_after)
     return EvaluationPage.model_validate({**given, "next_after": following})
 
 
 class Clock:
-    """The engine's clock, which moves only when it is told to."""
+    """The engine's clock, which only the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def monotonic(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
@@ -51,16 +52,23 @@ Step = EvaluationPage | Exception | Callable[[], Any]
 
 
 class Script:
-    """Plays the repository's two methods: the steps of each scenario in turn, then last pages for ever."""
+    """Plays the repository's two methods: the given steps of each scenario, then last pages only."""
 
     def __init__(self, **steps: list[Step]) -> None:
         self._steps: defaultdict[str, deque[Step]] = defaultdict(deque, {k: deque(v) for k, v in steps.items()})
         self.calls: list[tuple[str, str, dict[str, object]]] = []
+        self.schema: SchemaDescription | Exception = SchemaDescription(version=1, scenario_types=tuple(ScenarioType))
 
     @property
-    def turns(self) -> list[str]:
-        """Which scenarios were asked, in order."""
+    def order(self) -> list[str]:
+        """The scenarios of the calls, in order."""
         return [kind for _, kind, _ in self.calls]
+
+    async def describe_schema(self) -> SchemaDescription:
+        """Play the method that tells which scenarios there are."""
+        if isinstance(self.schema, Exception):
+            raise self.schema
+        return self.schema
 
     async def evaluate_next_page(self, kind: ScenarioType, organization_id: UUID | None, limit: int) -> EvaluationPage:
         """Play the method that writes."""
@@ -88,16 +96,16 @@ class Script:
 
 
 def engine(
-    script: Script, page_size: int = 10_000, on_page: Callable[[ScenarioType, EvaluationPage], None] | None = None
+    script: Script, page_size: int = 10_000, on_page: Callable[[ScenarioType | str, EvaluationPage], None] | None = None
 ) -> ScenarioTriggerEngine:
-    """Put the engine on the script."""
+    """Make an engine on the script."""
     repository: Any = script
     return ScenarioTriggerEngine(repository, page_size=page_size, on_page=on_page)
 
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Skip the pauses before another try, and note them."""
+    """Skip the pauses before another try, and record them."""
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -108,7 +116,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 async def test_pages_are_turned_until_none_is_left() -> None:
-    """The report sums the pages of each scenario, in the order asked for; a pass that ended is completed."""
+    """The report sums the pages of each scenario, in the order of the request; a pass that ended is completed."""
     script = Script(
         milestone=[page(1, due=3, claimed=1, skipped={"cooldown": 2}), page(2), page(due=2, skipped={"cooldown": 1})]
     )
@@ -123,10 +131,10 @@ async def test_pages_are_turned_until_none_is_left() -> None:
 
 
 async def test_scenarios_take_turns() -> None:
-    """Page by page, in the order asked for: a long pass doesn't hold up a short one."""
+    """The scenarios alternate page by page: a long pass does not delay a short one."""
     script = Script(inactivity=[page(1), page(2)], welcome_back=[page(1)])
     await engine(script).run()
-    assert script.turns == [
+    assert script.order == [
         *["inactivity", "milestone", "certification_expiry", "welcome_back"],
         *["inactivity", "welcome_back", "inactivity"],
     ]
@@ -141,14 +149,14 @@ async def test_only_what_is_asked_for_is_evaluated() -> None:
 
 
 async def test_an_empty_choice_evaluates_nothing() -> None:
-    """No scenario type is none, not all."""
+    """An empty list evaluates nothing."""
     script = Script()
     report = await engine(script).run([])
     assert (report.scenarios, script.calls) == ((), [])
 
 
 async def test_a_dry_run_follows_its_own_pages() -> None:
-    """It starts at the first mentor, goes on where each page ended, and never calls what writes."""
+    """It starts at the first mentor, continues where each page ended, and never calls the method that writes."""
     script = Script(inactivity=[page(5), page(9)])
     report = await engine(script, page_size=3).run([INACTIVITY], ORGANIZATION_ID, dry_run=True)
     assert report.dry_run
@@ -160,8 +168,8 @@ async def test_a_dry_run_follows_its_own_pages() -> None:
 
 
 async def test_each_page_is_shown_as_it_comes() -> None:
-    """Progress has every page, with its scenario."""
-    shown: list[tuple[ScenarioType, UUID | None]] = []
+    """on_page gets every page with its scenario."""
+    shown: list[tuple[ScenarioType | str, UUID | None]] = []
     script = Script(inactivity=[page(5)])
     await engine(script, on_page=lambda kind, one: shown.append((kind, one.next_after))).run([INACTIVITY])
     assert shown == [(INACTIVITY, UUID(int=5)), (INACTIVITY, None)]
@@ -171,7 +179,7 @@ async def test_each_page_is_shown_as_it_comes() -> None:
 
 
 async def test_a_run_stops_before_a_page_that_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The longest page so far is what another may take: with less left the run ends, cleanly and with its numbers."""
+    """With less time left than the longest page took, the run ends without an error and reports its numbers."""
     clock = Clock()
     monkeypatch.setattr(engine_module, "time", clock)
 
@@ -190,7 +198,7 @@ async def test_a_run_stops_before_a_page_that_would_not_fit(monkeypatch: pytest.
 
 
 async def test_a_scenario_of_short_pages_goes_on_where_a_long_one_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What doesn't fit is judged for each scenario by its own pages."""
+    """Whether a page still fits depends on the scenario's own pages."""
     clock = Clock()
     monkeypatch.setattr(engine_module, "time", clock)
 
@@ -201,16 +209,16 @@ async def test_a_scenario_of_short_pages_goes_on_where_a_long_one_stops(monkeypa
     script = Script(inactivity=[slow], milestone=[page(1), page(2)])
     report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=10 * _SECOND)
     assert [one.completed for one in report.scenarios] == [False, True]
-    assert script.turns == ["inactivity", "milestone", "milestone", "milestone"]
+    assert script.order == ["inactivity", "milestone", "milestone", "milestone"]
 
 
 async def test_a_page_that_hangs_is_given_up_at_the_deadline() -> None:
-    """The run ends when its budget does; nothing is wrong, it is only not finished."""
+    """The run ends with its budget: not completed, and without an error."""
     script = Script(inactivity=[lambda: asyncio.sleep(60)])
     started = time.monotonic()
     report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=0.1 * _SECOND)
     assert 0.1 <= time.monotonic() - started < 5
-    assert script.turns == ["inactivity"]
+    assert script.order == ["inactivity"]
     assert [(one.completed, one.pages, one.error) for one in report.scenarios] == [(False, 0, None)] * 2
 
 
@@ -218,7 +226,7 @@ async def test_a_page_that_hangs_is_given_up_at_the_deadline() -> None:
 
 
 async def test_a_page_that_fails_for_a_moment_is_tried_again(no_pause: list[float]) -> None:
-    """40001, a lost connection: the same page once more, after a pause, and the report knows nothing of it."""
+    """After 40001 or a lost connection the same page is tried again after a pause, and the report shows no error."""
     script = Script(inactivity=[page(1), UnavailableException(code="40001"), UnavailableException(), page(claimed=0)])
     report = await engine(script).run([INACTIVITY])
     (inactivity,) = report.scenarios
@@ -228,7 +236,7 @@ async def test_a_page_that_fails_for_a_moment_is_tried_again(no_pause: list[floa
 
 
 async def test_the_server_may_ask_for_a_longer_pause(no_pause: list[float]) -> None:
-    """Retry-After is honoured where it fits the budget."""
+    """Retry-After is honoured if it fits the budget."""
     script = Script(inactivity=[UnavailableException(retry_after=7.5)])
     report = await engine(script).run([INACTIVITY])
     assert report.completed
@@ -244,7 +252,7 @@ async def test_a_dry_run_tries_the_same_page_again(no_pause: list[float]) -> Non
 
 
 async def test_what_fails_three_times_stops_its_scenario_alone(no_pause: list[float]) -> None:
-    """It is in the report, and the others have run to their end."""
+    """The error is in the report, and the other scenarios run to their end."""
     failure = UnavailableException("no connection")
     script = Script(inactivity=[page(1), failure, failure, failure, page(2)], milestone=[page(1), page(2), page(3)])
     report = await engine(script).run([INACTIVITY, MILESTONE])
@@ -252,7 +260,7 @@ async def test_what_fails_three_times_stops_its_scenario_alone(no_pause: list[fl
     assert (inactivity.error, inactivity.pages, inactivity.completed) == (failure, 1, False)
     assert (milestone.error, milestone.pages, milestone.completed) == (None, 4, True)
     assert (report.errors, report.completed) == ((failure,), False)
-    assert script.turns.count("inactivity") == 4
+    assert script.order.count("inactivity") == 4
     assert len(no_pause) == 2
 
 
@@ -260,16 +268,16 @@ async def test_what_fails_three_times_stops_its_scenario_alone(no_pause: list[fl
 async def test_what_waiting_would_not_mend_is_not_tried_again(
     no_pause: list[float], failure: ScenarioRepositoryException
 ) -> None:
-    """One refusal is enough."""
+    """A page that is refused is not tried again."""
     script = Script(inactivity=[failure])
     report = await engine(script).run([INACTIVITY, MILESTONE])
     assert report.errors == (failure,)
-    assert script.turns == ["inactivity", "milestone"]
+    assert script.order == ["inactivity", "milestone"]
     assert no_pause == []
 
 
 async def test_a_failure_is_reported_when_the_budget_has_no_room_for_another_try() -> None:
-    """Unreachable for the whole budget is an error, not a budget spent; and nobody sleeps through the rest of it."""
+    """A database unreachable for the whole budget is an error, and no pause exceeds the budget."""
     failure = UnavailableException(retry_after=60)
     script = Script(inactivity=[failure])
     report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=5 * _SECOND)
@@ -279,7 +287,7 @@ async def test_a_failure_is_reported_when_the_budget_has_no_room_for_another_try
 
 
 async def test_cancellation_passes_through() -> None:
-    """Whoever cancels the run gets it cancelled, in a page as well as in a pause."""
+    """Cancelling the run works during a page and during a pause."""
     for step in (lambda: asyncio.sleep(60), UnavailableException(retry_after=20)):
         running = asyncio.create_task(engine(Script(inactivity=[step])).run([INACTIVITY]))
         await asyncio.sleep(0.05)
@@ -291,7 +299,7 @@ async def test_cancellation_passes_through() -> None:
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ({"scenario_types": ["birthday"]}, "scenario_types"),
+        ({"scenario_types": ["Birthday"]}, "scenario_types"),
         ({"scenario_types": "inactivity"}, "scenario_types"),
         ({"organization_id": "not an id"}, "organization_id"),
         ({"time_budget": timedelta(0)}, "time_budget"),
@@ -309,6 +317,6 @@ async def test_bad_arguments_are_refused_before_anything_is_asked(arguments: dic
 
 @pytest.mark.parametrize("page_size", [0, -1, 100_001, 2.5, True, None])
 def test_a_page_size_out_of_bounds_is_refused(page_size: object) -> None:
-    """A page is of 1 to 100,000."""
+    """The page size is 1 to 100,000."""
     with pytest.raises(InvalidDataException, match=r"^page_size"):
         engine(Script(), page_size=page_size)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The exception tree: told apart by class, complete as data, fit to travel between processes."""
+"""The exception tree: distinct classes, facts as attributes, picklable."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _make(cls: type[ScenarioRepositoryException]) -> ScenarioRepositoryException
 
 @every_class
 def test_the_tree_is_drawn_in_the_module(cls: type[ScenarioRepositoryException]) -> None:
-    """Every class is in the drawing that a reader looks at first, and directly below the base."""
+    """Every class is in the module's drawing, and directly below the base."""
     assert cls.__name__ in (exceptions.__doc__ or "")
     assert cls is ScenarioRepositoryException or cls.__base__ is ScenarioRepositoryException
 
@@ -57,7 +57,7 @@ def test_the_docstring_is_the_default_message(cls: type[ScenarioRepositoryExcept
 
 @every_class
 def test_a_bare_exception_knows_nothing(cls: type[ScenarioRepositoryException]) -> None:
-    """What is not known is None, and only an unavailable database is worth another try."""
+    """Unknown facts are None, and only an unavailable database is retryable."""
     bare = cls()
 
     assert (bare.operation, bare.code, bare.constraint, bare.http_status, bare.retry_after) == (None,) * 5
@@ -73,7 +73,7 @@ def test_an_exception_carries_its_facts(cls: type[ScenarioRepositoryException]) 
 @every_class
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_an_exception_survives_pickling(cls: type[ScenarioRepositoryException], protocol: int) -> None:
-    """A process pool or a task queue hands over every attribute."""
+    """Every attribute survives pickling, as for a process pool or a task queue."""
     again = pickle.loads(pickle.dumps(_make(cls), protocol))  # noqa: S301 - our own bytes
 
     assert type(again) is cls
@@ -89,18 +89,18 @@ def test_an_exception_survives_copying(cls: type[ScenarioRepositoryException]) -
 
 
 def test_str_shows_operation_message_and_codes() -> None:
-    """One line has what one would search a log for."""
+    """One line has the operation and all facts to search a log for."""
     assert str(_make(ScenarioRepositoryException)) == (
         "insert_notification: it went wrong (code 23505, constraint scenario_notifications_pkey, HTTP 409)"
     )
 
 
 def test_str_leaves_out_what_is_not_known() -> None:
-    """Facts that are missing leave no trace in the text."""
+    """Missing facts are left out of the text."""
     assert str(ScenarioRepositoryException("it went wrong")) == "it went wrong"
     assert str(ScenarioRepositoryException("it went wrong", http_status=503)) == "it went wrong (HTTP 503)"
 
 
 def test_a_missing_schema_comes_with_its_remedy() -> None:
-    """Whoever has not migrated is told what to run."""
+    """A missing migration's message says which command to run."""
     assert "supabase db push" in str(exceptions.SchemaNotMigratedException())

@@ -1,4 +1,4 @@
-"""Whatever a public name is given: a right answer or a typed error, in time, and nothing sent that is not valid."""
+"""Hostile input to every public name: a right answer or a typed error, in time, and only valid requests are sent."""
 
 from __future__ import annotations
 
@@ -65,6 +65,8 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     },
     "evaluate_next_page": {"scenario_type": "milestone", "organization_id": None, "limit": 10},
     "explain_scenarios": {"user_id": USER_ID},
+    "describe_schema": {},
+    "check_rule": {"scenario_type": "first_session", "samples": 10},
     "lease_notifications": {
         "limit": 10,
         "lease": timedelta(minutes=5),
@@ -78,11 +80,11 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     "purge_notifications": {"older_than": timedelta(days=365), "batch": 100},
     "get_organization_report": {"organization_id": ORGANIZATION_ID, "since": NOON, "until": NOON},
 }
-"""Every method of the repository, with arguments that are good."""
+"""Every method of the repository, with valid arguments."""
 
 
 class Wire:
-    """A repository on a wire that answers 503 to all, and keeps what was sent."""
+    """A repository on a wire that answers every request with 503, and records it."""
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
@@ -99,7 +101,7 @@ class Wire:
         return ScenarioNotificationRepository(await create_async_client(PROJECT_URL, SECRET_KEY, options))
 
     def fails(self, method: str, arguments: dict[str, Any]) -> ScenarioRepositoryException:
-        """Call a method, and return how it failed: as it must, and in time."""
+        """Call a method, and return its error, which must be typed and in time."""
         self.sent.clear()
         started = time.monotonic()
         try:
@@ -119,7 +121,7 @@ class Wire:
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
-    """Open the wire once: hypothesis calls a thousand times."""
+    """Open the wire once for hypothesis's thousand calls."""
     wire = Wire()
     yield wire
     wire.close()
@@ -132,7 +134,7 @@ IN_URL: Final = {
     "milestone_value": r"eq\.\d+",
     "limit": r"\d+",
 }
-"""What a value in a URL looks like."""
+"""The format of each value in a URL."""
 
 
 def test_every_public_method_is_attacked() -> None:
@@ -148,7 +150,7 @@ def test_every_public_method_is_attacked() -> None:
 def test_any_argument_is_valid_or_refused_before_anything_is_sent(
     wire: Wire, method: str, argument: str, data: st.DataObject
 ) -> None:
-    """One argument is anything at all: either it is refused unsent, or what was sent is one plain request."""
+    """One argument is hostile: it is refused before sending, or exactly one well-formed request is sent."""
     failure = wire.fails(method, VALID[method] | {argument: data.draw(ANYTHING)})
     assert type(failure) in {InvalidDataException, UnavailableException}
     if isinstance(failure, InvalidDataException):
@@ -195,7 +197,7 @@ def assert_plain(request: httpx.Request) -> None:
     )
 )
 def test_models_are_valid_or_refused(fields: dict[str, Any]) -> None:
-    """A model made of anything is an InvalidDataException, or a value that JSON can carry."""
+    """A model made from hostile values raises InvalidDataException, or is a value that JSON can hold."""
     good = {"user_id": USER_ID, "organization_id": ORGANIZATION_ID, "scenario_type": "inactivity"}
     lease = {"id": USER_ID, "attempt_count": 1, "result": "sent"}
     for model, base in ((NewScenarioNotification, good), (NotificationClaim, good), (Settlement, lease)):
@@ -218,7 +220,7 @@ def test_models_are_valid_or_refused(fields: dict[str, Any]) -> None:
     ids=["10 MB of text", "2e6 numbers", "5e5 keys", "a long number", "900 levels"],
 )
 def test_huge_metadata_is_refused_at_once(metadata: dict[str, Any]) -> None:
-    """A document a thousand times too large costs no more than one that is a little too large."""
+    """A document a thousand times too large takes no longer than one slightly too large."""
     started = time.monotonic()
     with pytest.raises(InvalidDataException):
         new_notification(metadata=metadata)
@@ -226,7 +228,7 @@ def test_huge_metadata_is_refused_at_once(metadata: dict[str, Any]) -> None:
 
 
 def test_metadata_that_contains_itself_is_refused() -> None:
-    """A cycle ends at the bound of depth."""
+    """A cycle ends at the limit of depth."""
     endless: dict[str, Any] = {}
     endless["again"] = endless
     with pytest.raises(InvalidDataException):
@@ -234,7 +236,7 @@ def test_metadata_that_contains_itself_is_refused() -> None:
 
 
 def test_too_many_are_refused_unsent(wire: Wire) -> None:
-    """A million ids, 20,001 claims, 1,001 settlements: told by their number, before anything is sent."""
+    """A million ids, 20,001 claims or 1,001 settlements are refused by their number, before anything is sent."""
     ids = [UUID(int=number) for number in range(1_000_000)]
     fewer = ids[:50_001]
     settled = Settlement(id=USER_ID, attempt_count=1, result=DeliveryResult.SENT)
@@ -260,7 +262,7 @@ def test_too_many_are_refused_unsent(wire: Wire) -> None:
     field=st.sampled_from(["page_size", "concurrency", "send_timeout", "idle_pause", "max_attempts"]), value=ANYTHING
 )
 def test_the_engine_and_the_worker_refuse_what_is_no_setting(wire: Wire, field: str, value: object) -> None:
-    """A setting is good, or refused when the object is made."""
+    """A setting is valid, or is refused by the constructor."""
 
     async def send(_: LeasedNotification) -> None:
         return
@@ -276,7 +278,7 @@ def test_the_engine_and_the_worker_refuse_what_is_no_setting(wire: Wire, field: 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(field=st.sampled_from(["scenario_types", "organization_id", "time_budget"]), value=ANYTHING)
 def test_a_run_refuses_what_is_no_argument(wire: Wire, field: str, value: object) -> None:
-    """An argument of a run is good, or refused before anything is evaluated."""
+    """An argument of a run is valid, or is refused before anything is evaluated."""
     wire.sent.clear()
     budget = {"time_budget": timedelta(milliseconds=1)}
     engine = ScenarioTriggerEngine(wire.repository)
@@ -294,7 +296,7 @@ def test_a_run_refuses_what_is_no_argument(wire: Wire, field: str, value: object
     url=st.one_of(st.text(), st.sampled_from(HOSTILE_TEXTS)), key=st.one_of(st.text(), st.sampled_from(HOSTILE_TEXTS))
 )
 def test_settings_are_refused_as_such(url: str, key: str) -> None:
-    """No text makes connect() fail otherwise than by ConfigurationException."""
+    """Whatever the text, connect() fails only with ConfigurationException."""
 
     async def open_both() -> None:
         with pytest.raises(ConfigurationException):
@@ -321,7 +323,7 @@ def test_settings_are_refused_as_such(url: str, key: str) -> None:
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=ANYTHING)
 def test_models_made_behind_the_validators_back_fail_typed(wire: Wire, field: str, value: object) -> None:
-    """model_construct and model_copy check nothing: the call then fails by an exception of ours, or is sent as JSON."""
+    """model_construct and model_copy check nothing: the call raises a library exception, or is sent as JSON."""
     new = new_notification().model_copy(update={field: value})
     claim = CLAIM.model_copy(update={field: value})
     for method, arguments in (

@@ -1,4 +1,4 @@
-"""Metadata is a small JSON object: anything else is refused at once, without being shown."""
+"""Metadata is a small JSON object: anything else is refused, and its values are not shown."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scenario_repo import InvalidDataException
-from scenario_repo.privacy import MAX_METADATA_BYTES, MAX_METADATA_DEPTH, metadata_fault
+from scenario_repo._limits import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
+from scenario_repo._metadata import metadata_fault
 from tests.factories import new_notification
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 scalars = (
@@ -76,7 +77,7 @@ def _nested(depth: int) -> dict[str, Any]:
 @settings(max_examples=30, deadline=None)
 @given(json_objects)
 def test_any_json_object_within_bounds_passes_unchanged(metadata: dict[str, Any]) -> None:
-    """What PostgreSQL can store arrives as it was given, to the type of every number and the order of the keys."""
+    """JSON that PostgreSQL can store is unchanged, including the type of numbers and the order of keys."""
     assume("personal data" not in (metadata_fault(metadata) or ""))  # chance makes an address now and then
     kept = new_notification(metadata=metadata)
 
@@ -86,20 +87,20 @@ def test_any_json_object_within_bounds_passes_unchanged(metadata: dict[str, Any]
 
 @unstorable
 def test_what_json_or_postgresql_cannot_hold_is_refused_with_its_path(value: object, expected: str) -> None:
-    """A value of the wrong kind is refused wherever it is, and the path leads to it."""
+    """A value of the wrong type is refused at any depth, and the message has its path."""
     assert _refusal_of({"a": value}) == f"{expected} at $.a"
     assert _refusal_of({"a": [{"note": MARKER}, {"b_c": [MARKER, value]}]}) == f"{expected} at $.a[1].b_c[1]"
 
 
 @pytest.mark.parametrize("key", [f"{MARKER}\0", f"{MARKER}\udfff"], ids=["NUL", "lone surrogate"])
 def test_a_key_that_cannot_be_stored_is_told_by_its_position(key: str) -> None:
-    """A key may be personal itself: the path says which one it is, not what it is."""
+    """A key may be personal data itself: the path has its position, not its text."""
     assert _refusal_of({"a": 1, key: 2}).endswith("at $.<key 1>")
 
 
 @pytest.mark.parametrize("key", [1, None, True, 1.5, (MARKER,), UUID(int=7)], ids=repr)
 def test_a_key_that_is_no_string_is_refused(key: object) -> None:
-    """JSON would turn it into another key, or not take it."""
+    """JSON would change such a key, or refuse it."""
     assert _refusal_of({"a": {key: MARKER}}) == f"a string as key, got {type(key).__name__} at $.a.<key 0>"
 
 
@@ -111,7 +112,7 @@ def test_a_fault_below_a_personal_key_does_not_show_the_key(value: object, expec
 
 @pytest.mark.parametrize("value", [(1, 2), UserDict(a=1), MappingProxyType({"a": 1})], ids=lambda v: type(v).__name__)
 def test_near_json_either_passes_or_is_refused_as_invalid_data(value: object) -> None:
-    """Tuples and other mappings give no foreign error, and no key is shown when they are refused."""
+    """Tuples and other mappings raise no foreign error, and their refusal shows no key."""
     for metadata in (value, {MARKER: value}):
         try:
             new_notification(metadata=metadata)
@@ -120,7 +121,7 @@ def test_near_json_either_passes_or_is_refused_as_invalid_data(value: object) ->
 
 
 def test_metadata_is_a_copy() -> None:
-    """What the caller does to the dict afterwards does not reach the value."""
+    """Later changes of the caller's dict do not change the value."""
     given_metadata: dict[str, Any] = {"ids": [1, {"a": 2}]}
     kept = new_notification(metadata=given_metadata)
     before = copy.deepcopy(given_metadata)
@@ -147,7 +148,7 @@ def _text(metadata: object) -> bytes:
     ids=["flat", "nested", "mixed"],
 )
 def test_metadata_up_to_the_databases_bound_passes(shape: Callable[[str], dict[str, Any]], size: int) -> None:
-    """What the CHECK constraint takes, by the bytes of PostgreSQL's text, is not refused here."""
+    """Metadata that the CHECK accepts, by the bytes of PostgreSQL's text, is accepted here."""
     metadata = shape("x" * (size - len(_text(shape("")))))
 
     assert len(_text(metadata)) == size
@@ -166,12 +167,12 @@ def test_metadata_over_the_databases_bound_is_refused(character: str) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, MAX_METADATA_DEPTH])
 def test_metadata_may_nest(depth: int) -> None:
-    """Nesting up to the bound passes."""
+    """Nesting up to the limit passes."""
     assert new_notification(metadata=_nested(depth)).metadata == _nested(depth)
 
 
 def test_metadata_that_nests_too_deep_is_refused_without_recursion() -> None:
-    """Neither a hundred thousand levels nor a list that holds itself are walked to the end."""
+    """The walk of a hundred thousand levels, or of a list that holds itself, ends at the limit."""
     endless: list[object] = []
     endless.append(endless)
 
@@ -181,14 +182,14 @@ def test_metadata_that_nests_too_deep_is_refused_without_recursion() -> None:
 
 
 def _unravel(metadata: dict[str, Any]) -> None:
-    """Take a deep structure apart from the outside, which spares the interpreter a deep deallocation."""
+    """Take a deep structure apart from the outside, as its recursive deallocation could crash the interpreter."""
     inner: Any = metadata
     while isinstance(inner, dict) and inner:
         inner = inner.pop("a")
 
 
 class _Watched(list[int]):
-    """A list that counts how many of its items are looked at."""
+    """A list that counts how many of its items are read."""
 
     looked_at = 0
 
@@ -207,7 +208,7 @@ class _Watched(list[int]):
 
 
 def test_the_work_on_a_long_list_is_bounded() -> None:
-    """No more items are looked at than can fit into the bound in bytes."""
+    """No more items are read than fit into the limit in bytes."""
     items = _Watched([0] * 100_000)
 
     assert _refusal_of({"a": items}) == f"at most {MAX_METADATA_BYTES} bytes of JSON"
@@ -225,7 +226,7 @@ def test_the_work_on_a_long_list_is_bounded() -> None:
     ids=["text", "text beyond ASCII", "key", "keys"],
 )
 def test_huge_metadata_is_refused_fast(metadata: dict[str, Any]) -> None:
-    """The size of the input does not decide how long its refusal takes."""
+    """The time of a refusal does not depend on the size of the input."""
     started = perf_counter()
     fault = metadata_fault(metadata)
 

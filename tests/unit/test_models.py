@@ -1,4 +1,4 @@
-"""Input that does not fit is refused on construction, by field, without showing it."""
+"""Invalid input is refused on construction, by field, without its value."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from scenario_repo import (
     ScenarioType,
 )
 from tests.factories import MILESTONE, new_notification, new_notification_fields, notification_row
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 A_UUID = "a UUID"
-A_SCENARIO_TYPE = "'inactivity', 'milestone', 'certification_expiry' or 'welcome_back'"
+A_SCENARIO_TYPE = "a ScenarioType, or the name of a type of the app's own (lower-case letters, digits, underscores)"
 A_STATUS = "'pending', 'sent' or 'failed'"
 AN_INSTANT = "a datetime with a time zone"
 THE_MARKER = f"text of {len(MARKER)} characters"
@@ -62,7 +62,7 @@ REFUSED: list[tuple[str, object, str, str]] = [
 
 @pytest.mark.parametrize(("field", "value", "expected", "got"), REFUSED)
 def test_bad_input_is_refused_by_name_without_its_value(field: str, value: object, expected: str, got: str) -> None:
-    """The error names the field, what was expected and the kind of thing that came, and keeps the value to itself."""
+    """The error names the field, what was expected and the kind of value given, but not the value."""
     with pytest.raises(InvalidDataException) as refusal:
         new_notification(**{field: value})
 
@@ -84,7 +84,7 @@ def test_only_a_milestone_has_a_milestone_value(scenario_type: ScenarioType) -> 
 
 @pytest.mark.parametrize("field", ["user_id", "organization_id", "scenario_type"])
 def test_a_missing_field_is_named(field: str) -> None:
-    """A required field that is left out is refused by its name."""
+    """A missing required field is named."""
     fields = new_notification_fields(metadata={"note": MARKER})
     del fields[field]
 
@@ -102,7 +102,7 @@ def test_what_is_no_set_of_fields_is_refused(data: Any) -> None:  # noqa: ANN401
 
 
 def test_several_faults_are_told_at_once() -> None:
-    """A caller sees every field at fault, not one after the other."""
+    """One error names every field at fault."""
     with pytest.raises(InvalidDataException) as refusal:
         new_notification(user_id=MARKER, triggered_at=MARKER)
 
@@ -113,7 +113,7 @@ def test_several_faults_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("scenario_type", [*ScenarioType, *map(str, ScenarioType)])
 def test_a_scenario_type_may_be_given_as_text(scenario_type: str) -> None:
-    """Both the enum and its value are understood, and come out as the enum."""
+    """Both the enum and its value are accepted, and become the enum."""
     assert new_notification(scenario_type=scenario_type).scenario_type is ScenarioType(scenario_type)
 
 
@@ -141,7 +141,7 @@ def test_an_instant_outside_the_calendar_is_refused() -> None:
 
 
 def test_a_new_notification_is_pending_unless_said_otherwise() -> None:
-    """What is left out is left to the database, but for the status."""
+    """Fields left out are None, for the database's defaults; the status is pending."""
     new = new_notification()
 
     assert new.delivery_status is DeliveryStatus.PENDING

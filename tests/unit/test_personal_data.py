@@ -21,7 +21,8 @@ from stdnum.exceptions import ValidationError
 from stdnum.no import fodselsnummer as stdnum_fodselsnummer
 
 from scenario_repo import InvalidDataException, _personal_data
-from scenario_repo.privacy import MAX_METADATA_BYTES, metadata_fault
+from scenario_repo._limits import MAX_METADATA_BYTES
+from scenario_repo._metadata import metadata_fault
 from tests.factories import new_notification
 from tests.privacy_vectors import (
     HOSTILE,
@@ -36,7 +37,7 @@ from tests.privacy_vectors import (
     personnummer,
     wrapped,
 )
-from tests.unit.secrecy import told_by
+from tests.unit.leaks import told_by
 from tools import personal_data
 
 randoms = st.integers(0, 2**64).map(Random)
@@ -46,7 +47,7 @@ EXPECTED = "expected no personal data, got "
 
 
 def test_the_corpus_is_large_and_says_nothing_twice() -> None:
-    """Every vector stands for something of its own."""
+    """No vector is listed twice."""
     vectors = [json.dumps(metadata) for metadata in [*(metadata for _, metadata in MUST_REFUSE), *MUST_PASS]]
 
     assert len(vectors) == len(set(vectors)) >= 500
@@ -55,7 +56,7 @@ def test_the_corpus_is_large_and_says_nothing_twice() -> None:
 
 @pytest.mark.parametrize(("kind", "metadata"), MUST_REFUSE, ids=[json.dumps(metadata) for _, metadata in MUST_REFUSE])
 def test_personal_data_is_refused_by_its_kind(kind: str, metadata: dict[str, Any]) -> None:
-    """The message names the kind of thing and the path to it."""
+    """The message names the kind of personal data and its path."""
     fault = metadata_fault(metadata)
 
     assert fault is not None
@@ -64,7 +65,7 @@ def test_personal_data_is_refused_by_its_kind(kind: str, metadata: dict[str, Any
 
 @pytest.mark.parametrize("metadata", MUST_PASS, ids=json.dumps)
 def test_ordinary_metadata_passes(metadata: dict[str, Any]) -> None:
-    """What looks a little like personal data is none."""
+    """Data that only resembles personal data passes."""
     assert metadata_fault(metadata) is None
 
 
@@ -83,7 +84,7 @@ def test_personal_data_is_refused_however_it_is_written(kind: str, random: Rando
 @many
 @given(random=randoms)
 def test_ids_times_counts_and_prices_are_never_refused(random: Random) -> None:
-    """No made value of the ordinary kinds is taken for a person's."""
+    """No generated ordinary value is taken for personal data."""
     metadata = {"value": harmless(random), "values": [harmless(random) for _ in range(5)]}
 
     assert metadata_fault(metadata) is None, json.dumps(metadata)
@@ -129,7 +130,7 @@ def test_an_identity_number_is_refused_as_a_json_number(random: Random) -> None:
     ],
 )
 def test_the_message_tells_the_path_and_never_the_value(metadata: dict[str, Any], path: str) -> None:
-    """A key at fault is told by its position, since it is what must not be told."""
+    """A key that is personal data is named by its position, as its text must not be shown."""
     with pytest.raises(InvalidDataException) as refusal:
         new_notification(metadata=metadata)
 
@@ -182,7 +183,7 @@ def test_a_key_that_only_contains_such_letters_says_nothing(key: str) -> None:
 
 
 def test_oversized_metadata_is_refused_for_its_size() -> None:
-    """Bounds come first: what is too large is not searched."""
+    """Limits are checked first: input that is too large is not searched."""
     metadata = {"a": "811228-9874", "b": "x" * MAX_METADATA_BYTES}
 
     assert metadata_fault(metadata) == f"expected at most {MAX_METADATA_BYTES} bytes of JSON"

@@ -1,4 +1,4 @@
-"""What holds for every method of the repository; a new one that is not in the table here fails."""
+"""Properties of every method of the repository; a new method must join the table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ CLAIM: Final = NotificationClaim(
 SETTLEMENT: Final = Settlement(id=USER_ID, attempt_count=1, result=DeliveryResult.SENT)
 
 CALLS: dict[str, Callable[[ScenarioNotificationRepository], Awaitable[object]]] = {
+    "check_rule": lambda repository: repository.check_rule(INACTIVITY),
     "claim_notifications": lambda repository: repository.claim_notifications([CLAIM]),
+    "describe_schema": lambda repository: repository.describe_schema(),
     "evaluate_next_page": lambda repository: repository.evaluate_next_page(INACTIVITY),
     "evaluate_scenario": lambda repository: repository.evaluate_scenario(INACTIVITY),
     "explain_scenarios": lambda repository: repository.explain_scenarios(USER_ID),
@@ -80,7 +82,7 @@ def test_every_method_is_a_coroutine_with_a_call_to_try(method: str) -> None:
 async def test_every_method_is_translated(
     method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """A connection that fails gives the library's exception with the method's name, and may be tried again."""
+    """A failed connection raises the library's exception with the method's name, and is retryable."""
     rest.route().mock(side_effect=httpx.ConnectError("All connection attempts failed"))
 
     with pytest.raises(UnavailableException) as failure:
@@ -107,7 +109,7 @@ async def test_nothing_is_retried_in_secret(
 async def test_every_request_carries_the_key(
     method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """The key goes along as ``apikey`` and as bearer token, the latter until somebody signs in."""
+    """The key is sent as ``apikey`` and as bearer token, the latter until somebody signs in."""
     rest.route().respond(503)
 
     with pytest.raises(UnavailableException):
@@ -121,7 +123,7 @@ async def test_every_request_carries_the_key(
 async def test_a_read_may_be_repeated_when_its_answer_was_lost(
     method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Reading twice does no harm, so a read that timed out is retryable."""
+    """A read is idempotent, so a read that timed out is retryable."""
     rest.route().mock(side_effect=httpx.ReadTimeout(""))
 
     with pytest.raises(UnavailableException) as failure:
@@ -133,7 +135,7 @@ async def test_a_read_may_be_repeated_when_its_answer_was_lost(
 async def test_a_user_without_notifications_is_no_error(
     method: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """No row is None or False."""
+    """Without a row the answer is None or False."""
     rest.route().respond(200, json=[])
 
     assert await CALLS[method](repository) is (False if method == "has_been_sent_since_threshold" else None)

@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the wire becomes the exception that tells a caller what to do."""
+"""Every failure on the wire becomes the exception that tells the caller what to do."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from scenario_repo import (
 )
 from scenario_repo._translation import BY_CODE, BY_CODE_CLASS, BY_STATUS
 from tests.factories import USER_ID, new_notification, notification_row
+from tests.unit.leaks import MARKER
 
-ALWAYS, IF_HARMLESS, NEVER = (True, True), (True, False), (False, False)
+ALWAYS, IF_IDEMPOTENT, NEVER = (True, True), (True, False), (False, False)
 """Whether a read and a write may be repeated."""
 
 Outcome = tuple[type[ScenarioRepositoryException], tuple[bool, bool]]
@@ -33,19 +34,19 @@ DENIED: Outcome = (PermissionDeniedException, NEVER)
 NOT_MIGRATED: Outcome = (SchemaNotMigratedException, NEVER)
 UNEXPECTED: Outcome = (UnexpectedResponseException, NEVER)
 NOT_DONE: Outcome = (UnavailableException, ALWAYS)
-UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_HARMLESS)
+UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_IDEMPOTENT)
 
 CODES: dict[Outcome, dict[int, str]] = {
     UNKNOWN_USER: {409: "23503"},
     DUPLICATE: {409: "23505"},
     INVALID: {
         400: "22001 22003 22007 22008 22021 22023 22P02 22P05 23000 23001 23502 23514 23P01 P0001 "
-        "PGRST100 PGRST101 PGRST102 PGRST103 PGRST108 PGRST118 PGRST128 SR001 SR002",
+        "PGRST100 PGRST101 PGRST102 PGRST103 PGRST108 PGRST118 PGRST128 SR001 SR002 SR003 SR004 SR008 SR999",
         413: "54000 54011 54023",
     },
     DENIED: {401: "PGRST300 PGRST301 PGRST302 PGRST303 42501", 403: "42501 28000 28P01"},
     NOT_MIGRATED: {
-        400: "3F000 42703 42P10 PGRST200 PGRST204",
+        400: "3F000 42703 42P10 PGRST200 PGRST204 SR005 SR006 SR007",
         404: "42883 42P01 PGRST202 PGRST205",
         406: "PGRST106",
     },
@@ -130,8 +131,32 @@ async def test_a_code_gives_its_exception(
     assert await _outcome(repository) == outcome
 
 
+@pytest.mark.parametrize("code", ["SR001", "SR005", "SR006", "SR999"])
+async def test_a_refusal_in_the_databases_own_words_is_shown(
+    code: str, rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """Its sentence is the message: it is written in scenario_repo's SQL, and holds no value of a row."""
+    sentence = "expected p_limit from 1 to 1000, got 0"
+    rest.route().respond(400, json={"code": code, "message": sentence, "details": MARKER, "hint": MARKER})
+    with pytest.raises(ScenarioRepositoryException, match=f"describe_schema: {sentence}") as refused:
+        await repository.describe_schema()
+    assert refused.value.code == code
+    assert MARKER not in str(refused.value)
+
+
+async def test_any_other_message_of_the_database_is_not_shown(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """It may quote a row."""
+    for code in ("22P02", "P0001", "23514"):
+        rest.route().respond(400, json={"code": code, "message": MARKER})
+        with pytest.raises(InvalidDataException) as refused:
+            await repository.describe_schema()
+        assert MARKER not in str(refused.value)
+
+
 def test_every_code_of_the_tables_has_a_case() -> None:
-    """A code, class of codes or status that joins a table has to join these tests."""
+    """A code, class of codes or status added to a table must be added to these tests."""
     codes = {case.values[0] for case in CODE_CASES}
 
     assert set(BY_CODE) <= codes
@@ -153,7 +178,7 @@ async def test_without_a_code_the_status_decides(
 async def test_the_status_decides_whatever_the_body(
     body: bytes, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """A body that PostgREST would not write changes nothing, and can't break the translation."""
+    """A body that is not PostgREST's does not break the translation."""
     rest.route().respond(502, content=body)
 
     assert await _outcome(repository) == UNKNOWN_OUTCOME
@@ -186,7 +211,7 @@ async def test_an_error_carries_its_code_and_status(
 async def test_the_code_may_come_in_a_header(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """PostgREST's Proxy-Status tells the code when the body got lost on the way."""
+    """PostgREST's Proxy-Status gives the code if the body is missing."""
     rest.route().respond(404, headers={"Proxy-Status": "PostgREST; error=PGRST202"}, html="<html></html>")
 
     failure = await _failure_of_read(repository)
@@ -252,7 +277,7 @@ UNFIT = {
 async def test_a_success_that_does_not_fit_is_unexpected(
     status: int, body: bytes, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """A 2xx is no success when its body is not the rows that were asked for."""
+    """A 2xx whose body does not fit the model is an error."""
     rest.route().respond(status, content=body)
 
     assert await _outcome(repository) == UNEXPECTED
@@ -271,7 +296,7 @@ async def test_a_missing_column_is_named(
 
 
 async def test_extra_columns_are_fine(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
-    """A newer schema may return more than this version knows."""
+    """Unknown columns of a newer schema are ignored."""
     rest.route().respond(201, json=[notification_row(new_column={"a": 1})])
 
     assert (await repository.insert_notification(new_notification())).milestone_value is None

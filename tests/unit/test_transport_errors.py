@@ -1,4 +1,4 @@
-"""What httpx raises, and what breaks before a request leaves: translated as well, and told without quoting it."""
+"""Errors of httpx, and errors before a request is sent: translated, without quoting their text."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from scenario_repo import (
 )
 from scenario_repo._translation import BY_HTTPX_CLASS
 from tests.factories import USER_ID, new_notification
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
-ALWAYS, IF_HARMLESS, NEVER = (True, True), (True, False), (False, False)
+ALWAYS, IF_IDEMPOTENT, NEVER = (True, True), (True, False), (False, False)
 """Whether a read and a write may be repeated."""
 
 Outcome = tuple[type[ScenarioRepositoryException], tuple[bool, bool]]
 NOT_DONE: Outcome = (UnavailableException, ALWAYS)
-UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_HARMLESS)
+UNKNOWN_OUTCOME: Outcome = (UnavailableException, IF_IDEMPOTENT)
 MISUSED: Outcome = (ConfigurationException, NEVER)
 UNENCODABLE: Outcome = (InvalidDataException, NEVER)
 UNEXPECTED: Outcome = (UnexpectedResponseException, NEVER)
@@ -60,7 +60,7 @@ BY_HTTPX: dict[type[Exception], Outcome] = {
 
 
 def _httpx_classes(root: type[BaseException] = Exception) -> Iterator[type[Exception]]:
-    """Walk down from a class to every exception that httpx defines."""
+    """Yield every exception of httpx below a class."""
     for cls in root.__subclasses__():
         if cls.__module__.partition(".")[0] == "httpx" and issubclass(cls, Exception):
             yield cls
@@ -72,7 +72,7 @@ HTTPX_LEAVES = [cls for cls in HTTPX_CLASSES if not any(cls in other.__mro__[1:]
 
 
 def _raised(cls: type[Exception], message: str = MARKER) -> Exception:
-    """Make an instance whatever the constructor asks for."""
+    """Make an instance, whatever arguments the constructor needs."""
     asked: dict[str, Any] = {
         "message": message,
         "request": httpx.Request("GET", f"https://{MARKER}.example"),
@@ -107,7 +107,7 @@ async def _outcome(repository: ScenarioNotificationRepository) -> Outcome:
 
 
 def test_every_exception_of_httpx_has_its_line_in_the_table() -> None:
-    """A class that a new httpx raises fails here until somebody decides what it means."""
+    """A new exception class of httpx fails here until it has a verdict."""
     assert len(HTTPX_LEAVES) > 20
     assert set(HTTPX_LEAVES) == set(BY_HTTPX_CLASS)
     assert set(HTTPX_LEAVES) == set(BY_HTTPX)
@@ -117,7 +117,7 @@ def test_every_exception_of_httpx_has_its_line_in_the_table() -> None:
 async def test_an_error_of_httpx_gives_its_exception(
     cls: type[Exception], rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Each class tells whether a read or a write may be repeated after it."""
+    """Each class decides whether a read or a write may be repeated."""
     rest.route().mock(side_effect=_raised(cls))
 
     assert await _outcome(repository) == BY_HTTPX[cls]
@@ -127,7 +127,7 @@ async def test_an_error_of_httpx_gives_its_exception(
 async def test_no_error_of_httpx_gets_through(
     cls: type[Exception], rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """The general classes are translated too, should they ever be raised bare, and the original is named."""
+    """The base classes of httpx are translated too, and the message names the original."""
     rest.route().mock(side_effect=_raised(cls))
 
     for failure in await _failures(repository):
@@ -152,7 +152,7 @@ async def test_no_error_of_httpx_gets_through(
 async def test_other_errors_give_their_exception(
     error: Exception, outcome: Outcome, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """What neither PostgREST nor httpx said is translated by its builtin class."""
+    """Other errors are translated by their builtin class."""
     rest.route().mock(side_effect=error)
 
     assert await _outcome(repository) == outcome
@@ -161,7 +161,7 @@ async def test_other_errors_give_their_exception(
 async def test_a_closed_client_is_a_matter_of_configuration(
     http: httpx.AsyncClient, repository: ScenarioNotificationRepository
 ) -> None:
-    """Using a client after it was closed gives no RuntimeError."""
+    """A closed client raises the library's exception, not RuntimeError."""
     await http.aclose()
 
     assert await _outcome(repository) == MISUSED
@@ -172,7 +172,7 @@ async def test_a_closed_client_is_a_matter_of_configuration(
 async def test_what_cannot_be_encoded_is_invalid_and_not_sent(
     value: object, repository: ScenarioNotificationRepository
 ) -> None:
-    """Metadata that was spoilt after its validation still gives no foreign error."""
+    """Metadata made invalid after its validation raises no foreign error."""
     new = new_notification(metadata={"a": [1]})
     assert isinstance(new.metadata, dict)
     new.metadata["a"] = value  # type: ignore[assignment]  # the point of it
@@ -183,7 +183,7 @@ async def test_what_cannot_be_encoded_is_invalid_and_not_sent(
 
 
 async def test_cancellation_passes_through(repository: ScenarioNotificationRepository) -> None:
-    """A cancelled call ends as cancelled, not as a failure of the database."""
+    """A cancelled call raises CancelledError, not a database error."""
     asked = asyncio.Event()
 
     async def never_answer(_: httpx.Request) -> httpx.Response:

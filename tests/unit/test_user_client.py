@@ -15,7 +15,7 @@ from scenario_repo import (
     connect_as_user,
 )
 from tests.factories import PROJECT_URL, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, minted_jwt
-from tests.unit.secrecy import MARKER, told_by
+from tests.unit.leaks import MARKER, told_by
 
 TOKEN = minted_jwt("authenticated", sub=str(USER_ID))
 ANON_KEY = minted_jwt("anon")
@@ -23,7 +23,7 @@ ANON_KEY = minted_jwt("anon")
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Forget the settings of whoever runs the tests."""
+    """Clear the settings of the developer's own environment."""
     for name in ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_ANON_KEY"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
@@ -66,7 +66,7 @@ async def test_the_environment_is_read_in_order(
 
 
 async def test_a_users_token_stays_with_that_users_client(rest: respx.MockRouter) -> None:
-    """A client opened next acts for itself: nothing of the first one's headers is shared."""
+    """Clients share no headers: the next one acts for itself."""
     await _headers_that_are_sent(rest, TOKEN, PROJECT_URL, PUBLISHABLE_KEY)
 
     async with connect(PROJECT_URL, SECRET_KEY) as client:
@@ -89,7 +89,7 @@ async def test_a_users_token_stays_with_that_users_client(rest: respx.MockRouter
     ids=["secret", "service_role", "a user's token", "garbage", "empty", "none", "newline"],
 )
 async def test_what_is_no_publishable_key_is_refused(key: str | None) -> None:
-    """A secret key, above all, does not open a user's client, and no key is told."""
+    """Only a publishable key opens a user's client: a secret key is refused, and no key is shown."""
     with pytest.raises(ConfigurationException) as refusal:
         async with connect_as_user(TOKEN, PROJECT_URL, key):
             pytest.fail("connected")
@@ -113,7 +113,7 @@ async def test_what_is_no_publishable_key_is_refused(key: str | None) -> None:
 )
 @pytest.mark.parametrize("hide", [str, SecretStr])
 async def test_what_is_no_users_token_is_refused(token: str, hide: type[str | SecretStr]) -> None:
-    """Only a signed-in user's access token makes a user's client, and no token is told."""
+    """Only a signed-in user's access token opens a user's client, and no token is shown."""
     with pytest.raises(ConfigurationException, match="access token") as refusal:
         async with connect_as_user(hide(token), PROJECT_URL, PUBLISHABLE_KEY):
             pytest.fail("connected")
@@ -122,7 +122,7 @@ async def test_what_is_no_users_token_is_refused(token: str, hide: type[str | Se
 
 @pytest.mark.usefixtures("no_request")
 async def test_a_users_token_does_not_travel_in_the_clear() -> None:
-    """The URL is guarded as a worker's is."""
+    """The URL is checked as for a worker."""
     with pytest.raises(ConfigurationException, match="https"):
         async with connect_as_user(TOKEN, f"http://{MARKER}.example", PUBLISHABLE_KEY):
             pytest.fail("connected")

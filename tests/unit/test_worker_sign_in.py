@@ -1,4 +1,4 @@
-"""Somebody signs in on the worker's client: refused loudly, never a quiet downgrade to what that user sees."""
+"""A sign-in on the worker's client is an error, never a silent downgrade to that user's rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from supabase import AsyncClient, AsyncClientOptions, create_async_client
 
 from scenario_repo import ConfigurationException, ScenarioNotificationRepository, ScenarioTriggerEngine
 from tests.factories import PROJECT_URL, REST_URL, USER_ID, minted_jwt
-from tests.unit.key_secrecy import CALLS, KEYS, NOON, everything_about, hushed
-from tests.unit.secrecy import MARKER
+from tests.unit.leaks import CALLS, KEYS, MARKER, NOON, everything_about, hushed
 
 
 @pytest.fixture(params=list(KEYS))
@@ -25,7 +24,7 @@ async def worker(request: pytest.FixtureRequest) -> AsyncIterator[AsyncClient]:
 
 
 def session(token: str) -> dict[str, object]:
-    """Make what Supabase Auth answers to a sign-in."""
+    """Make Supabase Auth's answer to a sign-in."""
     user = {
         "id": str(USER_ID),
         "aud": "authenticated",
@@ -45,7 +44,7 @@ def session(token: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("way", ["password", "session", "headers"])
 async def test_a_sign_in_on_the_workers_client_is_refused_and_not_a_downgrade(worker: AsyncClient, way: str) -> None:
-    """Whichever way the client was made a user's: every method refuses, loudly and before anything is sent."""
+    """However the user signed in on the client, every method raises before anything is sent."""
     token = minted_jwt("authenticated", sub=str(USER_ID), ref=MARKER, exp=4_000_000_000)
     with respx.mock(assert_all_called=False) as router:
         router.post(f"{PROJECT_URL}/auth/v1/token").respond(json=session(token))
@@ -70,7 +69,7 @@ async def test_a_sign_in_on_the_workers_client_is_refused_and_not_a_downgrade(wo
 
 @respx.mock
 async def test_the_engine_reports_a_sign_in_on_its_client(worker: AsyncClient) -> None:
-    """A run on a downgraded client finds nobody due, and says why: no quiet success."""
+    """A run on a downgraded client reports the error, not a success with nobody due."""
     token = minted_jwt("authenticated", sub=str(USER_ID), exp=4_000_000_000)
     respx.post(f"{PROJECT_URL}/auth/v1/token").respond(json=session(token))
     await worker.auth.sign_in_with_password({"email": "a@example.invalid", "password": MARKER})

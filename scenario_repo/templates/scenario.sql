@@ -1,0 +1,53 @@
+-- The scenario type $name of this app: who is due, and why.
+--
+-- Written by `scenario-repo new-scenario $name`. Fill in the rule where it says so, apply it (`supabase db push`), and
+-- look at it: `scenario-repo check-rules $name`. Until then nobody is due. Can run twice.
+--
+-- What each column means: the comments on scenario_private.rule_contract. The built-in rules are good examples:
+-- supabase/schemas/rules in scenario_repo's sources.
+
+-- The list of scenario types in the CHECKs grows by this one.
+select scenario_private.add_scenario_type('$name');
+
+create or replace view scenario_private.${name}_rule
+with (security_invoker = true)
+as
+select
+  setting.scenario_type,
+  setting.user_id,
+  setting.organization_id,
+  setting.is_active,
+  setting.is_enabled,
+  setting.is_evaluated,
+  setting.cooldown,
+  null::integer as milestone_value,
+  -- Fill in: the condition under which a mentor is due, such as `first.activity_date >= now() - interval '7 days'`.
+  false as is_due,
+  -- Fill in: a code for each reason.
+  case
+    when first.activity_date is null then 'never_active'
+    else 'rule_not_written'
+  end as finding,
+  -- Fill in: what the verdict rests on. It becomes the notification's metadata: no names, no contact details.
+  jsonb_build_object('first_activity_at', first.activity_date) as facts
+from scenario_private.mentor_setting as setting
+-- Fill in: what to look up for one mentor, by an index. Read mentors, activities, certificates and device tokens through
+-- scenario_source, and the app's other tables directly (service_role needs `grant select` on those).
+left join lateral (
+  select activity.activity_date
+  from scenario_source.activities as activity
+  where activity.user_id = setting.user_id
+    and activity.activity_date <= now()
+  order by activity.activity_date
+  limit 1
+) as first on true
+where setting.scenario_type = '$name';
+comment on view scenario_private.${name}_rule is
+  'Due: nobody yet; say here who is.';
+revoke all on table scenario_private.${name}_rule from public, anon, authenticated;
+grant select on table scenario_private.${name}_rule to service_role;
+
+-- The defaults. An organization's own row may override them.
+insert into public.scenario_evaluation_config (scenario_type, is_enabled, cooldown)
+values ('$name', true, '30 days')
+on conflict do nothing;

@@ -1,0 +1,184 @@
+-- scenario_evaluation_config: who is due when, set by an operator with plain updates; and what each scenario's last
+-- pass over the mentors did.
+--
+-- One row per scenario type holds the defaults (organization_id is null). A row with an organization_id overrides
+-- for that organization what it gives, and leaves the rest (null) to the default. A pass over one organization is
+-- recorded in that organization's row, a pass over all of them in the default row.
+
+create table if not exists public.scenario_evaluation_config (
+  id uuid primary key default gen_random_uuid(),
+  scenario_type text not null,
+  organization_id uuid,
+  is_enabled boolean,
+  cooldown interval,
+  inactive_after interval,
+  returned_within interval,
+  expires_within interval,
+  milestones integer[],
+  pass_evaluated bigint not null default 0,
+  pass_due bigint not null default 0,
+  pass_claimed bigint not null default 0,
+  pass_skipped bigint not null default 0,
+  pass_duration interval not null default '0',
+  pass_finished_at timestamptz,
+  resume_after uuid,
+
+  constraint scenario_evaluation_config_one_row_per_scope
+    unique nulls not distinct (scenario_type, organization_id),
+  constraint scenario_evaluation_config_scenario_type_is_known
+    check (scenario_type in ('inactivity', 'milestone', 'certification_expiry', 'welcome_back')),
+  constraint scenario_evaluation_config_default_is_complete
+    check (
+      organization_id is not null
+      or is_enabled is not null
+      and (cooldown is not null or scenario_type = 'milestone')
+      and (inactive_after is not null or scenario_type not in ('inactivity', 'welcome_back'))
+      and (returned_within is not null or scenario_type <> 'welcome_back')
+      and (expires_within is not null or scenario_type <> 'certification_expiry')
+      and (milestones is not null or scenario_type <> 'milestone')
+    ),
+  -- A built-in scenario has the settings that its rule reads. A rule of the app's own may read any but milestones.
+  constraint scenario_evaluation_config_settings_belong_to_their_scenario
+    check (
+      (cooldown is null or scenario_type <> 'milestone')
+      and (inactive_after is null or scenario_type not in ('milestone', 'certification_expiry'))
+      and (returned_within is null or scenario_type not in ('inactivity', 'milestone', 'certification_expiry'))
+      and (expires_within is null or scenario_type not in ('inactivity', 'milestone', 'welcome_back'))
+      and (milestones is null or scenario_type = 'milestone')
+    ),
+  constraint scenario_evaluation_config_intervals_are_positive
+    check (least(cooldown, inactive_after, returned_within, expires_within) > interval '0'),
+  constraint scenario_evaluation_config_intervals_are_at_most_36525_days
+    check (greatest(cooldown, inactive_after, returned_within, expires_within) <= interval '36525 days'),
+  -- A month is not a length of time; days are 24 hours here, in UTC.
+  constraint scenario_evaluation_config_intervals_have_no_months
+    check (
+      coalesce(extract(year from cooldown) + extract(month from cooldown), 0) = 0
+      and coalesce(extract(year from inactive_after) + extract(month from inactive_after), 0) = 0
+      and coalesce(extract(year from returned_within) + extract(month from returned_within), 0) = 0
+      and coalesce(extract(year from expires_within) + extract(month from expires_within), 0) = 0
+    ),
+  -- Else a gap inside the window could be one to welcome back from, and the rule would have to look at every activity.
+  constraint scenario_evaluation_config_window_fits_inside_gap
+    check (returned_within <= inactive_after),
+  constraint scenario_evaluation_config_milestones_are_positive
+    check (
+      case when array_ndims(milestones) > 1 then false
+      else cardinality(milestones) > 0 and array_position(milestones, null) is null and 0 < all (milestones)
+      end
+    )
+);
+
+comment on table public.scenario_evaluation_config is
+  'Settings of each scenario: the defaults, and what an organization overrides; with the figures of the last pass.';
+comment on column public.scenario_evaluation_config.organization_id is
+  'The organization whose overrides these are; null for the defaults.';
+comment on column public.scenario_evaluation_config.cooldown is
+  'The shortest time between two notifications of this type to one user, whichever the organization.';
+comment on column public.scenario_evaluation_config.inactive_after is
+  'inactivity: without activity for this long a mentor is due; welcome_back: after a gap this long a mentor came back.';
+comment on column public.scenario_evaluation_config.returned_within is
+  'welcome_back: how long after the return a mentor is still welcomed.';
+comment on column public.scenario_evaluation_config.expires_within is
+  'certification_expiry: how long before a certificate lapses its holder is due.';
+comment on column public.scenario_evaluation_config.milestones is
+  'milestone: the activity counts that call for a notification, in any order.';
+comment on column public.scenario_evaluation_config.pass_finished_at is
+  'When the last complete pass ended; the pass_ figures are those of the pass under way, or of the last one.';
+comment on column public.scenario_evaluation_config.resume_after is
+  'The last user_id the pass under way has evaluated; null when none is under way.';
+
+alter table public.scenario_evaluation_config enable row level security;
+
+drop policy if exists scenario_evaluation_config_service_role_policy on public.scenario_evaluation_config;
+create policy scenario_evaluation_config_service_role_policy
+  on public.scenario_evaluation_config
+  for all
+  to service_role
+  using (true)
+  with check (true);
+
+revoke all on table public.scenario_evaluation_config from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table public.scenario_evaluation_config to service_role;
+
+insert into public.scenario_evaluation_config
+  (scenario_type, is_enabled, cooldown, inactive_after, returned_within, expires_within, milestones)
+values
+  ('inactivity', true, '30 days', '30 days', null, null, null),
+  ('milestone', true, null, null, null, null, '{10, 25, 50, 100, 250, 500, 1000}'),
+  ('certification_expiry', true, '14 days', null, null, '30 days', null),
+  ('welcome_back', true, '30 days', '30 days', '7 days', null, null)
+on conflict do nothing;
+
+-- Raises SR005 unless the scenario type has its default row.
+create or replace function scenario_private.require_default_settings(p_scenario_type text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if not exists (
+    select
+    from public.scenario_evaluation_config as config
+    where config.scenario_type = p_scenario_type and config.organization_id is null
+  ) then
+    raise exception using
+      errcode = 'SR005',
+      message = format(
+        'the default settings of %s are missing: insert its row without an organization_id'
+          ' into scenario_evaluation_config, or run the migrations again',
+        p_scenario_type
+      );
+  end if;
+end
+$$;
+revoke all on function scenario_private.require_default_settings(text) from public, anon, authenticated;
+grant execute on function scenario_private.require_default_settings(text) to service_role;
+
+-- Every mentor with the settings that hold for her: what the rules start from.
+--
+-- The instants that follow from the default settings are reckoned once a query: reckoned for every mentor, they were a
+-- twentieth of a page. OFFSET 0 keeps the planner from moving the sums back to the mentors. Where an organization
+-- overrides a setting, they are reckoned for its mentors.
+create or replace view scenario_private.mentor_setting
+with (security_invoker = true)
+as
+select
+  standard.scenario_type,
+  mentor.user_id,
+  mentor.organization_id,
+  mentor.is_active,
+  coalesce(override.is_enabled, standard.is_enabled) as is_enabled,
+  mentor.is_active and coalesce(override.is_enabled, standard.is_enabled) as is_evaluated,
+  coalesce(override.cooldown, standard.cooldown) as cooldown,
+  coalesce(now() - override.inactive_after, standard.inactive_since) as inactive_since,
+  coalesce(override.inactive_after, standard.inactive_after) as inactive_after,
+  -- Never a longer window than the gap: a gap inside the window would go unseen.
+  case
+    when override.returned_within is null and override.inactive_after is null then standard.returned_since
+    else now() - least(
+      coalesce(override.returned_within, standard.returned_within),
+      coalesce(override.inactive_after, standard.inactive_after)
+    )
+  end as returned_since,
+  coalesce(now() + override.expires_within, standard.expires_until) as expires_until,
+  coalesce(override.milestones, standard.milestones) as milestones
+from scenario_source.mentors as mentor
+cross join (
+  select
+    config.*,
+    now() - config.inactive_after as inactive_since,
+    now() - least(config.returned_within, config.inactive_after) as returned_since,
+    now() + config.expires_within as expires_until
+  from public.scenario_evaluation_config as config
+  where config.organization_id is null
+  offset 0
+) as standard
+left join public.scenario_evaluation_config as override
+  on override.scenario_type = standard.scenario_type
+  and override.organization_id = mentor.organization_id;
+comment on view scenario_private.mentor_setting is
+  'Every mentor of every organization with the settings that hold there: the organization''s, or the default.';
+revoke all on table scenario_private.mentor_setting from public, anon, authenticated;
+grant select on table scenario_private.mentor_setting to service_role;

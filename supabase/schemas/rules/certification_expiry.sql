@@ -1,0 +1,38 @@
+-- certification_expiry: a certificate lapses within expires_within, and has not lapsed yet. The facts list the
+-- certificates (the 50 that lapse first: metadata is bounded).
+create or replace view scenario_private.certification_expiry_rule
+with (security_invoker = true)
+as
+select
+  setting.scenario_type,
+  setting.user_id,
+  setting.organization_id,
+  setting.is_active,
+  setting.is_enabled,
+  setting.is_evaluated,
+  setting.cooldown,
+  null::integer as milestone_value,
+  expiring.certificate_ids is not null as is_due,
+  case when expiring.certificate_ids is not null then 'certificate_expiring' else 'no_certificate_expiring' end
+    as finding,
+  jsonb_build_object('certificate_ids', expiring.certificate_ids, 'expires_at', expiring.expires_at) as facts
+from scenario_private.mentor_setting as setting
+left join lateral (
+  select
+    jsonb_agg(certificate.certificate_id order by certificate.expires_at, certificate.certificate_id) as certificate_ids,
+    min(certificate.expires_at) as expires_at
+  from (
+    select held.certificate_id, held.expires_at
+    from scenario_source.certificates as held
+    where held.user_id = setting.user_id
+      and held.expires_at > now()
+      and held.expires_at <= setting.expires_until
+    order by held.expires_at
+    limit 50
+  ) as certificate
+) as expiring on true
+where setting.scenario_type = 'certification_expiry';
+comment on view scenario_private.certification_expiry_rule is
+  'Due: at least one certificate lapses within expires_within and has not lapsed yet.';
+revoke all on table scenario_private.certification_expiry_rule from public, anon, authenticated;
+grant select on table scenario_private.certification_expiry_rule to service_role;

@@ -1,0 +1,52 @@
+-- milestone: the number of activities reached a threshold above every milestone the user has. Only the highest is
+-- due: a first run over old data sends one notification, not one per threshold, and a threshold that is added below
+-- what a user has already reached and been told stays silent. A failed milestone is not one the user has.
+create or replace view scenario_private.milestone_rule
+with (security_invoker = true)
+as
+select
+  setting.scenario_type,
+  setting.user_id,
+  setting.organization_id,
+  setting.is_active,
+  setting.is_enabled,
+  setting.is_evaluated,
+  setting.cooldown,
+  reached.milestone_value,
+  reached.milestone_value > coalesce(recorded.milestone_value, 0) as is_due,
+  case
+    when reached.milestone_value is null then 'no_milestone_yet'
+    when reached.milestone_value > coalesce(recorded.milestone_value, 0) then 'milestone_crossed'
+    else 'no_new_milestone'
+  end as finding,
+  jsonb_build_object('activity_count', counted.activity_count) as facts
+from scenario_private.mentor_setting as setting
+left join lateral (
+  select count(*) as activity_count
+  from (
+    select
+    from scenario_source.activities as activity
+    where activity.user_id = setting.user_id
+      and activity.activity_date <= now()
+    limit (select max(threshold.value) from unnest(setting.milestones) as threshold (value))
+  ) as activity
+) as counted on true
+left join lateral (
+  select max(threshold.value) as milestone_value
+  from unnest(setting.milestones) as threshold (value)
+  where threshold.value <= counted.activity_count
+) as reached on true
+left join lateral (
+  select holding.milestone_value
+  from scenario_private.holding as holding
+  where reached.milestone_value is not null
+    and holding.user_id = setting.user_id
+    and holding.scenario_type = 'milestone'
+  order by holding.milestone_value desc
+  limit 1
+) as recorded on true
+where setting.scenario_type = 'milestone';
+comment on view scenario_private.milestone_rule is
+  'Due: the activity count reached a threshold higher than every milestone the user has; the highest such one.';
+revoke all on table scenario_private.milestone_rule from public, anon, authenticated;
+grant select on table scenario_private.milestone_rule to service_role;

@@ -1,0 +1,1 @@
+"""Tests over HTTP: supabase-py against a running Supabase."""

@@ -1,0 +1,151 @@
+"""Nothing that must be touched together was forgotten; and whoever forgets a place is told which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.integration import forgotten_places
+from tests.integration.database import Database, claim, new_claim
+from tests.integration.forgotten_places import HOLDS, TRANSITIONS
+from tests.rows import insert_notification
+
+
+@pytest.fixture
+def owner(database: Database) -> Iterator[psycopg.Connection]:
+    """Connect as the owner of the tables, in a transaction that is rolled back."""
+    with database.connect(role=None) as connection, connection.transaction(force_rollback=True):
+        yield connection
+
+
+def test_no_place_is_forgotten(owner: psycopg.Connection) -> None:
+    """Types, statuses, columns, SQLSTATEs and words agree wherever they stand."""
+    live, sources = forgotten_places.functions_and_views(owner), forgotten_places.schema_sources()
+    snippets = {name: text for name, text in sources.items() if name.startswith("snippets/")}
+    assert forgotten_places.scenario_types(owner, live | snippets) == []
+    assert forgotten_places.statuses(owner, live) == []
+    assert forgotten_places.columns(owner) == []
+    assert forgotten_places.codes(sources) == []
+    assert forgotten_places.words(sources) == []
+
+
+@pytest.mark.parametrize("status", HOLDS)
+def test_a_status_holds_as_said(status: str, database: Database, worker: psycopg.Connection) -> None:
+    """A notification of the status refuses a later claim, or does not."""
+    (user,) = database.new_users(1)
+    insert_notification(worker, user, delivery_status=status)
+    (outcome,) = claim(worker, [new_claim(user)])
+    assert ("skip_reason" in outcome) is HOLDS[status]
+
+
+def test_a_status_changes_as_said(database: Database, worker: psycopg.Connection) -> None:
+    """From every status to every other: allowed if it is listed, else refused."""
+    (user,) = database.new_users(1)
+    for before in HOLDS:
+        for after in HOLDS:
+            row = insert_notification(worker, user, delivery_status=before)
+            change = "update public.scenario_notifications set delivery_status = %s where id = %s"
+            if before == after or (before, after) in TRANSITIONS:
+                worker.execute(change, [after, row["id"]])
+            else:
+                with pytest.raises(psycopg.Error, match="history is final"):
+                    worker.execute(change, [after, row["id"]])
+
+
+def test_a_forgotten_scenario_type_is_named(owner: psycopg.Connection) -> None:
+    """A fifth type in one CHECK alone: the other CHECK, the enum, the rule and the default row are asked for."""
+    owner.execute("select scenario_private.add_scenario_type('birthday')")
+    found = forgotten_places.scenario_types(owner, forgotten_places.functions_and_views(owner))
+    assert found == [
+        "scenario_repo.ScenarioType lacks birthday",
+        "supabase/schemas/rules lacks birthday",
+        "the default rows of public.scenario_evaluation_config lacks birthday",
+        "the views scenario_private.…_rule lacks birthday",
+    ]
+    table = "public.scenario_evaluation_config"
+    name = "scenario_evaluation_config_scenario_type_is_known"
+    owner.execute(
+        f"alter table {table} drop constraint {name}, add constraint {name} check (scenario_type in ('inactivity',"
+        " 'milestone', 'certification_expiry', 'welcome_back'))"
+    )
+    assert f"the CHECK of {table} lacks birthday" in forgotten_places.scenario_types(owner, {})
+
+
+def test_a_list_of_scenario_types_in_a_function_is_named(owner: psycopg.Connection) -> None:
+    """A function that names two types names them all, or it is said what it lacks."""
+    owner.execute(
+        "create function public.scenario_partial(p_type text) returns boolean language sql immutable"
+        " return p_type in ('inactivity', 'welcome_back')"
+    )
+    owner.execute(
+        "create function public.scenario_partial_plpgsql(p_type text) returns boolean language plpgsql"
+        " as $$ begin return p_type in ('inactivity', 'welcome_back'); end $$"
+    )
+    found = forgotten_places.scenario_types(owner, forgotten_places.functions_and_views(owner))
+    assert found == [
+        "public.scenario_partial_plpgsql names a scenario type of several, and lacks milestone",
+        "public.scenario_partial_plpgsql names a scenario type of several, and lacks certification_expiry",
+    ]
+
+
+def test_a_forgotten_delivery_status_is_named(owner: psycopg.Connection) -> None:
+    """A fourth status: the enum, the view of what holds and the transitions are asked for; until then it can't move."""
+    name = "scenario_notifications_delivery_status_is_known"
+    owner.execute(
+        f"alter table public.scenario_notifications drop constraint {name},"
+        f" add constraint {name} check (delivery_status in ('pending', 'sent', 'failed', 'opened'))"
+    )
+    found = forgotten_places.statuses(owner, forgotten_places.functions_and_views(owner))
+    assert [sentence.split(" (")[0].removesuffix(" lacks opened") for sentence in found][:3] == [
+        "scenario_repo.DeliveryStatus",
+        "the view scenario_private.holding",
+        "the trigger scenario_notifications_failed_is_final",
+    ]
+    assert all(sentence.endswith("lacks opened") for sentence in found)
+
+
+def test_a_forgotten_column_is_named(owner: psycopg.Connection) -> None:
+    """A column with a default: history, the model, the claim's way in and out, and the tests' clock are asked for."""
+    owner.execute("alter table public.scenario_notifications add column opened_at timestamptz default now()")
+    assert forgotten_places.columns(owner) == [
+        f"{place} lacks opened_at"
+        for place in (
+            "the trigger scenario_notifications_past_is_fixed",
+            "the comparison of the trigger scenario_notifications_past_is_fixed",
+            "scenario_repo.ScenarioNotification",
+            "the outcome of a claim in scenario_repo/_claims.py",
+            "scenario_private.claim_fast_path",
+            "scenario_private.claim_row_by_row",
+            "Database.let_pass of the tests",
+        )
+    ]
+
+
+def test_a_forgotten_code_is_named() -> None:
+    """A SQLSTATE that is raised and nowhere else known; and one that is known and not raised."""
+    sources = forgotten_places.schema_sources()
+    sources["12_evaluation.sql"] += "raise exception using errcode = 'SR042', message = 'no';"
+    assert forgotten_places.codes(sources) == [
+        "scenario_repo/_translation.py lacks SR042",
+        "02_versions_and_refusals.sql lacks SR042",
+    ]
+    sources = {name: text.replace("errcode = 'SR002'", "") for name, text in forgotten_places.schema_sources().items()}
+    assert forgotten_places.codes(sources) == [
+        "scenario_repo/_translation.py has SR002, which nothing raises",
+        "02_versions_and_refusals.sql has SR002, which nothing raises",
+    ]
+
+
+def test_a_finding_a_reason_and_an_answer_without_words_are_named() -> None:
+    """What a rule finds, why a claim is skipped and what a settlement says has words in Python."""
+    sources = forgotten_places.schema_sources()
+    sources["rules/inactivity.sql"] = sources["rules/inactivity.sql"].replace("'never_active'", "'not_seen'")
+    sources["10_claim.sql"] = sources["10_claim.sql"].replace("then 'unknown_user'", "then 'user_gone'")
+    sources["16_delivery.sql"] = sources["16_delivery.sql"].replace("then 'lease_lost'", "then 'taken_over'")
+    assert forgotten_places.words(sources) == [
+        "scenario_repo/_console.py has no words for not_seen",
+        "scenario_repo.SkipReason lacks user_gone",
+        "scenario_repo.SettlementAnswer lacks taken_over",
+    ]
