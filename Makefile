@@ -45,8 +45,9 @@ check: $(VENV)/.installed ## lint, formatting and strict types
 	$(BIN)/mypy
 
 .PHONY: generate
-generate: $(VENV)/.installed ## write the Python and the SQL that tools/personal_data.toml describes
-	$(BIN)/python tools/personal_data.py
+generate: $(VENV)/.installed ## write what supabase/generators make: personal data's patterns, then the migration
+	$(BIN)/python supabase/generators/personal_data.py
+	$(BIN)/python supabase/generators/migration.py
 
 .PHONY: wheel
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own

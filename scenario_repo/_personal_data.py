@@ -1,7 +1,7 @@
 """What personal data looks like in a text or a number: pure functions, in linear time.
 
 The database says the same in SQL (``supabase/schemas/04_personal_data.sql``). Patterns and tables of both are generated
-from ``tools/personal_data.toml``; neither side asks at run time what differs from one installation to the next, such as
+from ``supabase/generators/personal_data.toml``; neither side asks at run time what differs from one installation to the next, such as
 a version of Unicode or of libphonenumber. The tests hold both to one corpus and to each other.
 
 What can't be told from ordinary data is decided for the ordinary data, and this is the recall it costs:
@@ -30,9 +30,10 @@ PERSONNUMMER: Final = "a Swedish personnummer"
 FODSELSNUMMER: Final = "a Norwegian fødselsnummer"
 
 _PLAIN: Final = {
-    code: becomes[code - first] if len(becomes) == last - first + 1 else becomes
-    for first, last, becomes in tables.CHARACTERS
-    for code in range(first, last + 1)
+    code: text[(code - int(first, 16)) % len(text)] if text else ""
+    for text, spans in tables.CHARACTERS.items()
+    for first, _, last in (span.partition("-") for span in spans.split())
+    for code in range(int(first, 16), int(last or first, 16) + 1)
 }
 _LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _REPEATED_PERCENT: Final = re.compile(tables.REPEATED_PERCENT)

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+import personal_data
 from scenario_repo import _personal_data
 from scenario_repo._metadata import metadata_fault
 from tests.integration.database import Database, claim, new_claim
@@ -28,7 +29,6 @@ from tests.privacy_vectors import (
     harmless,
     wrapped,
 )
-from tools import personal_data
 
 CONSTRAINT = "scenario_notifications_metadata_holds_no_personal_data"
 # Pieces that together come near every rule, and every exception to it.
@@ -103,15 +103,6 @@ _NUMBERS = [
     1e10,
     0.5,
 ]
-
-
-# Until the migrations are made from supabase/schemas: lay this subject's file over what they make.
-@pytest.fixture
-def database(database: Database) -> Database:
-    """Make a database with the schema file of personal data."""
-    with psycopg.connect(database.url, autocommit=True) as connection:
-        connection.execute(personal_data.SQL.read_bytes())
-    return database
 
 
 def _insertion(worker: psycopg.Connection, user: UUID, metadata: object) -> str | None:
@@ -241,7 +232,7 @@ _plain = _personal_data.plain_text
 
 def test_characters_in_a_text_are_told_as_alone(worker: psycopg.Connection) -> None:
     """Each character that becomes another, between digits: nothing depends on its neighbours, but for spaces and %."""
-    characters = personal_data.characters_of(personal_data.all_runs(personal_data.load()))
+    characters = personal_data.characters(personal_data.load())
     rows = worker.execute(
         "select code, scenario_private.plain_text('8' || chr(code) || '1') from unnest(%s::integer[]) as code",
         [list(characters)],

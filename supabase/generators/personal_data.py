@@ -1,28 +1,26 @@
-"""Write the Python and the SQL of personal data from one file, tools/personal_data.toml.
+"""Write the Python and the SQL of personal data from one file, personal_data.toml.
 
-    python tools/personal_data.py             # write both
-    python tools/personal_data.py --check     # fail if they are not what would be written
-    python tools/personal_data.py --refresh   # first read Unicode's and libphonenumber's tables into the data file
+    python supabase/generators/personal_data.py             # write both
+    python supabase/generators/personal_data.py --check     # fail if they are not what would be written
+    python supabase/generators/personal_data.py --refresh   # first read phonenumberslite's table into the data file
 
-Only --refresh needs more than the standard library: phonenumberslite, and unicodedata2 for a Unicode newer than this
-Python's. What Unicode has decided of a character never changes, so the data file only ever grows by new characters.
+Only --refresh needs more than the standard library: phonenumberslite.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import textwrap
 import tomllib
-import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-DATA: Final = ROOT / "tools" / "personal_data.toml"
+ROOT: Final = Path(__file__).resolve().parents[2]
+DATA: Final = ROOT / "supabase" / "generators" / "personal_data.toml"
 PYTHON: Final = ROOT / "scenario_repo" / "_personal_data_tables.py"
 SQL: Final = ROOT / "supabase" / "schemas" / "04_personal_data.sql"
 
@@ -30,9 +28,6 @@ _WIDTH: Final = 118
 _REFERENCE: Final = re.compile("<([a-z_]+)>")
 _BLOCK: Final = re.compile(r"(?ms)^( *)-- begin generated: ([a-z_ ]+)\n.*?^ *-- end generated$")
 _REFRESHED: Final = re.compile(r"(?ms)^# begin refreshed$.*^# end refreshed$")
-
-Runs = list[tuple[int, int, str]]
-"""First code point, last code point, and what they become: a letter for each, or one text for all."""
 
 
 def load() -> dict[str, Any]:
@@ -52,67 +47,25 @@ def _spelled_out(pattern: str, parts: dict[str, str]) -> str:
 # What each character becomes.
 
 
-def listed_characters(data: dict[str, Any]) -> dict[int, str]:
-    """Return what the characters listed by hand become."""
-    return {
-        code: becomes
-        for becomes, listed in data["characters"].items()
-        for first, _, last in (span.partition("-") for span in listed.split())
-        for code in range(int(first, 16), int(last or first, 16) + 1)
-    }
-
-
-def compatible_characters(data: dict[str, Any], unicode: Any = unicodedata) -> dict[int, str]:  # noqa: ANN401 - or unicodedata2
-    """Ask a version of Unicode for every further character that is ASCII by compatibility, or a decimal digit."""
-    listed = listed_characters(data)
-    found = {}
-    for code in range(0x80, sys.maxunicode + 1):
-        digit = unicode.decimal(chr(code), None)
-        becomes = str(digit) if digit is not None else unicode.normalize("NFKC", chr(code)).translate(listed)
-        if code not in listed and not 0xD800 <= code <= 0xDFFF and becomes.isascii():  # noqa: PLR2004
-            found[code] = becomes
+def runs(data: dict[str, Any]) -> list[tuple[int, int, str]]:
+    """Return first code point, last code point and text of every span of characters, in order."""
+    found = sorted(
+        (int(first, 16), int(last or first, 16), text)
+        for text, spans in data["characters"].items()
+        for first, _, last in (span.partition("-") for span in spans.split())
+    )
+    if any(last >= first for (_, last, _), (first, _, _) in pairwise(found)):
+        raise ValueError("expected every character once, got spans that overlap")
     return found
 
 
-def runs_of(characters: dict[int, str]) -> Runs:
-    """Join neighbours: those that become one text, and those that become a letter each."""
-    runs: Runs = []
-    for code, becomes in sorted(characters.items()):
-        first, last, whole = runs[-1] if runs else (0, -2, "")
-        size = last - first + 1
-        if code != last + 1 or len(becomes) > 1 or (len(whole) > 1 and len(whole) != size):
-            runs.append((code, code, becomes))
-        elif becomes == whole or (whole == becomes * size != ""):
-            runs[-1] = (first, code, becomes)
-        elif "" not in {becomes, whole} and len(whole) == size:
-            runs[-1] = (first, code, whole + becomes)
-        else:
-            runs.append((code, code, becomes))
-    return runs
-
-
-def characters_of(runs: Iterable[tuple[int, int, str]]) -> dict[int, str]:
-    """Undo runs_of."""
+def characters(data: dict[str, Any]) -> dict[int, str]:
+    """Return what each character becomes: the letter of the text whose turn it is, or nothing."""
     return {
-        code: whole[code - first] if len(whole) == last - first + 1 else whole
-        for first, last, whole in runs
+        code: text[(code - first) % len(text)] if text else ""
+        for first, last, text in runs(data)
         for code in range(first, last + 1)
     }
-
-
-def all_runs(data: dict[str, Any]) -> Runs:
-    """Return everything that becomes something else, in order."""
-    refreshed = [(*_span(span), becomes) for span, becomes in data["unicode"]["characters"]]
-    return runs_of(listed_characters(data) | characters_of(refreshed))
-
-
-def _span(span: str) -> tuple[int, int]:
-    first, _, last = span.partition("-")
-    return int(first, 16), int(last or first, 16)
-
-
-def _hexadecimal(first: int, last: int) -> str:
-    return f"{first:04x}" if first == last else f"{first:04x}-{last:04x}"
 
 
 # How long phone numbers are.
@@ -151,20 +104,27 @@ def _spans(numbers: list[int]) -> str:
 def python_module(data: dict[str, Any]) -> str:
     """Return the text of the generated Python module."""
     blocks = [
-        '"""What personal data looks like: written by tools/personal_data.py from tools/personal_data.toml."""\n',
+        '"""What personal data looks like: written by supabase/generators/personal_data.py."""\n',
         "# ruff: noqa: E501, RUF001, S105 (written by a machine)\n",
         "from typing import Final\n",
     ]
     blocks += [f"{name.upper()}: Final = {_literal(pattern)}" for name, pattern in data["patterns"].items()]
-    blocks.append(
-        "\n# First code point, last code point, and what they become: a letter for each, or one text for all."
-    )
-    runs = [f"(0x{first:x}, 0x{last:x}, {_literal(whole)})" for first, last, whole in all_runs(data)]
-    blocks += ["CHARACTERS: Final = (", *_filled(runs, "    "), ")"]
+    blocks.append("\n# What characters become: each span's characters the text's letters in turn, again and again.")
+    spans = "".join(_python_item(text, " ".join(listed.split())) for text, listed in data["characters"].items())
+    blocks.append(f"CHARACTERS: Final = {{\n{spans}}}")
     blocks.append("\n# How long the national numbers of calling codes may be.")
-    lengths = "".join(f"    {_literal(spans)}: {_literal(codes)},\n" for spans, codes in data["phone_lengths"].items())
+    lengths = "".join(_python_item(spans, codes) for spans, codes in data["phone_lengths"].items())
     blocks.append(f"PHONE_LENGTHS: Final = {{\n{lengths}}}\n")
     return "\n".join(blocks)
+
+
+def _python_item(key: str, spans: str) -> str:
+    """Write one item of a dictionary, its value in as many lines as it needs."""
+    lines = textwrap.wrap(spans, _WIDTH - 12, break_on_hyphens=False, break_long_words=False)
+    if len(lines) == 1:
+        return f'    {_literal(key)}: "{spans}",\n'
+    written = "".join(f'        "{line} "\n' for line in lines[:-1]) + f'        "{lines[-1]}"\n'
+    return f"    {_literal(key)}: (\n{written}    ),\n"
 
 
 def _literal(text: str) -> str:
@@ -215,15 +175,23 @@ def _sql_pattern(pattern: str) -> list[str]:
 
 
 def _sql_characters(data: dict[str, Any]) -> Iterator[str]:
-    runs = all_runs(data)
+    found = runs(data)
+    texts = list(data["characters"])
     for name, type_, values in (
-        ("firsts", "integer", [str(first) for first, _, _ in runs]),
-        ("lasts", "integer", [str(last) for _, last, _ in runs]),
-        ("become", "text", [json.dumps(whole).replace("'", "''") for _, _, whole in runs]),
+        ("texts", "text", [_in_array(text) for text in texts]),
+        ("firsts", "integer", [str(first) for first, _, _ in found]),
+        ("lasts", "integer", [str(last) for _, last, _ in found]),
+        ("becomes", "integer", [str(1 + texts.index(text)) for _, _, text in found]),
     ):
         yield f"{name} constant {type_}[] := '{{"
         yield from _filled(values, "  ", _WIDTH - 4)
         yield f"}}'::{type_}[];"
+
+
+def _in_array(text: str) -> str:
+    """Write an element of an array inside a literal."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "''")
+    return f'"{escaped}"'
 
 
 def _sql_phone_lengths(data: dict[str, Any]) -> Iterator[str]:
@@ -248,26 +216,12 @@ def _filled(items: Iterable[str], indent: str, width: int = _WIDTH) -> list[str]
     return [*lines, line]
 
 
-def refreshed(text: str, data: dict[str, Any]) -> str:
-    """Return the data file's text with the tables of the newest Unicode and phonenumbers at hand."""
+def refreshed(text: str) -> str:
+    """Return the data file's text with the phone numbers' lengths that the installed phonenumberslite knows."""
     import phonenumbers  # noqa: PLC0415 - only to refresh
 
-    try:
-        import unicodedata2 as unicode  # noqa: PLC0415 - only to refresh
-    except ImportError:
-        unicode = unicodedata
-    runs = runs_of(compatible_characters(data, unicode))
-    # A TOML file's basic strings are JSON's, for ASCII.
-    entries = [f'["{_hexadecimal(first, last)}", {json.dumps(whole)}]' for first, last, whole in runs]
     lines = [
         "# begin refreshed",
-        "[unicode]",
-        f'version = "{unicode.unidata_version}"',
-        "# Characters that are ASCII by compatibility, and decimal digits: a letter for each, or one text for all.",
-        "characters = [",
-        *_filled(entries, "  "),
-        "]",
-        "",
         "# How long national numbers may be, and the calling codes whose numbers are.",
         f"# phonenumberslite {phonenumbers.__version__}",
         "[phone_lengths]",
@@ -281,12 +235,10 @@ def main() -> int:
     """Write, or check; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
-    parser.add_argument(
-        "--refresh", action="store_true", help="first read Unicode and libphonenumber into the data file"
-    )
+    parser.add_argument("--refresh", action="store_true", help="first read phonenumberslite's table into the data file")
     arguments = parser.parse_args()
     if arguments.refresh:
-        DATA.write_text(refreshed(DATA.read_text(encoding="utf-8"), load()), encoding="utf-8")
+        DATA.write_text(refreshed(DATA.read_text(encoding="utf-8")), encoding="utf-8")
     data = load()
     stale = 0
     for file, wanted in (
