@@ -53,6 +53,10 @@ generate: $(VENV)/.installed ## write what supabase/generators make: personal da
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
 	$(BIN)/python tests/check_wheel.py
 
+.PHONY: previous-release
+previous-release: $(VENV)/.installed $(STACK) postgres ## run the newest release's library on the present schema
+	@$(BIN)/python tests/check_previous_release.py
+
 .PHONY: bench
 bench: $(VENV)/.bench $(STACK) postgres ## measure, against floors and peers (BENCH_ARGS=--quick or --full)
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)

@@ -84,7 +84,9 @@ begin
   if p_value is null or p_value not between p_least and p_most then
     raise exception using
       errcode = 'SR001',
-      message = format('expected %s from %s to %s, got %s', p_argument, p_least, p_most, coalesce(p_value::text, 'null'));
+      message = format(
+        'expected %s from %s to %s, got %s', p_argument, p_least, p_most, coalesce(p_value::text, 'null')
+      );
   end if;
 end
 $$;
@@ -1648,7 +1650,8 @@ as $$
           else 'invalid_claim'
         end as fault
       from unnest(
-        p_user_ids, p_existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata
+        p_user_ids, p_existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values,
+        p_metadata
       ) with ordinality as element (
         user_id, existing_user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, ordinal
       )
@@ -1767,9 +1770,9 @@ grant execute on function
   scenario_private.claim_fast_path(uuid[], uuid[], text[], interval[], integer[], jsonb[])
   to service_role;
 
--- Claims a batch to which a constraint objected: outcomes as of scenario_private.claim. p_existing_user_ids has the users
--- who exist and can't be deleted meanwhile, in their places among p_user_ids, and null for the others. Metadata and
--- types are judged beforehand and ON CONFLICT leaves out whoever lost a race: no constraint is left to object.
+-- Claims a batch to which a constraint objected: outcomes as of scenario_private.claim. p_existing_user_ids has the
+-- users who exist and can't be deleted meanwhile, in their places among p_user_ids, and null for the others. Metadata
+-- and types are judged beforehand, and ON CONFLICT leaves out whoever lost a race: no constraint is left to object.
 create or replace function scenario_private.claim_row_by_row(
   p_user_ids uuid[],
   p_existing_user_ids uuid[],
@@ -2040,8 +2043,9 @@ grant execute on function public.scenario_claim_notifications(jsonb, integer) to
 -- Look-ups for many users in one call: an array of ids in, one json array out, in the order of the ids. One value is
 -- never cut at max_rows, and ids in a request body know no limit of a URL.
 --
--- An unknown scenario type is SR004; more than 50,000 ids are SR003: the answer has to fit a statement's time and a response's size. The ids are read in
--- sorted order, which keeps neighbouring look-ups on the same index pages (1.4 to 1.9 times faster).
+-- An unknown scenario type is SR004. More than 50,000 ids are SR003: the answer has to fit a statement's time and a
+-- response's size. The ids are read in sorted order, which keeps neighbouring look-ups on the same index pages (1.4 to
+-- 1.9 times faster).
 
 -- When a notification of the type was last sent to each user: a timestamp or null.
 create or replace function public.scenario_get_last_sent_at_many(
@@ -2149,7 +2153,8 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_get_milestone_record_many(uuid[], integer, integer) from public, anon, authenticated;
+revoke all on function public.scenario_get_milestone_record_many(uuid[], integer, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_get_milestone_record_many(uuid[], integer, integer) to service_role;
 
 -- supabase/schemas/12_evaluation.sql ==================================================================================
@@ -2312,7 +2317,8 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) from public, anon, authenticated;
+revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) to service_role;
 
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
@@ -2373,7 +2379,8 @@ begin
   return page;
 end
 $$;
-revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer) from public, anon, authenticated;
+revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, integer) to service_role;
 
 -- supabase/schemas/13_rules.sql =======================================================================================
@@ -2426,7 +2433,7 @@ comment on column scenario_private.rule_contract.is_enabled is
 comment on column scenario_private.rule_contract.is_evaluated is
   'Whether an evaluation looks at the mentor: mentor_setting.is_evaluated.';
 comment on column scenario_private.rule_contract.cooldown is
-  'The shortest time between two notifications: mentor_setting.cooldown. Null for milestones alone, which are once ever.';
+  'The shortest time between two notifications: mentor_setting.cooldown. Null for milestones, which are once ever.';
 comment on column scenario_private.rule_contract.milestone_value is
   'The milestone that was reached; null in every other rule.';
 comment on column scenario_private.rule_contract.is_due is
@@ -2472,7 +2479,9 @@ begin
     perform scenario_private.require_scenario_type(p_scenario_type);
     raise exception using
       errcode = 'SR008',
-      message = format('%s has no rule: create the view scenario_private.%I', p_scenario_type, p_scenario_type || '_rule');
+      message = format(
+        '%s has no rule: create the view scenario_private.%I', p_scenario_type, p_scenario_type || '_rule'
+      );
   end if;
   return rule;
 end
@@ -2505,7 +2514,8 @@ grant execute on function public.scenario_get_schema(integer) to service_role;
 --         "page_plan": [line], "look_up_plan": [line]}
 -- faults says what breaks the contract (scenario_private.rule_contract), and which table a look-up would read whole.
 -- mentors and due are counted among the first 10,000 active memberships; is_complete says whether these are all.
--- samples are p_samples of those who are due, without facts that a notification could not keep. The plans are those of one page and of a look-up of 100 persons.
+-- samples are p_samples of those who are due, without facts that a notification could not keep. The plans are those of
+-- one page and of a look-up of 100 persons.
 -- Raises SR004 for an unknown scenario type, SR001 for p_samples outside 0 to 100. A rule that raises is a fault.
 create or replace function public.scenario_check_rule(
   p_scenario_type text, p_samples integer default 10, p_needs_schema integer default null
@@ -2518,7 +2528,7 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
-  rule constant regclass := to_regclass(format('scenario_private.%I', p_scenario_type || '_rule'));
+  rule regclass;
   faults text[];
   last_user_id uuid;
   mentor_count integer := 0;
@@ -2534,6 +2544,7 @@ begin
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_between('p_samples', p_samples, 0, 100);
 
+  rule := to_regclass(format('scenario_private.%I', p_scenario_type || '_rule'));
   if rule is null then
     faults := array[format('there is no view scenario_private.%I', p_scenario_type || '_rule')];
   elsif not has_table_privilege(rule, 'select') then
@@ -2582,7 +2593,7 @@ begin
         rule
       );
       execute format(
-        'with page as materialized (%s)
+        'with page as materialized (%1$s)
          select
            (select count(*) from page),
            (select count(*) from page where page.is_due),
@@ -2595,7 +2606,7 @@ begin
                from page
                where page.is_due
                order by page.user_id, page.organization_id
-               limit %s
+               limit %2$s
              ) as sample
            ),
            array(
@@ -2607,16 +2618,15 @@ begin
                    ''a mentor has more than one row for an organization''
                  ),
                  (
-                   exists (select from page where page.scenario_type is distinct from %L),
+                   exists (select from page where page.scenario_type is distinct from %3$L),
                    ''scenario_type is another one in some rows''
                  ),
                  (
-                   exists (select from page where (page.milestone_value is not null) <> (page.scenario_type = ''milestone'')
-                     and page.is_due),
+                   exists (select from page where page.is_due and (page.milestone_value is not null) <> %4$L),
                    ''milestone_value is for milestones alone, and each has one''
                  ),
                  (
-                   exists (select from page where page.is_due and (page.cooldown is null) <> (page.scenario_type = ''milestone'')),
+                   exists (select from page where page.is_due and (page.cooldown is null) <> %4$L),
                    ''cooldown is null in some rows''
                  ),
                  (
@@ -2635,7 +2645,7 @@ begin
              ) as fault (is_found, text)
              where fault.is_found
            )',
-        page_query, p_samples, p_scenario_type
+        page_query, p_samples, p_scenario_type, p_scenario_type = 'milestone'
       ) into mentor_count, due_count, samples, faults;
       for line in execute 'explain (verbose) ' || page_query loop
         page_plan := page_plan || line;
@@ -2644,7 +2654,9 @@ begin
         look_up_plan := look_up_plan || line;
       end loop;
       faults := faults || array(
-        select distinct format('the look-up of a person reads all of %s: an index that starts with the user is missing', found.relation)
+        select distinct format(
+          'the look-up of a person reads all of %s: an index that starts with the user is missing', found.relation
+        )
         from (
           select (regexp_match(plan.line, 'Seq Scan on (\S+)'))[1] as relation
           from unnest(look_up_plan) as plan (line)
@@ -2849,7 +2861,8 @@ end
 $$;
 revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer) to service_role;
+grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
+  to service_role;
 
 -- Settles leases: an array of {"id", "attempt_count", "result", "failure_code"} in, one answer each out, in order.
 --   result   sent      delivered
@@ -3112,7 +3125,8 @@ end
 $$;
 revoke all on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer) to service_role;
+grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
+  to service_role;
 
 -- supabase/schemas/19_inactive_mentors.sql ============================================================================
 
@@ -3219,7 +3233,8 @@ select
 from scenario_private.mentor_setting as setting
 left join lateral (
   select
-    jsonb_agg(certificate.certificate_id order by certificate.expires_at, certificate.certificate_id) as certificate_ids,
+    jsonb_agg(certificate.certificate_id order by certificate.expires_at, certificate.certificate_id)
+      as certificate_ids,
     min(certificate.expires_at) as expires_at
   from (
     select held.certificate_id, held.expires_at

@@ -131,7 +131,8 @@ as $$
           else 'invalid_claim'
         end as fault
       from unnest(
-        p_user_ids, p_existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata
+        p_user_ids, p_existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values,
+        p_metadata
       ) with ordinality as element (
         user_id, existing_user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, ordinal
       )
@@ -250,9 +251,9 @@ grant execute on function
   scenario_private.claim_fast_path(uuid[], uuid[], text[], interval[], integer[], jsonb[])
   to service_role;
 
--- Claims a batch to which a constraint objected: outcomes as of scenario_private.claim. p_existing_user_ids has the users
--- who exist and can't be deleted meanwhile, in their places among p_user_ids, and null for the others. Metadata and
--- types are judged beforehand and ON CONFLICT leaves out whoever lost a race: no constraint is left to object.
+-- Claims a batch to which a constraint objected: outcomes as of scenario_private.claim. p_existing_user_ids has the
+-- users who exist and can't be deleted meanwhile, in their places among p_user_ids, and null for the others. Metadata
+-- and types are judged beforehand, and ON CONFLICT leaves out whoever lost a race: no constraint is left to object.
 create or replace function scenario_private.claim_row_by_row(
   p_user_ids uuid[],
   p_existing_user_ids uuid[],

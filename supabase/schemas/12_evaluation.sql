@@ -156,7 +156,8 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) from public, anon, authenticated;
+revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) to service_role;
 
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
@@ -217,5 +218,6 @@ begin
   return page;
 end
 $$;
-revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer) from public, anon, authenticated;
+revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, integer) to service_role;

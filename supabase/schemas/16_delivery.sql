@@ -74,7 +74,8 @@ end
 $$;
 revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer) to service_role;
+grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
+  to service_role;
 
 -- Settles leases: an array of {"id", "attempt_count", "result", "failure_code"} in, one answer each out, in order.
 --   result   sent      delivered

@@ -19,7 +19,6 @@ from tests.integration.database import Database, claim, new_claim, results
 from tests.integration.evaluation import act, evaluate, explain
 from tests.own_scenario import NAME
 from tests.postgres.migrations import apply_migrations
-from tests.postgres.parts import require_part
 from tests.postgres.server import SUPERUSER
 from tests.rows import ORGANIZATION, insert_devices
 
@@ -185,10 +184,9 @@ def test_the_template_is_a_rule_by_which_nobody_is_due(database: Database, tmp_p
         assert explain(worker, user, NAME)["reason"] == "rule_not_written"
 
 
+@pytest.mark.needs("pgtap", "pg_prove", "psql")
 def test_the_templates_pgtap_test_passes_and_can_fail(own: Database, tmp_path: Path) -> None:
     """It holds the rule to the contract: it passes, and fails for a view without one of the columns."""
-    for part in ("pgtap", "pg_prove", "psql"):
-        require_part(part)
     _, test = own_scenario.write(tmp_path / "again")
 
     def prove() -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,8 @@ select
 from scenario_private.mentor_setting as setting
 left join lateral (
   select
-    jsonb_agg(certificate.certificate_id order by certificate.expires_at, certificate.certificate_id) as certificate_ids,
+    jsonb_agg(certificate.certificate_id order by certificate.expires_at, certificate.certificate_id)
+      as certificate_ids,
     min(certificate.expires_at) as expires_at
   from (
     select held.certificate_id, held.expires_at
