@@ -39,10 +39,12 @@ postgres-versions: $(VENV)/.installed $(STACK) ## run the database tests on Post
 	done; test -z "$$failed" || { echo "failed on PostgreSQL$$failed" >&2; exit 1; }
 
 .PHONY: check
-check: $(VENV)/.installed ## lint, formatting and strict types
+check: $(VENV)/.installed ## lint, formatting, strict types, and whether what is generated is up to date
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python supabase/generators/personal_data.py --check
+	$(BIN)/python supabase/generators/migration.py --check
 
 .PHONY: generate
 generate: $(VENV)/.installed ## write what supabase/generators make: personal data's patterns, then the migration

@@ -1,8 +1,8 @@
 """What personal data looks like in a text or a number: pure functions, in linear time.
 
 The database says the same in SQL (``supabase/schemas/04_personal_data.sql``). Patterns and tables of both are generated
-from ``supabase/generators/personal_data.toml``; neither side asks at run time what differs from one installation to the next, such as
-a version of Unicode or of libphonenumber. The tests hold both to one corpus and to each other.
+from ``supabase/generators/personal_data.toml``. Neither side asks at run time what differs from one installation to the
+next, such as a version of Unicode or of libphonenumber. The tests hold both to one corpus and to each other.
 
 What can't be told from ordinary data is decided for the ordinary data, and this is the recall it costs:
 
@@ -13,7 +13,8 @@ What can't be told from ordinary data is decided for the ordinary data, and this
 * eight digits are a Norwegian phone number only where the key, or a word before them, says so;
 * an address whose user is ``git`` passes in a remote (``git@host.tld:path/…``, ``//git@host.tld/…``), as does one whose
   last label is a file's suffix (``icon@2x.png``; no such top-level domain exists), or whose domain begins like a
-  version (``@1.2.``, ``@v1.2-``).
+  version (``@1.2.``, ``@v1.2-``);
+* a character that stands for several counts as none of them (``⑩``, ``½``, ``㎏``), nor does a raised letter.
 """
 
 from __future__ import annotations
@@ -76,13 +77,7 @@ def in_text(text: str, *, of_phone: bool = False) -> str | None:
         return None
     if _holds_a_phone(plain, of_phone=of_phone):
         return PHONE
-    if not _ENOUGH_IDENTITY.search(plain):
-        return None
-    if any(_is_personnummer(found[1], found[2] or "", found[3]) for found in _PERSONNUMMER.finditer(plain)):
-        return PERSONNUMMER
-    if any(_is_fodselsnummer(found[1] + found[2]) for found in _FODSELSNUMMER.finditer(plain)):
-        return FODSELSNUMMER
-    return None
+    return _identity(plain) if _ENOUGH_IDENTITY.search(plain) else None
 
 
 def in_number(number: int, *, of_phone: bool = False) -> str | None:
@@ -132,6 +127,14 @@ def _holds_a_phone(plain: str, *, of_phone: bool) -> bool:
             and _ANNOUNCED_PHONE.search(_words(plain)) is not None
         )
     )
+
+
+def _identity(plain: str) -> str | None:
+    if any(_is_personnummer(found[1], found[2] or "", found[3]) for found in _PERSONNUMMER.finditer(plain)):
+        return PERSONNUMMER
+    if any(_is_fodselsnummer(found[1] + found[2]) for found in _FODSELSNUMMER.finditer(plain)):
+        return FODSELSNUMMER
+    return None
 
 
 def _is_international(number: str) -> bool:

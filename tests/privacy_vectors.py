@@ -136,6 +136,8 @@ HOSTILE: Final = [
         "wa.me/",
         "mms",
         "telefonnummer er ",
+        "\u260e",
+        "\u260e ",
     ),
     *("\u200b", "\u0660", "\u2212", "\ufdfa", "\u2474", "\u2026", "20260929", "20.09.2026", "\\", '"'),
 ]
@@ -249,7 +251,7 @@ def harmless(random: Random) -> object:
         f"{version}+{moment:%Y%m%d%H%M%S}",
         f"package@{version}",
         f"@scope/package@v{version}-rc.next",
-        f"icon-{random.randrange(100)}@{random.choice(['2x', '3x', '1.5x'])}.{random.choice(['png', 'webp', 'min.svg'])}",
+        f"icon-{random.randrange(9)}@{random.choice(['2x', '3x', '1.5x'])}.{random.choice(['png', 'webp', 'min.svg'])}",
         f"git@git.example.com:team/repository-{random.randrange(10_000_000_000)}.git",
         f"sms {moment:%Y-%m-%d %H:%M}",
         f"telemetry {random.randrange(10_000_000, 100_000_000)}",

@@ -1,10 +1,10 @@
 -- No personal data in metadata: no personnummer, no fødselsnummer, no e-mail address, no phone number; in values or
 -- keys, at any depth, as string or as number. The library refuses them with a better message
--- (scenario_repo/_personal_data.py); these functions are for every other writer, and say exactly the same: patterns
--- and tables of both are generated from supabase/generators/personal_data.toml by `make generate`, and the tests hold both to one
--- corpus and to each other. What can't be told from ordinary data passes, see there.
+-- (scenario_repo/_personal_data.py, which also says what passes because it can't be told from ordinary data); these
+-- functions bind every other writer to the same rules. `make generate` writes the marked blocks here and Python's
+-- tables from supabase/generators/personal_data.toml; the tests hold both sides to one corpus and to each other.
 --
--- No function asks what differs from one server to the next: neither PostgreSQL's Unicode tables nor a collation.
+-- No function depends on the server's version: neither PostgreSQL's Unicode tables nor a collation decides anything.
 
 -- Replaces the characters that look like ASCII, or like nothing, by what they look like.
 create or replace function scenario_private.plain_letters(p_text text)
@@ -14,7 +14,7 @@ immutable
 set search_path = ''
 as $$
 declare
-  -- Spans of code points, and which text each becomes: its characters are the text's letters in turn, again and again.
+  -- The span from firsts[n] to lasts[n] becomes the text number becomes[n]: a letter in turn, again and again.
   -- begin generated: characters
   texts constant text[] := '{
     "", " ", "-", ".", "/", "+", "(", ")", ":", "%", "@", "0123456789", "123456789", "1234", "456789", "23", "1", "0",
@@ -142,7 +142,7 @@ declare
   hump constant text := '([a-z0-9])([A-Z])';
   phone_key constant text :=
     '(?<![a-z])(?:(?:cell|mobile?|tele)?phones?|(?:mobil)?telefon|mobile?|mob|tel|tlf|tfn|sms|msisdn|cell'
-    '|whatsapp|[℡☎📞])(?:number|nummer|num|nr|no)?(?![a-z])';
+    '|whatsapp)(?:number|nummer|num|nr|no)?(?![a-z])';
   -- end generated
 begin
   return scenario_private.in_lower_case(regexp_replace(scenario_private.plain_text(p_key), hump, '\1 \2', 'g'))
@@ -365,12 +365,12 @@ declare
   hump constant text := '([a-z0-9])([A-Z])';
   phone_hint constant text := 'phone|telefon|mob|mms|tel|tlf|tfn|sms|msisdn|cell|whatsapp|callto|wa[.]me|[℡☎📞]';
   announced_phone constant text :=
-    '(?<![a-z])(?:(?:cell|mobile?|tele)?phones?|(?:mobil)?telefon|mobile?|mob|tel|tlf|tfn|sms|msisdn|cell'
-    '|whatsapp|[℡☎📞]|smsto|mmsto|mms|callto|wa[.]me)(?:[ ._-]?(?:number|nummer|num|nr|no))?'
-    '(?![a-z])[^0-9a-z]{1,4}(?:(?:is|er|är) )?(?<![0-9A-Za-z-])(?<![0-9][.:])(?!(?:(?:19|20)[0-9]{2}[-./ ]?'
-    '(?:0[1-9]|1[0-2])[-./ ]?(?:0[1-9]|[12][0-9]|3[01])(?![0-9])|(?:0[1-9]|[12][0-9]|3[01])[-./ ](?:0[1-9]'
-    '|1[0-2])[-./ ](?:19|20)[0-9]{2}(?![0-9])))(?:[2-9](?:[-. /()]{0,3}[0-9]){7}|0[1-9](?:[-. /'
-    '()]{0,3}[0-9]){6,8}|4[67](?:[-. /()]{0,3}[0-9]){7,9})(?![0-9A-Za-z+-])';
+    '(?:(?<![a-z])(?:(?:cell|mobile?|tele)?phones?|(?:mobil)?telefon|mobile?|mob|tel|tlf|tfn|sms|msisdn|cell'
+    '|whatsapp|smsto|mmsto|mms|callto|wa[.]me)(?:[ ._-]?(?:number|nummer|num|nr|no))?(?![a-z])[^0-9a-z]{1,4}(?:'
+    '(?:is|er|är) )?|[℡☎📞][^0-9a-z]{0,4})(?<![0-9A-Za-z-])(?<![0-9][.:])(?!(?:(?:19|20)[0-9]{2}[-./ ]?(?:0[1-9]'
+    '|1[0-2])[-./ ]?(?:0[1-9]|[12][0-9]|3[01])(?![0-9])|(?:0[1-9]|[12][0-9]|3[01])[-./ ](?:0[1-9]|1[0-2])[-./ ]'
+    '(?:19|20)[0-9]{2}(?![0-9])))(?:[2-9](?:[-. /()]{0,3}[0-9]){7}|0[1-9](?:[-. /()]{0,3}[0-9]){6,8}|4[67]'
+    '(?:[-. /()]{0,3}[0-9]){7,9})(?![0-9A-Za-z+-])';
   -- end generated
 begin
   return scenario_private.in_lower_case(p_plain) ~ phone_hint
