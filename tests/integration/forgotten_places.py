@@ -141,13 +141,7 @@ def codes(sources: Mapping[str, str]) -> list[str]:
 def words(sources: Mapping[str, str]) -> list[str]:
     """Name the findings, reasons and answers in SQL for which Python has no words."""
     console = inspect.getsource(_console)
-    findings = {
-        finding
-        for name, text in sources.items()
-        if name.startswith("rules/")
-        for part in re.findall(r"case\n?(.*?)end\s+as finding", text, re.DOTALL)
-        for finding in re.findall(r"(?:then|else) '([a-z_]+)'", part)
-    }
+    findings = {finding for name, text in sources.items() if name.startswith("rules/") for finding in findings_of(text)}
     findings |= set(re.findall(r"then ''([a-z_]+)''", sources["14_explanation.sql"]))
     reasons = set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"]))
     settle = sources["16_delivery.sql"].partition("scenario_settle_notifications(")[2]
@@ -160,6 +154,12 @@ def words(sources: Mapping[str, str]) -> list[str]:
         *_missing(reasons, SkipReason),
         *_missing(answers, SettlementAnswer),
     ]  # fmt: skip
+
+
+def findings_of(rule: str) -> set[str]:
+    """Return the findings that the text of a rule can give."""
+    parts = re.findall(r"case\n?(.*?)end\s+as finding", rule, re.DOTALL)
+    return {finding for part in parts for finding in re.findall(r"(?:then|else) '([a-z_]+)'", part)}
 
 
 def schema_sources() -> dict[str, str]:

@@ -46,11 +46,11 @@ def test_evaluate_tells_each_scenario_and_the_sum(run: Run, server: respx.MockRo
     server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page())
     told = run("evaluate")
     lines = told.out.splitlines()
-    assert (told.code, told.err, len(lines)) == (0, "", 5)
+    assert (told.code, told.err, len(lines)) == (0, "", len(ScenarioType) + 1)
     assert lines[0].startswith(
         "inactivity            evaluated 500, due 75, claimed 70, skipped 5 (cooldown 5), 1 page,"
     )
-    assert lines[4].startswith("280 claimed in ")
+    assert lines[-1].startswith(f"{70 * len(ScenarioType)} claimed in ")
 
 
 def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRouter) -> None:
@@ -124,13 +124,14 @@ def _raised_or_returned(answer: httpx.Response | Exception) -> httpx.Response:
 
 def test_evaluate_reports_one_scenarios_failure_and_the_others_figures(run: Run, server: respx.MockRouter) -> None:
     """The worst exit code is returned; the claims are still reported, as JSON too."""
-    answers = [page(), httpx.Response(403, json={"code": "42501", "message": "no"}), page(), page()]
+    answers = [page() for _ in ScenarioType]
+    answers[1] = httpx.Response(403, json={"code": "42501", "message": "no"})
     serve_schema(server)
     server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=answers)
     told = run("evaluate", "--json")
     scenarios = json.loads(told.out)["scenarios"]
     assert told.code == 4
-    assert [one["claimed"] for one in scenarios] == [70, 0, 70, 70]
+    assert [one["claimed"] for one in scenarios] == [70, 0, *[70] * (len(ScenarioType) - 2)]
     assert scenarios[1]["error"]["type"] == "PermissionDeniedException"
     assert scenarios[1]["error"]["retryable"] is False
     assert told.err.startswith("scenario-repo: milestone: ")
@@ -178,11 +179,12 @@ def test_report_is_a_table_and_a_bar_for_each_day(run: Run, server: respx.MockRo
     route.mock(side_effect=answer)
     told = run("report", ORGANIZATION_ID, "--days", 3)
     lines = told.out.splitlines()
-    assert (told.code, len(lines)) == (0, 6 + 1 + 3)
+    table = 1 + len(ScenarioType) + 1
+    assert (told.code, len(lines)) == (0, table + 1 + 3)
     assert lines[0].split() == ["pending", "sent", "failed", "total"]
     assert lines[2].split() == ["milestone", "0", "1,200", "3", "1,203"]
-    assert lines[5].split() == ["total", "0", "1,200", "3", "1,203"]
-    assert [line.split()[1:] for line in lines[7:]] == [["0"], ["0"], ["█" * 40, "1,203"]]
+    assert lines[table - 1].split() == ["total", "0", "1,200", "3", "1,203"]
+    assert [line.split()[1:] for line in lines[table + 1 :]] == [["0"], ["0"], ["█" * 40, "1,203"]]
     asked = json.loads(route.calls.last.request.content)
     assert asked["p_since"].partition("T")[2].startswith("00:00:00")
     report = json.loads(run("report", ORGANIZATION_ID, "--json").out)
