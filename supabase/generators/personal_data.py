@@ -154,13 +154,14 @@ def sql_file(data: dict[str, Any], text: str) -> str:
 
 def _sql_constants(data: dict[str, Any], names: list[str]) -> Iterator[str]:
     for name in names:
-        first, *rest = _sql_pattern(data["patterns"][name])
-        if rest:
-            yield f"{name} constant text :="
-            yield from (f"  {line}" for line in [first, *rest[:-1]])
-            yield f"  {rest[-1]};"
+        lines = _sql_pattern(data["patterns"][name])
+        start = f"{name} constant text :="
+        if len(start) + len(lines[0]) < _WIDTH - 4 and len(lines) == 1:
+            yield f"{start} {lines[0]};"
         else:
-            yield f"{name} constant text := {first};"
+            yield start
+            yield from (f"  {line}" for line in lines[:-1])
+            yield f"  {lines[-1]};"
 
 
 def _sql_pattern(pattern: str) -> list[str]:

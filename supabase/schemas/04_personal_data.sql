@@ -252,8 +252,8 @@ end
 $$;
 
 -- Whether a date of birth (with or without its century), a divider and a serial are a personnummer or a coordination
--- number, whose day is 60 later, and in whose date 00 is what is not known. Undivided dates of 2013 to 2030 are compact
--- timestamps; of a coordination number's only ten bare digits may be something else: epoch seconds.
+-- number, whose day is 60 later, and in whose date 00 is what is not known. Undivided dates of 2013 to 2030 are
+-- compact timestamps; of a coordination number's only ten bare digits may be something else: epoch seconds.
 create or replace function scenario_private.is_personnummer(p_born text, p_divider text, p_serial text)
 returns boolean
 language plpgsql
@@ -388,21 +388,26 @@ as $$
 declare
   plain text := scenario_private.plain_text(p_text);
   found text[];
-  -- begin generated: constants uuid enough_digits enough_identity international_phone swedish_mobile national_phone personnummer fodselsnummer
+  -- begin generated: constants uuid enough_digits enough_identity
   uuid constant text := '(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])';
   enough_digits constant text := '[0-9][-+. /()0-9]{6,}[0-9]';
   enough_identity constant text := '[0-9]{6}[-+ ]{0,3}[0-9]{4}';
+  -- end generated
+  -- begin generated: constants international_phone swedish_mobile national_phone personnummer fodselsnummer
   international_phone constant text :=
     '(?:^|[^0-9A-Za-z])\+[ (]{0,2}([1-9](?:[-. /()]{0,3}[0-9]){7,15})(?![0-9])|(?:^|[^0-9A-Za-z.:-]|(?:^'
     '|[^0-9])[.:])00[-. /()]{0,3}([1-9](?:[-. /()]{0,3}[0-9]){7,31})(?![0-9A-Za-z+-])';
-  swedish_mobile constant text := '(?<![0-9A-Za-z-])(?<![0-9][.:])07[02369](?:[-. /()]{0,3}[0-9]){7}(?![0-9A-Za-z+-])';
+  swedish_mobile constant text :=
+    '(?<![0-9A-Za-z-])(?<![0-9][.:])07[02369](?:[-. /()]{0,3}[0-9]){7}(?![0-9A-Za-z+-])';
   national_phone constant text :=
     '(?<![0-9A-Za-z-])(?<![0-9][.:])(?!(?:(?:19|20)[0-9]{2}[-./ ]?(?:0[1-9]|1[0-2])[-./ ]?(?:0[1-9]|[12][0-9]'
     '|3[01])(?![0-9])|(?:0[1-9]|[12][0-9]|3[01])[-./ ](?:0[1-9]|1[0-2])[-./ ](?:19|20)[0-9]{2}(?![0-9])))'
     '(?:[2-9](?:[-. /()]{0,3}[0-9]){7}|0[1-9](?:[-. /()]{0,3}[0-9]){6,8}|4[67](?:[-. /()]{0,3}[0-9]){7,9})'
     '(?![0-9A-Za-z+-])';
-  personnummer constant text := '(?:^|[^0-9A-Za-z.:-]|(?:^|[^0-9])[.:])((?:1[89]|20)?[0-9]{6})( ?[-+] ?| )?([0-9]{4})(?![0-9A-Za-z+-])';
-  fodselsnummer constant text := '(?:^|[^0-9A-Za-z.:-]|(?:^|[^0-9])[.:])([0-9]{6})(?: ?- ?| )?([0-9]{5})(?![0-9A-Za-z+-])';
+  personnummer constant text :=
+    '(?:^|[^0-9A-Za-z.:-]|(?:^|[^0-9])[.:])((?:1[89]|20)?[0-9]{6})( ?[-+] ?| )?([0-9]{4})(?![0-9A-Za-z+-])';
+  fodselsnummer constant text :=
+    '(?:^|[^0-9A-Za-z.:-]|(?:^|[^0-9])[.:])([0-9]{6})(?: ?- ?| )?([0-9]{5})(?![0-9A-Za-z+-])';
   -- end generated
 begin
   plain := regexp_replace(plain, uuid, '~', 'g');
