@@ -2394,11 +2394,11 @@ grant execute on function public.scenario_evaluate_next_page(text, uuid, integer
 -- under rules/; an app's own is made by a migration (`scenario-repo new-scenario`). Nothing else lists the rules.
 --
 -- What rules share:
---   * They start from scenario_private.mentor_setting and read the sources, and never write. An activity or a
---     certificate counts for its user whichever organization it belongs to: a mentor who is busy in one organization
---     has not gone quiet in another. The cooldown is the user's as well, so a mentor of two organizations is notified
---     once: for the one with the highest milestone or the shortest cooldown that finds the mentor due, then the lowest
---     organization_id.
+--   * They start from scenario_private.mentor_setting and read the sources, and never write. An activity counts for its
+--     user whichever organization it belongs to: a mentor who is busy in one organization has not gone quiet in
+--     another. A certificate is told by the organization it belongs to, and by no other. The cooldown is the user's, so
+--     a mentor of two organizations is notified once: for the one with the highest milestone or the shortest cooldown
+--     that finds the mentor due, then the lowest organization_id.
 --   * What lies in the future has not happened: an activity after now() is not seen.
 --   * Boundaries are inclusive: a gap of exactly inactive_after is long enough, a certificate that lapses in exactly
 --     expires_within is included; one that lapses now has lapsed.
@@ -2879,7 +2879,8 @@ grant execute on function public.scenario_lease_notifications(integer, double pr
 --   answer   sent, pending or failed (what the row is now), or why it was refused: lease_lost (another worker has it),
 --            already_settled, unknown
 -- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
--- A failure_code that is no code becomes unnamed_failure. The same lease twice in one call settles once. Rows are
+-- A failure_code that is no code becomes unnamed_failure. Each result is judged by its own lease; the same
+-- lease twice in one call settles once. Rows are
 -- locked by id: overlapping calls can't deadlock.
 -- Raises SR001 for anything but an array of known results, SR003 for more than 1,000.
 create or replace function public.scenario_settle_notifications(
@@ -2907,7 +2908,7 @@ begin
   with result as materialized (
     select
       element.*,
-      row_number() over (partition by element.id order by element.ordinality) as repetition
+      row_number() over (partition by element.id, element.attempt_count order by element.ordinality) as repetition
     from rows from (
       jsonb_to_recordset(p_results) as (id uuid, attempt_count integer, result text, failure_code text)
     ) with ordinality as element
@@ -2924,8 +2925,9 @@ begin
       result.*,
       case
         when locked.id is null then 'unknown'
-        when locked.delivery_status <> 'pending' or result.repetition > 1 then 'already_settled'
+        when locked.delivery_status <> 'pending' then 'already_settled'
         when locked.attempt_count is distinct from result.attempt_count then 'lease_lost'
+        when result.repetition > 1 then 'already_settled'
       end as refusal,
       case
         when result.result in ('sent', 'failed') then result.result
@@ -3217,8 +3219,9 @@ grant execute on function public.scenario_find_inactive_mentors(uuid, interval, 
 
 -- supabase/schemas/rules/certification_expiry.sql =====================================================================
 
--- certification_expiry: a certificate lapses within expires_within, and has not lapsed yet. The facts list the
--- certificates (the 50 that lapse first: metadata is bounded).
+-- certification_expiry: a certificate of this organization lapses within expires_within, has not lapsed yet, and is not
+-- renewed: no certificate of the same user, organization and kind lapses later. A certificate without a kind renews
+-- nothing. The facts list the certificates (the 50 that lapse first: metadata is bounded).
 create or replace view scenario_private.certification_expiry_rule
 with (security_invoker = true)
 as
@@ -3245,15 +3248,24 @@ left join lateral (
     select held.certificate_id, held.expires_at
     from scenario_source.certificates as held
     where held.user_id = setting.user_id
+      and held.organization_id = setting.organization_id
       and held.expires_at > now()
       and held.expires_at <= setting.expires_until
+      and not exists (
+        select
+        from scenario_source.certificates as renewal
+        where renewal.user_id = held.user_id
+          and renewal.organization_id = held.organization_id
+          and renewal.kind = held.kind
+          and renewal.expires_at > held.expires_at
+      )
     order by held.expires_at
     limit 50
   ) as certificate
 ) as expiring on true
 where setting.scenario_type = 'certification_expiry';
 comment on view scenario_private.certification_expiry_rule is
-  'Due: at least one certificate lapses within expires_within and has not lapsed yet.';
+  'Due: at least one certificate of the organization lapses within expires_within, has not lapsed and is not renewed.';
 revoke all on table scenario_private.certification_expiry_rule from public, anon, authenticated;
 grant select on table scenario_private.certification_expiry_rule to service_role;
 

@@ -2,11 +2,11 @@
 -- under rules/; an app's own is made by a migration (`scenario-repo new-scenario`). Nothing else lists the rules.
 --
 -- What rules share:
---   * They start from scenario_private.mentor_setting and read the sources, and never write. An activity or a
---     certificate counts for its user whichever organization it belongs to: a mentor who is busy in one organization
---     has not gone quiet in another. The cooldown is the user's as well, so a mentor of two organizations is notified
---     once: for the one with the highest milestone or the shortest cooldown that finds the mentor due, then the lowest
---     organization_id.
+--   * They start from scenario_private.mentor_setting and read the sources, and never write. An activity counts for its
+--     user whichever organization it belongs to: a mentor who is busy in one organization has not gone quiet in
+--     another. A certificate is told by the organization it belongs to, and by no other. The cooldown is the user's, so
+--     a mentor of two organizations is notified once: for the one with the highest milestone or the shortest cooldown
+--     that finds the mentor due, then the lowest organization_id.
 --   * What lies in the future has not happened: an activity after now() is not seen.
 --   * Boundaries are inclusive: a gap of exactly inactive_after is long enough, a certificate that lapses in exactly
 --     expires_within is included; one that lapses now has lapsed.

@@ -87,7 +87,8 @@ grant execute on function public.scenario_lease_notifications(integer, double pr
 --   answer   sent, pending or failed (what the row is now), or why it was refused: lease_lost (another worker has it),
 --            already_settled, unknown
 -- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
--- A failure_code that is no code becomes unnamed_failure. The same lease twice in one call settles once. Rows are
+-- A failure_code that is no code becomes unnamed_failure. Each result is judged by its own lease; the same
+-- lease twice in one call settles once. Rows are
 -- locked by id: overlapping calls can't deadlock.
 -- Raises SR001 for anything but an array of known results, SR003 for more than 1,000.
 create or replace function public.scenario_settle_notifications(
@@ -115,7 +116,7 @@ begin
   with result as materialized (
     select
       element.*,
-      row_number() over (partition by element.id order by element.ordinality) as repetition
+      row_number() over (partition by element.id, element.attempt_count order by element.ordinality) as repetition
     from rows from (
       jsonb_to_recordset(p_results) as (id uuid, attempt_count integer, result text, failure_code text)
     ) with ordinality as element
@@ -132,8 +133,9 @@ begin
       result.*,
       case
         when locked.id is null then 'unknown'
-        when locked.delivery_status <> 'pending' or result.repetition > 1 then 'already_settled'
+        when locked.delivery_status <> 'pending' then 'already_settled'
         when locked.attempt_count is distinct from result.attempt_count then 'lease_lost'
+        when result.repetition > 1 then 'already_settled'
       end as refusal,
       case
         when result.result in ('sent', 'failed') then result.result
