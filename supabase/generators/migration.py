@@ -22,7 +22,7 @@ BASELINE: Final = SUPABASE / "migrations" / "20261125100000_scenario_repo_0_1_0.
 _HEADER: Final = """\
 -- scenario_repo 0.1.0: the whole schema.
 --
--- Generated from supabase/schemas by `make migration`: edit there, not here. Can run twice.
+-- Generated from supabase/schemas by `make generate`: edit there, not here. Can run twice.
 """
 
 
@@ -61,7 +61,7 @@ def main() -> int:
     if not options.check:
         BASELINE.write_text(text)
     elif not BASELINE.exists() or BASELINE.read_text() != text:
-        print(f"{BASELINE.name} is not what supabase/schemas says: run `make migration`", file=sys.stderr)
+        print(f"{BASELINE.name} is not what supabase/schemas says: run `make generate`", file=sys.stderr)
         return 1
     return 0
 

@@ -66,6 +66,7 @@ insert into known_function values
   ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer, p_needs_schema integer)',
    'service_role', 'invoker'),
   ('scenario_private.add_scenario_type(p_scenario_type text)', 'nobody', 'invoker'),
+  ('scenario_private.announces_a_phone(p_plain text)', 'service_role', 'invoker'),
   ('scenario_private.claim(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_cooldowns '
    'interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
   ('scenario_private.claim_fast_path(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
@@ -75,7 +76,9 @@ insert into known_function values
    'service_role', 'invoker'),
   ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, p_milestone_value '
    'integer)', 'service_role', 'invoker'),
+  ('scenario_private.holds_an_address(p_plain text)', 'service_role', 'invoker'),
   ('scenario_private.holds_personal_data(p_metadata jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.in_lower_case(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.is_fodselsnummer(p_number text)', 'service_role', 'invoker'),
   ('scenario_private.is_personnummer(p_born text, p_divider text, p_serial text)', 'service_role', 'invoker'),
   ('scenario_private.is_phone_number(p_number text)', 'service_role', 'invoker'),
@@ -87,6 +90,7 @@ insert into known_function values
   ('scenario_private.names_a_phone(p_key text)', 'service_role', 'invoker'),
   ('scenario_private.personal_data_in_number(p_number numeric, p_of_phone boolean)', 'service_role', 'invoker'),
   ('scenario_private.personal_data_in_text(p_text text, p_of_phone boolean)', 'service_role', 'invoker'),
+  ('scenario_private.plain_letters(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.plain_text(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.refuse_rewriting_history()', 'nobody', 'invoker'),
   ('scenario_private.require_array(p_argument text, p_elements jsonb, p_most integer)', 'service_role', 'invoker'),
