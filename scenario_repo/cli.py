@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     new_scenario = add("new-scenario", _new_scenario)
     new_scenario.add_argument(
         "name",
-        type=_scenario_type,
+        type=_own_scenario_type,
         metavar="NAME",
         help="such as first_session: lower-case letters, digits, underscores",
     )
@@ -311,6 +311,13 @@ async def _check_rules(options: argparse.Namespace) -> int:
 
 
 # Arguments ---------------------------------------------------------------
+
+
+def _own_scenario_type(text: str) -> str:
+    name = _scenario_type(text)
+    if isinstance(name, ScenarioType):
+        raise argparse.ArgumentTypeError("expected a name of the app's own, got a built-in scenario type")
+    return name
 
 
 def _scenario_type(text: str) -> ScenarioType | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,14 @@ if TYPE_CHECKING:  # pytest imports it first, as a plugin
 pytest_plugins = ["tests.unit.command_line"]
 
 _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
+
+
+COMMANDS = ("evaluate", "explain", "deliver", "report", "migrations", "new-scenario", "check-rules")
+
+
+def test_every_command_is_tried_here(run: Run) -> None:
+    """The list of the commands is that of the help."""
+    assert tuple(re.findall(r"^    ([a-z][a-z-]+)(?: |$)", run("--help").out, re.MULTILINE)) == COMMANDS
 
 
 def serve_schema(server: respx.MockRouter, *own: str) -> None:
@@ -234,6 +243,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(run: Run, tmp_path: Path) -
         "report 0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d --days 0",
         "evaluate --organization x",
         "evaluate --scenario Birthday",
+        "new-scenario",
+        "new-scenario Birthday",
+        "new-scenario inactivity",
+        "check-rules --samples 101",
         "evaluate --time-budget 0",
         "evaluate --time-budget nan",
         "evaluate --time-budget 1e300",
@@ -251,9 +264,7 @@ def test_wrong_usage_ends_with_2(run: Run, line: str) -> None:
     assert told.err.startswith("usage: scenario-repo")
 
 
-@pytest.mark.parametrize(
-    "command", ["", "evaluate", "explain", "deliver", "report", "migrations", "new-scenario", "check-rules"]
-)
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_tells_the_exit_codes_and_the_settings(run: Run, command: str) -> None:
     """Every --help has the settings and exit codes; no option takes a key."""
     told = run(*command.split(), "--help")
