@@ -158,8 +158,8 @@ class ScenarioTriggerEngine:
         Unless given, they are all that have a rule in the database, the app's own ones too.
 
         The scenarios alternate page by page (round robin), so that none starves. When another page would not fit
-        the budget, the run stops, and the next run continues there. A page still running at the end of the budget is
-        cancelled; the database commits it as a whole or not at all. A page is tried three times if its error is
+        the budget, the run stops, and the next run continues there. A page still running at the end of its share of the
+        time is cancelled; the database commits it as a whole or not at all. A page is tried three times if its error is
         retryable. Any other error stops its scenario alone and is in the report.
 
         A dry run starts from the first mentor, writes nothing and returns the same numbers.
@@ -176,7 +176,9 @@ class ScenarioTriggerEngine:
             scenario = queue.popleft()
             if time.monotonic() + scenario.longest_page_seconds >= deadline:
                 continue
-            await self._evaluate_page(scenario, organization, deadline, dry_run=dry_run)
+            # A page may take its share of the time that is left: a scenario whose pages hang delays no other for long.
+            share = (deadline - time.monotonic()) / (len(queue) + 1)
+            await self._evaluate_page(scenario, organization, time.monotonic() + share, dry_run=dry_run)
             if not scenario.completed and scenario.error is None:
                 queue.append(scenario)
         return EngineReport(
@@ -186,14 +188,15 @@ class ScenarioTriggerEngine:
     async def _evaluate_page(
         self, scenario: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool
     ) -> None:
-        """Evaluate one page, and add its numbers or its error to the scenario."""
+        """Evaluate one page until the deadline, and add its numbers or its error to the scenario."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(deadline - started):
                 page = await self._fetch_page(scenario, organization_id, deadline, dry_run=dry_run)
         except TimeoutError:
-            # The budget is spent: the scenario is not finished, and this is no error.
-            scenario.longest_page_seconds = float("inf")
+            # No error: tried again with half the page, if there is as much time left as this one took.
+            scenario.shrink()
+            scenario.longest_page_seconds = max(scenario.longest_page_seconds, time.monotonic() - started)
         except ScenarioRepositoryException as error:
             if error.code == _STATEMENT_TIMEOUT and scenario.page_size > 1:
                 scenario.shrink()

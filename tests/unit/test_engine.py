@@ -213,14 +213,23 @@ async def test_a_scenario_of_short_pages_goes_on_where_a_long_one_stops(monkeypa
     assert script.order == ["inactivity", "milestone", "milestone", "milestone"]
 
 
-async def test_a_page_that_hangs_is_given_up_at_the_deadline() -> None:
-    """The run ends with its budget: not completed, and without an error."""
+async def test_a_page_that_hangs_delays_no_other_scenario() -> None:
+    """It is given up at its share of the time; the run ends within its budget, not completed and without an error."""
+    script = Script(inactivity=[lambda: asyncio.sleep(60)] * 9, milestone=[page(1)])
+    started = time.monotonic()
+    report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=0.4 * _SECOND)
+    assert 0.2 <= time.monotonic() - started < 5
+    assert script.order[:2] == ["inactivity", "milestone"]
+    assert [(one.completed, one.pages, one.error) for one in report.scenarios] == [(False, 0, None), (True, 2, None)]
+
+
+async def test_the_last_scenario_may_take_all_the_time_that_is_left() -> None:
+    """A page that hangs alone is given up at the end of the budget."""
     script = Script(inactivity=[lambda: asyncio.sleep(60)])
     started = time.monotonic()
-    report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=0.1 * _SECOND)
-    assert 0.1 <= time.monotonic() - started < 5
-    assert script.order == ["inactivity"]
-    assert [(one.completed, one.pages, one.error) for one in report.scenarios] == [(False, 0, None)] * 2
+    report = await engine(script).run([INACTIVITY], time_budget=0.2 * _SECOND)
+    assert 0.2 <= time.monotonic() - started < 5
+    assert (script.order, report.completed, report.errors) == (["inactivity"], False, ())
 
 
 # Failures ----------------------------------------------------------------
