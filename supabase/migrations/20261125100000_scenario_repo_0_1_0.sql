@@ -1519,6 +1519,48 @@ $$;
 revoke all on function scenario_private.current_holder(uuid, text, interval, integer) from public, anon, authenticated;
 grant execute on function scenario_private.current_holder(uuid, text, interval, integer) to service_role;
 
+-- supabase/schemas/09_users.sql =======================================================================================
+
+-- The users, of whom service_role may read nothing: two definer functions answer, with ids and a reason alone.
+
+-- Which of these users exist; they can't be deleted until the transaction ends.
+create or replace function scenario_private.lock_existing_users(p_user_ids uuid[])
+returns setof uuid
+language sql
+volatile
+security definer
+set search_path = ''
+rows 1000
+as $$
+  select users.id
+  from auth.users as users
+  where users.id = any (p_user_ids)
+  order by users.id
+  for key share
+$$;
+revoke all on function scenario_private.lock_existing_users(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.lock_existing_users(uuid[]) to service_role;
+
+-- Which of these users are not to be told anything, and why: user_gone (deleted, also softly), or user_banned until later
+-- than now. Asked once a page or a lease, by array.
+create or replace function scenario_private.users_away(p_user_ids uuid[])
+returns table (user_id uuid, reason text)
+language sql
+stable
+security definer
+set search_path = ''
+rows 10
+as $$
+  select
+    asked.user_id,
+    case when users.banned_until > now() and users.deleted_at is null then 'user_banned' else 'user_gone' end
+  from unnest(p_user_ids) as asked (user_id)
+  left join auth.users as users on users.id = asked.user_id
+  where users.id is null or users.deleted_at is not null or users.banned_until > now()
+$$;
+revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.users_away(uuid[]) to service_role;
+
 -- supabase/schemas/10_claim.sql =======================================================================================
 
 -- The claim: a pending notification comes into being if, and only if, nothing holds against it.
@@ -1544,25 +1586,6 @@ grant execute on function scenario_private.current_holder(uuid, text, interval, 
 -- batch (a subtransaction), and the second way judges what the first one trusted.
 --
 -- In both ways rows go in by user_id, scenario_type, milestone_value: batches in whatever order can't deadlock.
-
--- Which of these users exist; they can't be deleted until the transaction ends. service_role may not read
--- auth.users, so the definer does, and answers with ids alone.
-create or replace function scenario_private.lock_existing_users(p_user_ids uuid[])
-returns setof uuid
-language sql
-volatile
-security definer
-set search_path = ''
-rows 1000
-as $$
-  select users.id
-  from auth.users as users
-  where users.id = any (p_user_ids)
-  order by users.id
-  for key share
-$$;
-revoke all on function scenario_private.lock_existing_users(uuid[]) from public, anon, authenticated;
-grant execute on function scenario_private.lock_existing_users(uuid[]) to service_role;
 
 -- Judges each claim by itself, on the history before the batch. Arrays of one length in; a row per element out, in the
 -- order in which they are inserted. refusal is null for a claim that may be granted:
@@ -2204,6 +2227,7 @@ declare
   cooldowns interval[];
   milestone_values integer[];
   facts jsonb[];
+  away_reasons text[];
   skip_reasons text[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -2280,6 +2304,24 @@ begin
   ) into evaluated_count, due_count, held_count, candidate_count,
     user_ids, organization_ids, cooldowns, milestone_values, facts;
 
+  -- Nobody is told who is gone or banned: the lease asks the same again.
+  if candidate_count > 0 then
+    away_reasons := array(select away.reason from scenario_private.users_away(user_ids) as away);
+  end if;
+  if cardinality(away_reasons) > 0 then
+    select
+      count(*),
+      array_agg(candidate.user_id),
+      array_agg(candidate.organization_id),
+      array_agg(candidate.cooldown),
+      array_agg(candidate.milestone_value),
+      array_agg(candidate.facts)
+    into candidate_count, user_ids, organization_ids, cooldowns, milestone_values, facts
+    from unnest(user_ids, organization_ids, cooldowns, milestone_values, facts)
+      as candidate (user_id, organization_id, cooldown, milestone_value, facts)
+    where candidate.user_id not in (select away.user_id from scenario_private.users_away(user_ids) as away);
+  end if;
+
   if p_dry_run or candidate_count = 0 then
     skip_reasons := array_fill(null::text, array[candidate_count]);
   else
@@ -2309,11 +2351,11 @@ begin
       select part.reason, sum(part.mentors) as mentors
       from (
         select element.reason, 1
-        from unnest(skip_reasons) as element (reason)
+        from unnest(skip_reasons || away_reasons) as element (reason)
         union all
         values
           ('cooldown', held_count),
-          ('duplicate_in_batch', due_count - held_count - candidate_count)
+          ('duplicate_in_batch', due_count - held_count - candidate_count - coalesce(cardinality(away_reasons), 0))
       ) as part (reason, mentors)
       group by part.reason
       having sum(part.mentors) > 0
@@ -2698,8 +2740,8 @@ grant execute on function public.scenario_check_rule(text, integer, integer) to 
 -- would claim, and why or why not.
 --   out  [{"scenario_type", "organization_id", "is_due", "reason", "facts", "milestone_value", "held_by", "held_since",
 --          "ends_at"}]
--- reason is the rule's finding unless something comes first: mentor_not_active, scenario_disabled; or, for a mentor
--- who is due, cooldown (held_by until ends_at). A user who is no mentor gives [].
+-- reason is the rule's finding unless something comes first: user_gone, user_banned, mentor_not_active,
+-- scenario_disabled; or, for a mentor who is due, cooldown (held_by until ends_at). A user who is no mentor gives [].
 create or replace function public.scenario_explain(p_user_id uuid, p_needs_schema integer default null)
 returns json
 language plpgsql
@@ -2732,8 +2774,9 @@ begin
          json_build_object(
            ''scenario_type'', verdict.scenario_type,
            ''organization_id'', verdict.organization_id,
-           ''is_due'', verdict.is_evaluated and coalesce(verdict.is_due, false) and holder.id is null,
+           ''is_due'', $2 is null and verdict.is_evaluated and coalesce(verdict.is_due, false) and holder.id is null,
            ''reason'', case
+             when $2 is not null then $2
              when not verdict.is_active then ''mentor_not_active''
              when not verdict.is_enabled then ''scenario_disabled''
              when verdict.is_due and holder.id is not null then ''cooldown''
@@ -2759,7 +2802,7 @@ begin
     verdicts
   )
   into explanations
-  using p_user_id;
+  using p_user_id, (select away.reason from scenario_private.users_away(array[p_user_id]) as away);
   return explanations;
 end
 $$;
@@ -2794,13 +2837,41 @@ $$;
 --
 -- A lease is a row's attempt_count: every lease counts one up, so a worker whose lease went to another can't settle.
 
+-- Fails those of the notifications whose users are gone or banned, with that reason; returns their ids. The caller has
+-- locked them.
+create or replace function scenario_private.fail_for_users_away(p_ids uuid[])
+returns uuid[]
+language sql
+volatile
+set search_path = ''
+as $$
+  with refused as (
+    update public.scenario_notifications as notification
+    set delivery_status = 'failed', failure_code = away.reason
+    from scenario_private.users_away(
+      array(
+        select distinct due.user_id
+        from public.scenario_notifications as due
+        where due.id = any (p_ids)
+      )
+    ) as away
+    where notification.id = any (p_ids)
+      and notification.user_id = away.user_id
+    returning notification.id
+  )
+  select coalesce(array_agg(refused.id), '{}') from refused
+$$;
+revoke all on function scenario_private.fail_for_users_away(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.fail_for_users_away(uuid[]) to service_role;
+
 -- Leases up to p_limit pending rows that are due, the longest due first, of one organization and of some scenario types
 -- if given; rows that another worker is leasing at this moment are passed over. Until p_lease_seconds from now nobody
 -- else gets them.
 --   out  [{...the row..., "device_tokens": [{"token", "platform"}]}], oldest first
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
 -- app has another way to tell (failing the row here would free the cooldown, and the next evaluation would claim
--- again, every few minutes).
+-- again, every few minutes). A row of a user who is gone or banned fails with that reason instead, which the evaluation
+-- asks as well.
 -- Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day, SR004 for an unknown scenario type.
 create or replace function public.scenario_lease_notifications(
   p_limit integer,
@@ -2816,6 +2887,8 @@ security invoker
 set search_path = ''
 as $$
 declare
+  due_ids uuid[];
+  refused_ids uuid[];
   leased json;
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -2824,42 +2897,48 @@ begin
   perform scenario_private.require_scenario_type(wanted.scenario_type)
   from unnest(p_scenario_types) as wanted (scenario_type);
 
-  with due as materialized (
-    select notification.id
-    from public.scenario_notifications as notification
-    where notification.delivery_status = 'pending'
-      and notification.next_attempt_at <= now()
-      and (p_organization_id is null or notification.organization_id = p_organization_id)
-      and (p_scenario_types is null or notification.scenario_type = any (p_scenario_types))
-    order by notification.next_attempt_at
-    limit p_limit
-    for update skip locked
-  ),
-  taken as (
-    update public.scenario_notifications as notification
-    set
-      attempt_count = notification.attempt_count + 1,
-      next_attempt_at = now() + make_interval(secs => p_lease_seconds)
-    from due
-    where notification.id = due.id
-    returning notification.*
-  )
-  select coalesce(
-    json_agg(
-      to_jsonb(taken) || jsonb_build_object('device_tokens', devices.tokens)
-      order by taken.triggered_at, taken.id
-    ),
-    '[]'
-  )
-  into leased
-  from taken
-  cross join lateral (
+  -- Again, where all that was due had to be refused; not for ever, for one call has a bounded time.
+  for attempt in 1..10 loop
+    due_ids := array(
+      select notification.id
+      from public.scenario_notifications as notification
+      where notification.delivery_status = 'pending'
+        and notification.next_attempt_at <= now()
+        and (p_organization_id is null or notification.organization_id = p_organization_id)
+        and (p_scenario_types is null or notification.scenario_type = any (p_scenario_types))
+      order by notification.next_attempt_at
+      limit p_limit
+      for update skip locked
+    );
+    refused_ids := scenario_private.fail_for_users_away(due_ids);
+
+    with taken as (
+      update public.scenario_notifications as notification
+      set
+        attempt_count = notification.attempt_count + 1,
+        next_attempt_at = now() + make_interval(secs => p_lease_seconds)
+      where notification.id = any (due_ids)
+        and notification.id <> all (refused_ids)
+      returning notification.*
+    )
     select coalesce(
-      jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
-    ) as tokens
-    from scenario_source.device_tokens as device
-    where device.user_id = taken.user_id
-  ) as devices;
+      json_agg(
+        to_jsonb(taken) || jsonb_build_object('device_tokens', devices.tokens)
+        order by taken.triggered_at, taken.id
+      ),
+      '[]'
+    )
+    into leased
+    from taken
+    cross join lateral (
+      select coalesce(
+        jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
+      ) as tokens
+      from scenario_source.device_tokens as device
+      where device.user_id = taken.user_id
+    ) as devices;
+    exit when cardinality(refused_ids) < p_limit;
+  end loop;
   return leased;
 end
 $$;

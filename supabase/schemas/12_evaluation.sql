@@ -39,6 +39,7 @@ declare
   cooldowns interval[];
   milestone_values integer[];
   facts jsonb[];
+  away_reasons text[];
   skip_reasons text[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -115,6 +116,24 @@ begin
   ) into evaluated_count, due_count, held_count, candidate_count,
     user_ids, organization_ids, cooldowns, milestone_values, facts;
 
+  -- Nobody is told who is gone or banned: the lease asks the same again.
+  if candidate_count > 0 then
+    away_reasons := array(select away.reason from scenario_private.users_away(user_ids) as away);
+  end if;
+  if cardinality(away_reasons) > 0 then
+    select
+      count(*),
+      array_agg(candidate.user_id),
+      array_agg(candidate.organization_id),
+      array_agg(candidate.cooldown),
+      array_agg(candidate.milestone_value),
+      array_agg(candidate.facts)
+    into candidate_count, user_ids, organization_ids, cooldowns, milestone_values, facts
+    from unnest(user_ids, organization_ids, cooldowns, milestone_values, facts)
+      as candidate (user_id, organization_id, cooldown, milestone_value, facts)
+    where candidate.user_id not in (select away.user_id from scenario_private.users_away(user_ids) as away);
+  end if;
+
   if p_dry_run or candidate_count = 0 then
     skip_reasons := array_fill(null::text, array[candidate_count]);
   else
@@ -144,11 +163,11 @@ begin
       select part.reason, sum(part.mentors) as mentors
       from (
         select element.reason, 1
-        from unnest(skip_reasons) as element (reason)
+        from unnest(skip_reasons || away_reasons) as element (reason)
         union all
         values
           ('cooldown', held_count),
-          ('duplicate_in_batch', due_count - held_count - candidate_count)
+          ('duplicate_in_batch', due_count - held_count - candidate_count - coalesce(cardinality(away_reasons), 0))
       ) as part (reason, mentors)
       group by part.reason
       having sum(part.mentors) > 0

@@ -76,6 +76,7 @@ insert into known_function values
    'service_role', 'invoker'),
   ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, p_milestone_value '
    'integer)', 'service_role', 'invoker'),
+  ('scenario_private.fail_for_users_away(p_ids uuid[])', 'service_role', 'invoker'),
   ('scenario_private.holds_an_address(p_plain text)', 'service_role', 'invoker'),
   ('scenario_private.holds_personal_data(p_metadata jsonb)', 'service_role', 'invoker'),
   ('scenario_private.in_lower_case(p_text text)', 'service_role', 'invoker'),
@@ -103,7 +104,8 @@ insert into known_function values
   ('scenario_private.rule_of(p_scenario_type text)', 'service_role', 'invoker'),
   ('scenario_private.rules()', 'service_role', 'invoker'),
   ('scenario_private.scenario_types()', 'service_role', 'invoker'),
-  ('scenario_private.schema_version()', 'service_role', 'invoker');
+  ('scenario_private.schema_version()', 'service_role', 'invoker'),
+  ('scenario_private.users_away(p_user_ids uuid[])', 'service_role', 'definer');
 
 -- own: whose rows the actor has, by the name of a user. sees: how many of the rows of a readable table there are
 -- for the actor, and how many of the owner's.

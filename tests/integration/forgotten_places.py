@@ -143,7 +143,9 @@ def words(sources: Mapping[str, str]) -> list[str]:
     console = inspect.getsource(_console)
     findings = {finding for name, text in sources.items() if name.startswith("rules/") for finding in findings_of(text)}
     findings |= set(re.findall(r"then ''([a-z_]+)''", sources["14_explanation.sql"]))
-    reasons = set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"]))
+    away = set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["09_users.sql"]))
+    findings |= away
+    reasons = away | set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"]))
     settle = sources["16_delivery.sql"].partition("scenario_settle_notifications(")[2]
     judged = settle.partition("judged as materialized")[2].partition("settled as")[0]
     answers = set(re.findall(r"(?:then|else) '([a-z_]+)'", judged)) | {"sent"}

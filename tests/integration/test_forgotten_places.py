@@ -143,10 +143,10 @@ def test_a_finding_a_reason_and_an_answer_without_words_are_named() -> None:
     """What a rule finds, why a claim is skipped and what a settlement says has words in Python."""
     sources = forgotten_places.schema_sources()
     sources["rules/inactivity.sql"] = sources["rules/inactivity.sql"].replace("'never_active'", "'not_seen'")
-    sources["10_claim.sql"] = sources["10_claim.sql"].replace("then 'unknown_user'", "then 'user_gone'")
+    sources["10_claim.sql"] = sources["10_claim.sql"].replace("then 'unknown_user'", "then 'nobody'")
     sources["16_delivery.sql"] = sources["16_delivery.sql"].replace("then 'lease_lost'", "then 'taken_over'")
     assert forgotten_places.words(sources) == [
         "scenario_repo/_console.py has no words for not_seen",
-        "scenario_repo.SkipReason lacks user_gone",
+        "scenario_repo.SkipReason lacks nobody",
         "scenario_repo.SettlementAnswer lacks taken_over",
     ]
