@@ -250,13 +250,14 @@ begin
   from misfit;
 
   if misfits is not null then
+    -- The remedy is part of the message: the Supabase CLI shows no hints.
     raise exception using
       errcode = 'SR007',
-      message = 'this project''s own tables don''t have what scenario_repo reads; nothing was changed' || misfits,
-      hint = format(
-        'In a migration before this one, create (or correct) the views that translate your tables: %s.'
-          ' See docs/own-tables.md.',
-        misfitting_views
+      message = format(
+        E'this project''s own tables don''t have what scenario_repo reads; nothing was changed%s\n'
+          'Remedy: in a migration before this one, create or correct the views that translate your tables: %s'
+          ' (docs/own-tables.md).',
+        misfits, misfitting_views
       );
   end if;
 end
