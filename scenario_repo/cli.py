@@ -16,13 +16,11 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from scenario_repo import _arguments, _console, _scaffold
+from scenario_repo import _arguments, _console, _project
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_LEASES, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.client import connect
 from scenario_repo.delivery import DeliveryWorker, Send
@@ -141,11 +139,15 @@ def _parser() -> argparse.ArgumentParser:
 
     migrations = add("migrations", _migrations)
     migrations.add_argument("directory", type=Path, metavar="DIRECTORY")
+    migrations.add_argument(
+        "--check", action="store_true", help="copy nothing; exit code 4 if one is missing or differs"
+    )
+    migrations.add_argument("--create", action="store_true", help="make the folder if it is not there")
 
     new_scenario = add("new-scenario", _new_scenario)
     new_scenario.add_argument(
         "name",
-        type=_scenario_type,
+        type=_own_scenario_type,
         metavar="NAME",
         help="such as first_session: lower-case letters, digits, underscores",
     )
@@ -254,38 +256,36 @@ async def _report(options: argparse.Namespace) -> int:
 
 
 async def _migrations(options: argparse.Namespace) -> int:
-    """Copy the migrations into a directory, such as supabase/migrations; never overwrite a different file."""
-    return _copy_migrations(options.directory)
+    """Copy the migrations into a project, such as supabase/migrations; with --check, say whether they are there."""
+    return _copy_migrations(options.directory, create=options.create, only_look=options.check)
 
 
-def _copy_migrations(directory: Path) -> int:
-    contents = {file.name: file.read_bytes() for file in _migration_files()}
-    there = {name: (directory / name).read_bytes() for name in contents if (directory / name).exists()}
-    changed = [name for name in there if there[name] != contents[name]]
-    if changed:
-        _print_note(f"nothing copied: {', '.join(changed)} there is not the same; move it away, or keep it")
-        return FAILED
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in contents.keys() - there.keys():
-        (directory / name).write_bytes(contents[name])
-    _print_lines([f"copied {name}" for name in contents if name not in there])
-    _print_lines([f"{len(contents) - len(there)} copied, {len(there)} there already"])
+def _copy_migrations(directory: Path, *, create: bool, only_look: bool) -> int:
+    if not directory.is_dir() and not (create and not directory.exists()):
+        _print_note(f"{directory} is no folder: run this where `supabase init` made one, or give --create")
+        return USAGE
+    if not only_look:
+        directory.mkdir(parents=True, exist_ok=True)
+    copies = _project.copy_migrations(directory, datetime.now(UTC), only_look=only_look)
+    for name in copies.differing:
+        _print_note(f"{name} is not what this version has; it stays as it is")
+    for name in copies.repeated:
+        _print_note(f"{name} is a second copy; keep the one that is applied")
+    if only_look:
+        _print_lines([f"missing {name.partition('_')[2]}" for name in copies.copied])
+        return FAILED if copies.copied or copies.differing or copies.repeated else DONE
+    _print_lines([f"copied {name}" for name in copies.copied])
+    if copies.copied:
+        _print_lines(["next: apply it (supabase db push; supabase migration up for a local database)"])
+    elif not copies.differing:
+        _print_lines(["nothing to copy: every migration is there"])
     return DONE
-
-
-def _migration_files() -> list[Traversable]:
-    package = resources.files("scenario_repo")
-    in_checkout = Path(__file__).parents[1] / "supabase" / "migrations"
-    for folder in (package / "migrations", in_checkout):
-        if folder.is_dir():
-            return sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    raise ScenarioRepositoryException("the migrations are not in this installation: reinstall scenario_repo")
 
 
 async def _new_scenario(options: argparse.Namespace) -> int:
     """Write the migration of a scenario type of the app's own, and its test, to be filled in."""
     try:
-        files = _scaffold.write(options.name, options.project, datetime.now(UTC))
+        files = _project.write_scenario(options.name, options.project, datetime.now(UTC))
     except FileExistsError as error:
         _print_note(f"nothing written: {error}")
         return FAILED
@@ -311,6 +311,13 @@ async def _check_rules(options: argparse.Namespace) -> int:
 
 
 # Arguments ---------------------------------------------------------------
+
+
+def _own_scenario_type(text: str) -> str:
+    name = _scenario_type(text)
+    if isinstance(name, ScenarioType):
+        raise argparse.ArgumentTypeError("expected a name of the app's own, got a built-in scenario type")
+    return name
 
 
 def _scenario_type(text: str) -> ScenarioType | str:

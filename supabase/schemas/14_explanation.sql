@@ -43,7 +43,7 @@ begin
              when verdict.is_due and holder.id is not null then ''cooldown''
              else verdict.finding
            end,
-           ''facts'', verdict.facts,
+           ''facts'', coalesce(verdict.facts, ''{}''),
            ''milestone_value'', verdict.milestone_value,
            ''held_by'', holder.id,
            ''held_since'', holder.triggered_at,

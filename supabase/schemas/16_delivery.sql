@@ -9,8 +9,8 @@
 --   out  [{...the row..., "device_tokens": [{"token", "platform"}]}], oldest first
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
 -- app has another way to tell (failing the row here would free the cooldown, and the next evaluation would claim
--- again, every few minutes). Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to
--- 1 day, SR004 for an unknown scenario type.
+-- again, every few minutes).
+-- Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day, SR004 for an unknown scenario type.
 create or replace function public.scenario_lease_notifications(
   p_limit integer,
   p_lease_seconds double precision,
@@ -87,9 +87,8 @@ grant execute on function public.scenario_lease_notifications(integer, double pr
 --   answer   sent, pending or failed (what the row is now), or why it was refused: lease_lost (another worker has it),
 --            already_settled, unknown
 -- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
--- A failure_code that is no code becomes unnamed_failure. Each result is judged by its own lease; the same
--- lease twice in one call settles once. Rows are
--- locked by id: overlapping calls can't deadlock.
+-- A failure_code that is no code becomes unnamed_failure. Each result is judged by its own lease; the same lease twice
+-- in one call settles once. Rows are locked by id: overlapping calls can't deadlock.
 -- Raises SR001 for anything but an array of known results, SR003 for more than 1,000.
 create or replace function public.scenario_settle_notifications(
   p_results jsonb, p_max_attempts integer default 8, p_needs_schema integer default null
