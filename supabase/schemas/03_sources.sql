@@ -16,79 +16,115 @@
 
 do $sources$
 declare
-  misfits text[];
+  misfits text;
+  misfitting_views text;
 begin
   with wanted (view_name, table_name, view_columns, table_columns) as (
     values
       (
         'mentors', 'peer_mentors',
-        '{user_id, uuid, organization_id, uuid, is_active, boolean}'::text[],
-        '{user_id, uuid, organization_id, uuid, is_active, boolean}'::text[]
+        '{user_id uuid, organization_id uuid, is_active boolean}'::text[],
+        '{user_id uuid, organization_id uuid, is_active boolean}'::text[]
       ),
       (
         'activities', 'activities',
-        '{user_id, uuid, activity_date, timestamp with time zone}',
-        '{user_id, uuid, activity_date, timestamp with time zone}'
+        '{user_id uuid, activity_date timestamptz}',
+        '{user_id uuid, activity_date timestamptz}'
       ),
       (
         'certificates', 'certifications',
-        '{certificate_id, text, user_id, uuid, organization_id, uuid, kind, text, expires_at, timestamp with time zone}',
-        '{id, any, user_id, uuid, organization_id, uuid, expires_at, timestamp with time zone}'
+        '{certificate_id text, user_id uuid, organization_id uuid, kind text, expires_at timestamptz}',
+        '{id any, user_id uuid, organization_id uuid, expires_at timestamptz}'
       ),
       (
         'device_tokens', 'device_tokens',
-        '{user_id, uuid, token, text, platform, text}',
-        '{user_id, uuid, token, any, platform, any}'
+        '{user_id uuid, token text, platform text}',
+        '{user_id uuid, token text, platform text}'
       )
   ),
-  -- What will be read: the view if it is there, else the table if it is there.
-  found as (
-    select
-      coalesce(
-        to_regclass(format('scenario_source.%I', wanted.view_name)), to_regclass(format('public.%I', wanted.table_name))
-      ) as relation,
-      case
-        when to_regclass(format('scenario_source.%I', wanted.view_name)) is not null then wanted.view_columns
-        else wanted.table_columns
-      end as pairs
+  -- What will be read: whatever has the view's name, else whatever has the table's name. Types are looked for as well:
+  -- a table makes a type of its own name.
+  source as (
+    select wanted.view_name, named.*, relation.oid as relation_id, relation.relkind, relation.relowner
     from wanted
+    cross join lateral (
+      select candidate.*
+      from (
+        values
+          (format('scenario_source.%I', wanted.view_name), wanted.view_columns, true),
+          (format('public.%I', wanted.table_name), wanted.table_columns, false)
+      ) as candidate (full_name, columns, is_view)
+      where to_regclass(candidate.full_name) is not null or to_regtype(candidate.full_name) is not null
+      order by candidate.is_view desc
+      limit 1
+    ) as named
+    left join pg_class as relation on relation.oid = to_regclass(named.full_name)
   ),
-  expected as (
+  misfit (view_name, text) as (
     select
-      found.relation,
-      found.pairs[2 * place.n - 1] as column_name,
-      found.pairs[2 * place.n] as type_name
-    from found
-    cross join lateral generate_series(1, cardinality(found.pairs) / 2) as place (n)
-    where found.relation is not null
+      source.view_name,
+      format(
+        '%s: expected a table or view, got %s',
+        source.full_name,
+        case when source.relkind = 'S' then 'a sequence' when source.relkind in ('i', 'I') then 'an index' else 'a type' end
+      )
+    from source
+    where source.relkind is null or source.relkind not in ('r', 'p', 'v', 'm', 'f')
+    union all
+    -- Tables get indexes, and views in scenario_source get grants: both need their owner.
+    select
+      source.view_name,
+      format('%s: expected the owner %s, got %s', source.full_name, current_user, source.relowner::regrole)
+    from source
+    where (source.is_view or source.relkind in ('r', 'p')) and not pg_has_role(source.relowner, 'usage')
+    union all
+    select
+      source.view_name,
+      format(
+        '%s.%s: expected %s, got %s',
+        source.full_name,
+        expected.column_name,
+        case expected.type_name when 'any' then 'a column' else format_type(to_regtype(expected.type_name), null) end,
+        coalesce(format_type(actual.atttypid, actual.atttypmod), 'no such column')
+      )
+    from source
+    cross join lateral (
+      select split_part(pair.text, ' ', 1) as column_name, split_part(pair.text, ' ', 2) as type_name
+      from unnest(source.columns) as pair (text)
+    ) as expected
+    left join pg_attribute as actual
+      on actual.attrelid = source.relation_id
+      and actual.attname = expected.column_name
+      and actual.attnum > 0
+      and not actual.attisdropped
+    left join pg_type as type on type.oid = actual.atttypid
+    where source.relkind in ('r', 'p', 'v', 'm', 'f')
+      and case
+        when actual.attname is null then true
+        when expected.type_name = 'any' then false
+        -- The default views cast ids and texts: domains, varchar, citext and enums fit. They don't cast times: with the
+        -- cast of a timestamptz(3) its index gives no order. An app's own view gives the very types.
+        when source.is_view or expected.type_name = 'timestamptz' then type.oid <> to_regtype(expected.type_name)
+        when expected.type_name = 'text' then type.typcategory not in ('S', 'E')
+        else coalesce(nullif(type.typbasetype, 0), type.oid) <> to_regtype(expected.type_name)
+      end
   )
-  select array_agg(
-    format(
-      '%s.%s: expected %s, got %s',
-      expected.relation,
-      expected.column_name,
-      case expected.type_name when 'any' then 'a column' else expected.type_name end,
-      coalesce(format_type(actual.atttypid, actual.atttypmod), 'no such column')
-    )
-    order by expected.relation::text, expected.column_name
-  )
-  into misfits
-  from expected
-  left join pg_attribute as actual
-    on actual.attrelid = expected.relation
-    and actual.attname = expected.column_name
-    and actual.attnum > 0
-    and not actual.attisdropped
-  where actual.attname is null
-    or expected.type_name not in ('any', format_type(actual.atttypid, null));
+  select
+    string_agg(E'\n  ' || misfit.text, '' order by misfit.text),
+    string_agg(distinct format('scenario_source.%I', misfit.view_name), ', ')
+  into misfits, misfitting_views
+  from misfit;
 
   if misfits is not null then
+    -- The remedy is part of the message: the Supabase CLI shows no hints.
     raise exception using
       errcode = 'SR007',
-      message = E'this project''s own tables don''t have what scenario_repo reads; nothing was changed\n  '
-        || array_to_string(misfits, E'\n  '),
-      hint = 'Before this migration, create the views scenario_source.mentors, activities, certificates or device_tokens'
-        ' that translate these tables: see docs/own-tables.md.';
+      message = format(
+        E'this project''s own tables don''t have what scenario_repo reads; nothing was changed%s\n'
+          'Remedy: in a migration before this one, create or correct the views that translate your tables: %s'
+          ' (docs/own-tables.md).',
+        misfits, misfitting_views
+      );
   end if;
 end
 $sources$;
@@ -96,6 +132,8 @@ $sources$;
 -- Mentors -----------------------------------------------------------------
 
 do $mentors$
+declare
+  is_table boolean;
 begin
   if to_regclass('scenario_source.mentors') is not null then
     return;
@@ -121,15 +159,17 @@ begin
     grant select, insert, update, delete on table public.peer_mentors to service_role;
   end if;
 
-  if (select relation.relkind in ('r', 'p') from pg_class as relation where oid = 'public.peer_mentors'::regclass) then
-    create index if not exists peer_mentors_active_by_user_idx
+  is_table := (select relation.relkind in ('r', 'p') from pg_class as relation where oid = 'public.peer_mentors'::regclass);
+  if is_table and to_regclass('public.peer_mentors_active_by_user_idx') is null then
+    create index peer_mentors_active_by_user_idx
       on public.peer_mentors (user_id, organization_id)
       where is_active;
     comment on index public.peer_mentors_active_by_user_idx is
       'Serves: the pages of an evaluation of all organizations, index-only and by user_id.';
-
-    -- Beside the one by user, and not instead: a generic plan, which knows no organization, would read all of that.
-    create index if not exists peer_mentors_active_by_organization_idx
+  end if;
+  -- Beside the one by user, and not instead: a generic plan, which knows no organization, would read all of that.
+  if is_table and to_regclass('public.peer_mentors_active_by_organization_idx') is null then
+    create index peer_mentors_active_by_organization_idx
       on public.peer_mentors (organization_id, user_id)
       where is_active;
     comment on index public.peer_mentors_active_by_organization_idx is
@@ -139,12 +179,15 @@ begin
   create view scenario_source.mentors
   with (security_invoker = true)
   as
-  select mentor.user_id, mentor.organization_id, mentor.is_active
+  select
+    mentor.user_id::uuid as user_id,
+    mentor.organization_id::uuid as organization_id,
+    mentor.is_active::boolean as is_active
   from public.peer_mentors as mentor;
+  comment on view scenario_source.mentors is
+    'Who is a mentor in which organization, once each; and whether she is active there.';
 end
 $mentors$;
-comment on view scenario_source.mentors is
-  'Who is a mentor in which organization, once each; and whether she is active there.';
 
 -- Activities --------------------------------------------------------------
 
@@ -172,11 +215,16 @@ begin
       with check (true);
     revoke all on table public.activities from public, anon, authenticated, service_role;
     grant select, insert, update, delete on table public.activities to service_role;
-    revoke all on sequence public.activities_id_seq from public, anon, authenticated;
+    -- Not by its usual name: the app may have a sequence of that name.
+    execute format(
+      'revoke all on sequence %s from public, anon, authenticated', pg_get_serial_sequence('public.activities', 'id')
+    );
   end if;
 
-  if (select relation.relkind in ('r', 'p') from pg_class as relation where oid = 'public.activities'::regclass) then
-    create index if not exists activities_user_id_activity_date_idx
+  if (select relation.relkind in ('r', 'p') from pg_class as relation where oid = 'public.activities'::regclass)
+    and to_regclass('public.activities_user_id_activity_date_idx') is null
+  then
+    create index activities_user_id_activity_date_idx
       on public.activities (user_id, activity_date);
     comment on index public.activities_user_id_activity_date_idx is
       'Serves: the newest activity of a user, the one before it, and the count of them, all index-only.';
@@ -185,12 +233,12 @@ begin
   create view scenario_source.activities
   with (security_invoker = true)
   as
-  select activity.user_id, activity.activity_date
+  select activity.user_id::uuid as user_id, activity.activity_date
   from public.activities as activity;
+  comment on view scenario_source.activities is
+    'What a user did and when, in whichever organization.';
 end
 $activities$;
-comment on view scenario_source.activities is
-  'What a user did and when, in whichever organization.';
 
 -- Certificates ------------------------------------------------------------
 
@@ -224,8 +272,9 @@ begin
   end if;
 
   if (select relation.relkind in ('r', 'p') from pg_class as relation where oid = 'public.certifications'::regclass)
+    and to_regclass('public.certifications_user_id_expires_at_idx') is null
   then
-    create index if not exists certifications_user_id_expires_at_idx
+    create index certifications_user_id_expires_at_idx
       on public.certifications (user_id, expires_at);
     comment on index public.certifications_user_id_expires_at_idx is
       'Serves: the certificates of a user that lapse inside a period.';
@@ -238,8 +287,8 @@ begin
      as
      select
        certification.id::text as certificate_id,
-       certification.user_id,
-       certification.organization_id,
+       certification.user_id::uuid as user_id,
+       certification.organization_id::uuid as organization_id,
        %s::text as kind,
        certification.expires_at
      from public.certifications as certification',
@@ -253,10 +302,10 @@ begin
       else 'null'
     end
   );
+  comment on view scenario_source.certificates is
+    'Certificates and when they lapse; kind says what is certified, or is null.';
 end
 $certificates$;
-comment on view scenario_source.certificates is
-  'Certificates and when they lapse; kind says what is certified, or is null.';
 
 -- Device tokens -----------------------------------------------------------
 
@@ -290,12 +339,12 @@ begin
   create view scenario_source.device_tokens
   with (security_invoker = true)
   as
-  select device.user_id, device.token::text as token, device.platform::text as platform
+  select device.user_id::uuid as user_id, device.token::text as token, device.platform::text as platform
   from public.device_tokens as device;
+  comment on view scenario_source.device_tokens is
+    'Where a user''s notifications are delivered.';
 end
 $device_tokens$;
-comment on view scenario_source.device_tokens is
-  'Where a user''s notifications are delivered.';
 
 revoke all on table
   scenario_source.mentors,
