@@ -32,8 +32,6 @@ DOCUMENTS: Final = (
     "supabase/local/README.md",
     *sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("docs/*.md")),
 )
-WRITTEN_ELSEWHERE: Final = {"docs/own-tables.md", "supabase/generators/personal_data.toml", "make generate"}
-"""Named already, and written on branches of their own: until they are merged."""
 OF_AN_APP: Final = re.compile(r"supabase/(migrations|tests)(/\d{14}_[a-z0-9_]+\.sql|/[a-z0-9_]+_rule\.sql)?")
 """The files of the app's own project."""
 MADE_BY_A_RUN: Final = {"tests/benchmarks/results"}
@@ -57,7 +55,7 @@ def _code(document: str) -> str:
 
 
 def _missing(paths: set[str]) -> set[str]:
-    return {path for path in paths - WRITTEN_ELSEWHERE if not (ROOT / path).exists()}
+    return {path for path in paths if not (ROOT / path).exists()}
 
 
 def _beside(document: str, path: str) -> str:
@@ -189,7 +187,7 @@ def test_every_make_command_exists(document: str) -> None:
     """A target that is named is one of the Makefile's."""
     targets = set(re.findall(r"^([a-z-]+):", _text("Makefile"), re.MULTILINE))
     named = set(re.findall(r"(?:^|[^\w-])make ([a-z-]+)", _code(document), re.MULTILINE))
-    assert {f"make {name}" for name in named - targets} <= WRITTEN_ELSEWHERE
+    assert named <= targets
 
 
 @every_document
