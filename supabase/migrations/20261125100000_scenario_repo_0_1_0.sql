@@ -1605,7 +1605,8 @@ as $$
     case when users.banned_until > now() and users.deleted_at is null then 'user_banned' else 'user_gone' end
   from unnest(p_user_ids) as asked (user_id)
   left join auth.users as users on users.id = asked.user_id
-  where users.id is null or users.deleted_at is not null or users.banned_until > now()
+  where asked.user_id is not null
+    and (users.id is null or users.deleted_at is not null or users.banned_until > now())
 $$;
 revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.users_away(uuid[]) to service_role;
@@ -2368,7 +2369,9 @@ begin
     into candidate_count, user_ids, organization_ids, cooldowns, milestone_values, facts
     from unnest(user_ids, organization_ids, cooldowns, milestone_values, facts)
       as candidate (user_id, organization_id, cooldown, milestone_value, facts)
-    where candidate.user_id not in (select away.user_id from scenario_private.users_away(user_ids) as away);
+    where not exists (
+      select from scenario_private.users_away(user_ids) as away where away.user_id = candidate.user_id
+    );
   end if;
 
   if p_dry_run or candidate_count = 0 then
@@ -2683,9 +2686,9 @@ begin
       );
       look_up_query := format(
         'select found.*
-         from unnest(array(select mentor.user_id from scenario_source.mentors as mentor limit 100)) as person (user_id)
+         from unnest(%L::uuid[]) as person (user_id)
          cross join lateral (select rule.* from %s as rule where rule.user_id = person.user_id offset 0) as found',
-        rule
+        array(select mentor.user_id from scenario_source.mentors as mentor limit 100), rule
       );
       execute format(
         'with page as materialized (%1$s)

@@ -33,7 +33,8 @@ as $$
     case when users.banned_until > now() and users.deleted_at is null then 'user_banned' else 'user_gone' end
   from unnest(p_user_ids) as asked (user_id)
   left join auth.users as users on users.id = asked.user_id
-  where users.id is null or users.deleted_at is not null or users.banned_until > now()
+  where asked.user_id is not null
+    and (users.id is null or users.deleted_at is not null or users.banned_until > now())
 $$;
 revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.users_away(uuid[]) to service_role;

@@ -131,7 +131,9 @@ begin
     into candidate_count, user_ids, organization_ids, cooldowns, milestone_values, facts
     from unnest(user_ids, organization_ids, cooldowns, milestone_values, facts)
       as candidate (user_id, organization_id, cooldown, milestone_value, facts)
-    where candidate.user_id not in (select away.user_id from scenario_private.users_away(user_ids) as away);
+    where not exists (
+      select from scenario_private.users_away(user_ids) as away where away.user_id = candidate.user_id
+    );
   end if;
 
   if p_dry_run or candidate_count = 0 then

@@ -201,9 +201,9 @@ begin
       );
       look_up_query := format(
         'select found.*
-         from unnest(array(select mentor.user_id from scenario_source.mentors as mentor limit 100)) as person (user_id)
+         from unnest(%L::uuid[]) as person (user_id)
          cross join lateral (select rule.* from %s as rule where rule.user_id = person.user_id offset 0) as found',
-        rule
+        array(select mentor.user_id from scenario_source.mentors as mentor limit 100), rule
       );
       execute format(
         'with page as materialized (%1$s)

@@ -83,6 +83,31 @@ def test_what_was_claimed_before_fails_at_the_lease(
     assert lease(worker) == [str(away)]
 
 
+def test_a_row_without_a_user_loses_nobody_else(
+    database: Database, owner: psycopg.Connection, worker: psycopg.Connection
+) -> None:
+    """As an app's own view may give one: it is an invalid claim, whether or not somebody is away."""
+    away, here = database.new_mentors(2, ORGANIZATION)
+    owner.execute(
+        "create or replace view scenario_source.mentors as"
+        " select user_id, organization_id, is_active from public.peer_mentors"
+        " union all values (null::uuid, %s::uuid, true)".replace("%s", f"'{ORGANIZATION}'").encode()
+    )
+    owner.execute(
+        "create or replace view scenario_source.activities as"
+        " select user_id, activity_date from public.activities union all values (null::uuid, now() - interval '40 days')"
+    )
+    owner.execute(
+        "create or replace view scenario_private.inactivity_rule with (security_invoker = true) as"
+        " select scenario_type, user_id, organization_id, is_active, is_enabled, is_evaluated, cooldown,"
+        " null::integer as milestone_value, true as is_due, 'inactive'::text as finding, '{}'::jsonb as facts"
+        " from scenario_private.mentor_setting where scenario_type = 'inactivity'"
+    )
+    set_user(owner, away, AWAY["user_gone"])
+    assert evaluate(worker, "inactivity")["skipped"] == {"user_gone": 1, "invalid_claim": 1}
+    assert lease(worker) == [str(here)]
+
+
 def test_who_is_away_hides_nobody_behind(
     database: Database, owner: psycopg.Connection, worker: psycopg.Connection
 ) -> None:
