@@ -2268,6 +2268,7 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
+  rule regclass;
   bounds text := '';
   last_user_id uuid;
   evaluated_count integer;
@@ -2284,7 +2285,7 @@ declare
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
-  perform scenario_private.require_scenario_type(p_scenario_type);
+  rule := scenario_private.rule_of(p_scenario_type);
   perform scenario_private.require_default_settings(p_scenario_type);
 
   if p_organization_id is not null then
@@ -2352,7 +2353,7 @@ begin
          order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
        ) as candidate
      ) as candidates',
-    scenario_private.rule_of(p_scenario_type), p_scenario_type, bounds
+    rule, p_scenario_type, bounds
   ) into evaluated_count, due_count, held_count, candidate_count,
     user_ids, organization_ids, cooldowns, milestone_values, facts;
 
@@ -2574,9 +2575,9 @@ as $$
 declare
   rule regclass;
 begin
-  select known.rule into rule from scenario_private.rules() as known where known.scenario_type = p_scenario_type;
+  perform scenario_private.require_scenario_type(p_scenario_type);
+  rule := pg_catalog.to_regclass(format('scenario_private.%I', p_scenario_type || '_rule'));
   if rule is null then
-    perform scenario_private.require_scenario_type(p_scenario_type);
     raise exception using
       errcode = 'SR008',
       message = format(

@@ -87,9 +87,9 @@ as $$
 declare
   rule regclass;
 begin
-  select known.rule into rule from scenario_private.rules() as known where known.scenario_type = p_scenario_type;
+  perform scenario_private.require_scenario_type(p_scenario_type);
+  rule := pg_catalog.to_regclass(format('scenario_private.%I', p_scenario_type || '_rule'));
   if rule is null then
-    perform scenario_private.require_scenario_type(p_scenario_type);
     raise exception using
       errcode = 'SR008',
       message = format(
