@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import inspect
 import json
 import os
 import signal
@@ -20,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from scenario_repo import _arguments, _console, _project
+from scenario_repo import _console, _options, _project
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_LEASES, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.client import connect
-from scenario_repo.delivery import DeliveryWorker, Send
+from scenario_repo.delivery import DeliveryWorker
 from scenario_repo.engine import ScenarioTriggerEngine
 from scenario_repo.exceptions import (
     ConfigurationException,
@@ -108,13 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--scenario",
         action="append",
-        type=_scenario_type,
+        type=_options.scenario_type,
         metavar="NAME",
         help=f"only this one (repeatable): {built_in}, or one of the app's own",
     )
     evaluate.add_argument("--organization", type=UUID, metavar="UUID", help="only this one's mentors")
-    evaluate.add_argument("--time-budget", type=_duration, default=timedelta(seconds=25), metavar="SECONDS")
-    evaluate.add_argument("--page-size", type=_up_to(MAX_PAGE_SIZE), default=DEFAULT_PAGE_SIZE, metavar="N")
+    evaluate.add_argument("--time-budget", type=_options.duration, default=timedelta(seconds=25), metavar="SECONDS")
+    evaluate.add_argument("--page-size", type=_options.up_to(MAX_PAGE_SIZE), default=DEFAULT_PAGE_SIZE, metavar="N")
     evaluate.add_argument("--dry-run", action="store_true", help="count who would be notified, and write nothing")
     evaluate.add_argument("--json", action="store_true")
 
@@ -124,16 +122,16 @@ def _parser() -> argparse.ArgumentParser:
 
     deliver = add("deliver", _deliver)
     deliver.add_argument(
-        "--sender", type=_sender, required=True, metavar="MODULE:FUNCTION", help="async send(notification)"
+        "--sender", type=_options.sender, required=True, metavar="MODULE:FUNCTION", help="async send(notification)"
     )
     deliver.add_argument("--once", action="store_true", help="end when nothing is due any more")
-    deliver.add_argument("--concurrency", type=_up_to(MAX_LEASES), default=20, metavar="N")
-    deliver.add_argument("--send-timeout", type=_duration, default=timedelta(seconds=30), metavar="SECONDS")
+    deliver.add_argument("--concurrency", type=_options.up_to(MAX_LEASES), default=20, metavar="N")
+    deliver.add_argument("--send-timeout", type=_options.duration, default=timedelta(seconds=30), metavar="SECONDS")
 
     report = add("report", _report)
     report.add_argument("organization_id", type=UUID, metavar="ORGANIZATION_ID")
     report.add_argument(
-        "--days", type=_up_to(MAX_DAYS), default=30, metavar="N", help="today and the days before it, in UTC"
+        "--days", type=_options.up_to(MAX_DAYS), default=30, metavar="N", help="today and the days before it, in UTC"
     )
     report.add_argument("--json", action="store_true")
 
@@ -147,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     new_scenario = add("new-scenario", _new_scenario)
     new_scenario.add_argument(
         "name",
-        type=_own_scenario_type,
+        type=_options.own_scenario_type,
         metavar="NAME",
         help="such as first_session: lower-case letters, digits, underscores",
     )
@@ -156,9 +154,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     check_rules = add("check-rules", _check_rules)
-    check_rules.add_argument("names", nargs="*", type=_scenario_type, metavar="NAME", help="only these; all otherwise")
+    check_rules.add_argument("names", nargs="*", type=_options.scenario_type, metavar="NAME", help="only these")
     check_rules.add_argument(
-        "--samples", type=_up_to(MAX_SAMPLES), default=10, metavar="N", help="how many who are due to show of each (10)"
+        "--samples",
+        type=_options.up_to(MAX_SAMPLES),
+        default=10,
+        metavar="N",
+        help="how many of those who are due (10)",
     )
     check_rules.add_argument("--plans", action="store_true", help="show PostgreSQL's plans too")
     check_rules.add_argument("--json", action="store_true")
@@ -308,60 +310,6 @@ async def _check_rules(options: argparse.Namespace) -> int:
         for check in checks:
             _print_lines(_console.check_lines(check, plans=options.plans))
     return FAILED if any(check.faults for check in checks) else DONE
-
-
-# Arguments ---------------------------------------------------------------
-
-
-def _own_scenario_type(text: str) -> str:
-    name = _scenario_type(text)
-    if isinstance(name, ScenarioType):
-        raise argparse.ArgumentTypeError("expected a name of the app's own, got a built-in scenario type")
-    return name
-
-
-def _scenario_type(text: str) -> ScenarioType | str:
-    try:
-        return _arguments.scenario_type(text)
-    except InvalidDataException as error:
-        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
-
-
-def _sender(text: str) -> Send:
-    """Import an async function; its module may be in the working directory."""
-    module, _, name = text.partition(":")
-    if not module or not name:
-        raise argparse.ArgumentTypeError("expected MODULE:FUNCTION, such as my_app.push:send")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        send = getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001 - the imported module may raise anything
-        raise argparse.ArgumentTypeError(f"could not import it ({type(error).__name__})") from None
-    if not inspect.iscoroutinefunction(send) and not inspect.iscoroutinefunction(getattr(send, "__call__", None)):  # noqa: B004
-        raise argparse.ArgumentTypeError("expected an async function")
-    checked: Send = send
-    return checked
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        length = timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        length = timedelta(0)
-    if not timedelta(0) < length <= timedelta(days=1):
-        raise argparse.ArgumentTypeError("expected seconds: more than 0, at most 86400")
-    return length
-
-
-def _up_to(most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"expected a number from 1 to {most}")
-        return int(text)
-
-    return number
 
 
 # Output ------------------------------------------------------------------

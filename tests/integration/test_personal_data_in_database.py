@@ -29,6 +29,7 @@ from tests.privacy_vectors import (
     harmless,
     wrapped,
 )
+from tests.rows import insert_notification
 
 CONSTRAINT = "scenario_notifications_metadata_holds_no_personal_data"
 # Pieces that together come near every rule, and every exception to it.
@@ -57,11 +58,7 @@ def _insertion(worker: psycopg.Connection, user: UUID, metadata: object) -> str 
     """Insert a row, and return the name of the constraint that refused it."""
     try:
         with worker.transaction(force_rollback=True):
-            worker.execute(
-                "insert into public.scenario_notifications (user_id, organization_id, scenario_type, metadata)"
-                " values (%s, gen_random_uuid(), 'inactivity', %s)",
-                [user, Jsonb(metadata)],
-            )
+            insert_notification(worker, user, metadata=Jsonb(metadata))
     except psycopg.errors.CheckViolation as refusal:
         return refusal.diag.constraint_name
     return None
@@ -114,18 +111,13 @@ def test_the_constraint_refuses_what_it_must_and_nothing_else(worker: psycopg.Co
 def test_an_update_is_refused_as_an_insert_is(worker: psycopg.Connection, database: Database) -> None:
     """Nothing gets in by the back door: neither through an update nor an upsert of the row."""
     (user,) = database.new_users(1)
-    row = worker.execute(
-        "insert into public.scenario_notifications (user_id, organization_id, scenario_type)"
-        " values (%s, gen_random_uuid(), 'inactivity') returning id",
-        [user],
-    ).fetchone()
-    assert row is not None
+    row = insert_notification(worker, user)
     with database.connect(role=None) as owner:
         owner.execute("alter table public.scenario_notifications disable trigger user")
         with pytest.raises(psycopg.errors.CheckViolation, match=CONSTRAINT):
             owner.execute(
                 "update public.scenario_notifications set metadata = %s where id = %s",
-                [Jsonb({"note": "811228-9874"}), row[0]],
+                [Jsonb({"note": "811228-9874"}), row["id"]],
             )
 
 

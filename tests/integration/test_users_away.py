@@ -95,7 +95,8 @@ def test_a_row_without_a_user_loses_nobody_else(
     )
     owner.execute(
         "create or replace view scenario_source.activities as"
-        " select user_id, activity_date from public.activities union all values (null::uuid, now() - interval '40 days')"
+        " select user_id, activity_date from public.activities"
+        " union all values (null::uuid, now() - interval '40 days')"
     )
     owner.execute(
         "create or replace view scenario_private.inactivity_rule with (security_invoker = true) as"
