@@ -39,14 +39,25 @@ postgres-versions: $(VENV)/.installed $(STACK) ## run the database tests on Post
 	done; test -z "$$failed" || { echo "failed on PostgreSQL$$failed" >&2; exit 1; }
 
 .PHONY: check
-check: $(VENV)/.installed ## lint, formatting and strict types
+check: $(VENV)/.installed ## lint, formatting, strict types, and whether what is generated is up to date
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python supabase/generators/personal_data.py --check
+	$(BIN)/python supabase/generators/migration.py --check
+
+.PHONY: generate
+generate: $(VENV)/.installed ## write what supabase/generators make: personal data's patterns, then the migration
+	$(BIN)/python supabase/generators/personal_data.py
+	$(BIN)/python supabase/generators/migration.py
 
 .PHONY: wheel
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
 	$(BIN)/python tests/check_wheel.py
+
+.PHONY: previous-release
+previous-release: $(VENV)/.installed $(STACK) postgres ## run the newest release's library on the present schema
+	@$(BIN)/python tests/check_previous_release.py
 
 .PHONY: bench
 bench: $(VENV)/.bench $(STACK) postgres ## measure, against floors and peers (BENCH_ARGS=--quick or --full)

@@ -25,6 +25,12 @@ def role_of(key: str) -> str | None:
     return role if isinstance(role, str) else None
 
 
+def is_opaque(headers: Mapping[str, str]) -> bool:
+    """Tell whether a request acts by an opaque key alone (``sb_…``), which has no times of its own."""
+    key = headers.get("apikey", "")
+    return key.startswith("sb_") and headers.get("Authorization", f"Bearer {key}") == f"Bearer {key}"
+
+
 def is_downgraded(headers: Mapping[str, str]) -> bool:
     """Tell whether a request has a worker's secret key as ``apikey``, but another token as bearer.
 

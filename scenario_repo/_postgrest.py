@@ -39,7 +39,7 @@ NOTIFICATIONS: Final = "scenario_notifications"
 NOTIFICATION_COLUMNS: Final = tuple(ScenarioNotification.model_fields)
 
 SCHEMA_VERSION: Final = 1
-"""The version of the schema that this library needs; the database refuses every call if its own is older."""
+"""The version of the schema that this library needs; every function of an older schema refuses to run."""
 
 FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
     "scenario_check_rule": ("p_scenario_type", "p_samples"),

@@ -19,6 +19,7 @@ from postgrest import APIError
 from postgrest.exceptions import APIErrorFromJSON, generate_default_error_message
 from pydantic import ValidationError
 
+from scenario_repo._keys import is_opaque
 from scenario_repo.exceptions import (
     ConfigurationException,
     DuplicateNotificationException,
@@ -119,7 +120,7 @@ BY_STATUS: dict[int, Verdict] = {
     502: _UNKNOWN_OUTCOME,
     503: _NOT_DONE,
     504: _UNKNOWN_OUTCOME,
-    **dict.fromkeys(range(520, 525), _UNKNOWN_OUTCOME),
+    **dict.fromkeys(range(520, 531), _UNKNOWN_OUTCOME),
 }
 """HTTP status → verdict, for answers without a known code (mostly from gateways)."""
 
@@ -169,7 +170,7 @@ def exception_from_response(response: Response, *, operation: str, idempotent: b
     """Translate an HTTP response that is not a success; ``idempotent``: the call may be sent twice."""
     error = _api_error(response)
     code = error.code if _CODE.fullmatch(error.code or "") else None
-    verdict = _verdict(code) or BY_STATUS.get(response.status_code, _UNEXPECTED)
+    verdict = _passing(response, error) or _verdict(code) or BY_STATUS.get(response.status_code, _UNEXPECTED)
     exception = _exception(
         verdict,
         operation=operation,
@@ -214,6 +215,15 @@ def _api_error(response: Response) -> APIError:
         return APIError(dict(APIErrorFromJSON.model_validate_json(response.content)))
     except ValidationError:
         return APIError(generate_default_error_message(response))
+
+
+def _passing(response: Response, error: APIError) -> Verdict | None:
+    """Return the verdict on what looks final and passes."""
+    if error.code == "PGRST303" and is_opaque(response.request.headers):
+        # The gateway's own short-lived token: "JWT issued at future" for a second (supabase/supabase#50651).
+        return _NOT_DONE
+    # PostgREST's answer when its connection breaks, during a COMMIT for example: status 400 and an empty code.
+    return _UNKNOWN_OUTCOME if error.code == "" else None
 
 
 def _verdict(code: str | None) -> Verdict | None:

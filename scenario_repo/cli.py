@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import inspect
 import json
 import os
 import signal
@@ -16,16 +14,14 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from scenario_repo import _arguments, _console, _scaffold
+from scenario_repo import _console, _options, _project
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_LEASES, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.client import connect
-from scenario_repo.delivery import DeliveryWorker, Send
+from scenario_repo.delivery import DeliveryWorker
 from scenario_repo.engine import ScenarioTriggerEngine
 from scenario_repo.exceptions import (
     ConfigurationException,
@@ -110,13 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--scenario",
         action="append",
-        type=_scenario_type,
+        type=_options.scenario_type,
         metavar="NAME",
         help=f"only this one (repeatable): {built_in}, or one of the app's own",
     )
     evaluate.add_argument("--organization", type=UUID, metavar="UUID", help="only this one's mentors")
-    evaluate.add_argument("--time-budget", type=_duration, default=timedelta(seconds=25), metavar="SECONDS")
-    evaluate.add_argument("--page-size", type=_up_to(MAX_PAGE_SIZE), default=DEFAULT_PAGE_SIZE, metavar="N")
+    evaluate.add_argument("--time-budget", type=_options.duration, default=timedelta(seconds=25), metavar="SECONDS")
+    evaluate.add_argument("--page-size", type=_options.up_to(MAX_PAGE_SIZE), default=DEFAULT_PAGE_SIZE, metavar="N")
     evaluate.add_argument("--dry-run", action="store_true", help="count who would be notified, and write nothing")
     evaluate.add_argument("--json", action="store_true")
 
@@ -126,26 +122,30 @@ def _parser() -> argparse.ArgumentParser:
 
     deliver = add("deliver", _deliver)
     deliver.add_argument(
-        "--sender", type=_sender, required=True, metavar="MODULE:FUNCTION", help="async send(notification)"
+        "--sender", type=_options.sender, required=True, metavar="MODULE:FUNCTION", help="async send(notification)"
     )
     deliver.add_argument("--once", action="store_true", help="end when nothing is due any more")
-    deliver.add_argument("--concurrency", type=_up_to(MAX_LEASES), default=20, metavar="N")
-    deliver.add_argument("--send-timeout", type=_duration, default=timedelta(seconds=30), metavar="SECONDS")
+    deliver.add_argument("--concurrency", type=_options.up_to(MAX_LEASES), default=20, metavar="N")
+    deliver.add_argument("--send-timeout", type=_options.duration, default=timedelta(seconds=30), metavar="SECONDS")
 
     report = add("report", _report)
     report.add_argument("organization_id", type=UUID, metavar="ORGANIZATION_ID")
     report.add_argument(
-        "--days", type=_up_to(MAX_DAYS), default=30, metavar="N", help="today and the days before it, in UTC"
+        "--days", type=_options.up_to(MAX_DAYS), default=30, metavar="N", help="today and the days before it, in UTC"
     )
     report.add_argument("--json", action="store_true")
 
     migrations = add("migrations", _migrations)
     migrations.add_argument("directory", type=Path, metavar="DIRECTORY")
+    migrations.add_argument(
+        "--check", action="store_true", help="copy nothing; exit code 4 if one is missing or differs"
+    )
+    migrations.add_argument("--create", action="store_true", help="make the folder if it is not there")
 
     new_scenario = add("new-scenario", _new_scenario)
     new_scenario.add_argument(
         "name",
-        type=_scenario_type,
+        type=_options.own_scenario_type,
         metavar="NAME",
         help="such as first_session: lower-case letters, digits, underscores",
     )
@@ -154,9 +154,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     check_rules = add("check-rules", _check_rules)
-    check_rules.add_argument("names", nargs="*", type=_scenario_type, metavar="NAME", help="only these; all otherwise")
+    check_rules.add_argument("names", nargs="*", type=_options.scenario_type, metavar="NAME", help="only these")
     check_rules.add_argument(
-        "--samples", type=_up_to(MAX_SAMPLES), default=10, metavar="N", help="how many who are due to show of each (10)"
+        "--samples",
+        type=_options.up_to(MAX_SAMPLES),
+        default=10,
+        metavar="N",
+        help="how many of those who are due (10)",
     )
     check_rules.add_argument("--plans", action="store_true", help="show PostgreSQL's plans too")
     check_rules.add_argument("--json", action="store_true")
@@ -254,38 +258,36 @@ async def _report(options: argparse.Namespace) -> int:
 
 
 async def _migrations(options: argparse.Namespace) -> int:
-    """Copy the migrations into a directory, such as supabase/migrations; never overwrite a different file."""
-    return _copy_migrations(options.directory)
+    """Copy the migrations into a project, such as supabase/migrations; with --check, say whether they are there."""
+    return _copy_migrations(options.directory, create=options.create, only_look=options.check)
 
 
-def _copy_migrations(directory: Path) -> int:
-    contents = {file.name: file.read_bytes() for file in _migration_files()}
-    there = {name: (directory / name).read_bytes() for name in contents if (directory / name).exists()}
-    changed = [name for name in there if there[name] != contents[name]]
-    if changed:
-        _print_note(f"nothing copied: {', '.join(changed)} there is not the same; move it away, or keep it")
-        return FAILED
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in contents.keys() - there.keys():
-        (directory / name).write_bytes(contents[name])
-    _print_lines([f"copied {name}" for name in contents if name not in there])
-    _print_lines([f"{len(contents) - len(there)} copied, {len(there)} there already"])
+def _copy_migrations(directory: Path, *, create: bool, only_look: bool) -> int:
+    if not directory.is_dir() and not (create and not directory.exists()):
+        _print_note(f"{directory} is no folder: run this where `supabase init` made one, or give --create")
+        return USAGE
+    if not only_look:
+        directory.mkdir(parents=True, exist_ok=True)
+    copies = _project.copy_migrations(directory, datetime.now(UTC), only_look=only_look)
+    for name in copies.differing:
+        _print_note(f"{name} is not what this version has; it stays as it is")
+    for name in copies.repeated:
+        _print_note(f"{name} is a second copy; keep the one that is applied")
+    if only_look:
+        _print_lines([f"missing {name.partition('_')[2]}" for name in copies.copied])
+        return FAILED if copies.copied or copies.differing or copies.repeated else DONE
+    _print_lines([f"copied {name}" for name in copies.copied])
+    if copies.copied:
+        _print_lines(["next: apply it (supabase db push; supabase migration up for a local database)"])
+    elif not copies.differing:
+        _print_lines(["nothing to copy: every migration is there"])
     return DONE
-
-
-def _migration_files() -> list[Traversable]:
-    package = resources.files("scenario_repo")
-    in_checkout = Path(__file__).parents[1] / "supabase" / "migrations"
-    for folder in (package / "migrations", in_checkout):
-        if folder.is_dir():
-            return sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    raise ScenarioRepositoryException("the migrations are not in this installation: reinstall scenario_repo")
 
 
 async def _new_scenario(options: argparse.Namespace) -> int:
     """Write the migration of a scenario type of the app's own, and its test, to be filled in."""
     try:
-        files = _scaffold.write(options.name, options.project, datetime.now(UTC))
+        files = _project.write_scenario(options.name, options.project, datetime.now(UTC))
     except FileExistsError as error:
         _print_note(f"nothing written: {error}")
         return FAILED
@@ -310,59 +312,14 @@ async def _check_rules(options: argparse.Namespace) -> int:
     return FAILED if any(check.faults for check in checks) else DONE
 
 
-# Arguments ---------------------------------------------------------------
-
-
-def _scenario_type(text: str) -> ScenarioType | str:
-    try:
-        return _arguments.scenario_type(text)
-    except InvalidDataException as error:
-        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
-
-
-def _sender(text: str) -> Send:
-    """Import an async function; its module may be in the working directory."""
-    module, _, name = text.partition(":")
-    if not module or not name:
-        raise argparse.ArgumentTypeError("expected MODULE:FUNCTION, such as my_app.push:send")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        send = getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001 - the imported module may raise anything
-        raise argparse.ArgumentTypeError(f"could not import it ({type(error).__name__})") from None
-    if not inspect.iscoroutinefunction(send) and not inspect.iscoroutinefunction(getattr(send, "__call__", None)):  # noqa: B004
-        raise argparse.ArgumentTypeError("expected an async function")
-    checked: Send = send
-    return checked
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        length = timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        length = timedelta(0)
-    if not timedelta(0) < length <= timedelta(days=1):
-        raise argparse.ArgumentTypeError("expected seconds: more than 0, at most 86400")
-    return length
-
-
-def _up_to(most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"expected a number from 1 to {most}")
-        return int(text)
-
-    return number
-
-
 # Output ------------------------------------------------------------------
 
 
 def _print_error(error: ScenarioRepositoryException, about: str | None = None) -> int:
     """Print the error and its remedy in one line, and return its exit code."""
-    remedy = next((text for kind, text in _REMEDIES.items() if isinstance(error, kind)), None)
+    # A refusal in the database's own words says what to do.
+    is_told = (error.code or "").startswith("SR")
+    remedy = None if is_told else next((text for kind, text in _REMEDIES.items() if isinstance(error, kind)), None)
     message = " ".join(str(error).split())
     _print_note(f"{f'{about}: ' if about else ''}{message}{f'; {remedy}' if remedy else ''}")
     if isinstance(error, ConfigurationException | InvalidDataException):

@@ -27,6 +27,11 @@ from scenario_repo.repository import ScenarioNotificationRepository
 T = TypeVar("T")
 
 PAGE_TRIES: Final = 3
+FIRST_PAGE_SIZE: Final = 1_000
+"""Pages begin small and double while they are fast, so that one too large for the server costs no whole run."""
+_FAST_PAGE_SECONDS: Final = 2.0
+_PAGES_UNTIL_GROWTH: Final = 8
+_STATEMENT_TIMEOUT: Final = "57014"
 _FIRST_PAUSE_SECONDS: Final = 0.2
 
 
@@ -84,6 +89,8 @@ class _Pass:
     completed: bool = False
     error: ScenarioRepositoryException | None = None
     after: UUID | None = None
+    page_size: int = 0
+    pages_until_growth: int = 0
 
     def add(self, page: EvaluationPage, seconds: float) -> None:
         self.evaluated += page.evaluated
@@ -94,6 +101,17 @@ class _Pass:
         self.longest_page_seconds = max(self.longest_page_seconds, seconds)
         self.after = page.next_after
         self.completed = page.next_after is None
+
+    def grow(self, most: int, seconds: float) -> None:
+        """Ask for a larger page next time, unless this one took long or a timeout was met a few pages ago."""
+        self.pages_until_growth = max(0, self.pages_until_growth - 1)
+        if seconds < _FAST_PAGE_SECONDS and not self.pages_until_growth:
+            self.page_size = min(most, 2 * self.page_size)
+
+    def shrink(self) -> None:
+        """Ask for half the page next time: this one met the server's statement timeout, and nothing was done."""
+        self.page_size = max(1, self.page_size // 2)
+        self.pages_until_growth = _PAGES_UNTIL_GROWTH
 
     def report(self) -> ScenarioReport:
         return ScenarioReport(
@@ -119,7 +137,10 @@ class ScenarioTriggerEngine:
         page_size: int = DEFAULT_PAGE_SIZE,
         on_page: Callable[[ScenarioType | str, EvaluationPage], None] | None = None,
     ) -> None:
-        """Take a worker's repository; ``on_page`` is called after every page, to show progress."""
+        """Take a worker's repository; ``on_page`` is called after every page, to show progress.
+
+        ``page_size`` is the largest page, in mentors. A page that meets the server's statement timeout is halved.
+        """
         self._repository = repository
         self._page_size = _arguments.positive("page_size", page_size, MAX_PAGE_SIZE)
         self._on_page = on_page
@@ -137,8 +158,8 @@ class ScenarioTriggerEngine:
         Unless given, they are all that have a rule in the database, the app's own ones too.
 
         The scenarios alternate page by page (round robin), so that none starves. When another page would not fit
-        the budget, the run stops, and the next run continues there. A page still running at the end of the budget is
-        cancelled; the database commits it as a whole or not at all. A page is tried three times if its error is
+        the budget, the run stops, and the next run continues there. A page still running at the end of its share of the
+        time is cancelled; the database commits it as a whole or not at all. A page is tried three times if its error is
         retryable. Any other error stops its scenario alone and is in the report.
 
         A dry run starts from the first mentor, writes nothing and returns the same numbers.
@@ -148,12 +169,16 @@ class ScenarioTriggerEngine:
         started = time.monotonic()
         deadline = started + _arguments.seconds("time_budget", time_budget)
         passes = await self._all_passes(deadline) if given is None else [_Pass(kind) for kind in dict.fromkeys(given)]
+        for one in passes:
+            one.page_size = min(self._page_size, FIRST_PAGE_SIZE)
         queue = deque(one for one in passes if one.error is None)
         while queue:
             scenario = queue.popleft()
             if time.monotonic() + scenario.longest_page_seconds >= deadline:
                 continue
-            await self._evaluate_page(scenario, organization, deadline, dry_run=dry_run)
+            # A page may take its share of the time that is left: a scenario whose pages hang delays no other for long.
+            share = (deadline - time.monotonic()) / (len(queue) + 1)
+            await self._evaluate_page(scenario, organization, time.monotonic() + share, dry_run=dry_run)
             if not scenario.completed and scenario.error is None:
                 queue.append(scenario)
         return EngineReport(
@@ -163,18 +188,23 @@ class ScenarioTriggerEngine:
     async def _evaluate_page(
         self, scenario: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool
     ) -> None:
-        """Evaluate one page, and add its numbers or its error to the scenario."""
+        """Evaluate one page until the deadline, and add its numbers or its error to the scenario."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(deadline - started):
                 page = await self._fetch_page(scenario, organization_id, deadline, dry_run=dry_run)
         except TimeoutError:
-            # The budget is spent: the scenario is not finished, and this is no error.
-            scenario.longest_page_seconds = float("inf")
+            # No error: tried again with half the page, if there is as much time left as this one took.
+            scenario.shrink()
+            scenario.longest_page_seconds = max(scenario.longest_page_seconds, time.monotonic() - started)
         except ScenarioRepositoryException as error:
-            scenario.error = error
+            if error.code == _STATEMENT_TIMEOUT and scenario.page_size > 1:
+                scenario.shrink()
+            else:
+                scenario.error = error
         else:
             scenario.add(page, time.monotonic() - started)
+            scenario.grow(self._page_size, time.monotonic() - started)
             if self._on_page is not None:
                 self._on_page(scenario.scenario_type, page)
         scenario.seconds += time.monotonic() - started
@@ -199,12 +229,12 @@ class ScenarioTriggerEngine:
                 scenario.scenario_type,
                 organization_id,
                 scenario.after,
-                self._page_size,
+                scenario.page_size,
                 dry_run=True,
             )
         else:
             evaluate = partial(
-                self._repository.evaluate_next_page, scenario.scenario_type, organization_id, self._page_size
+                self._repository.evaluate_next_page, scenario.scenario_type, organization_id, scenario.page_size
             )
         return await self._retried(evaluate, deadline)
 
@@ -216,7 +246,8 @@ class ScenarioTriggerEngine:
                 return await request()
             except ScenarioRepositoryException as error:
                 pause = max(_FIRST_PAUSE_SECONDS * 2 ** (PAGE_TRIES - 1 - remaining), error.retry_after or 0)
-                if not error.retryable or not remaining or time.monotonic() + pause >= deadline:
+                may_pass = error.retryable and error.code != _STATEMENT_TIMEOUT
+                if not may_pass or not remaining or time.monotonic() + pause >= deadline:
                     raise
                 await asyncio.sleep(pause)
         raise AssertionError  # the last try returns or raises

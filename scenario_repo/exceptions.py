@@ -7,7 +7,7 @@
     ├── UnknownReferenceException         the user does not exist (any more): drop the row
     ├── InvalidDataException              refused by this library or by a constraint: correct the input
     ├── PermissionDeniedException         the key or token may not do this: use another
-    ├── SchemaNotMigratedException        a table or function is missing: apply the migrations
+    ├── SchemaNotMigratedException        the schema is missing, incomplete or too old: apply the migrations
     ├── UnavailableException              no answer, or not in time: try again later
     ├── UnexpectedResponseException       no valid answer: check the URL and the proxies in between
     └── ConfigurationException            the URL or the key can't be used: correct the settings

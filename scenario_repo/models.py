@@ -139,6 +139,10 @@ class SkipReason(StrEnum):
     """An earlier claim of the batch has the same user and type (and milestone); see its outcome."""
     UNKNOWN_USER = "unknown_user"
     """The user does not exist (any more); drop the claim."""
+    USER_GONE = "user_gone"
+    """The user's account is deleted; only an evaluation says so."""
+    USER_BANNED = "user_banned"
+    """The user is banned for now; only an evaluation says so."""
     CONCURRENT_CLAIM = "concurrent_claim"
     """Another claimer won the race, but its notification has failed or been deleted since; claim again."""
     INVALID_METADATA = "invalid_metadata"
@@ -163,7 +167,7 @@ class ClaimOutcome(Row):
 
     @property
     def claimed(self) -> bool:
-        """Whether the notification is the caller's to send."""
+        """Whether there is a new pending notification, for a delivery worker to send."""
         return self.notification is not None
 
 
@@ -184,7 +188,7 @@ class SchemaDescription(Row):
     """What the database has of scenario_repo."""
 
     version: int
-    """The schema's version; each release of the library needs at least one (see ``scenario_repo.SCHEMA_VERSION``)."""
+    """The schema's version; each release of the library needs at least one (``p_needs_schema`` of its calls)."""
     scenario_types: tuple[StoredScenarioType, ...]
     """The scenario types that can be evaluated: those that have a rule."""
 
@@ -224,8 +228,8 @@ class ScenarioExplanation(Row):
     organization_id: UUID
     is_due: bool
     reason: str
-    """``mentor_not_active``, ``scenario_disabled``, ``cooldown``, or the rule's finding (see the migration of the
-    scenario rules), such as ``recently_active``."""
+    """``mentor_not_active``, ``scenario_disabled``, ``cooldown``, or the rule's finding, such as
+    ``recently_active`` (supabase/schemas/rules has those of the built-in scenarios)."""
     facts: dict[str, JsonValue]
     """The evidence for the reason: dates, counts and certificate ids."""
     milestone_value: int | None

@@ -35,6 +35,8 @@ def main() -> None:
         subprocess.run([*pip, "--constraint", str(CONSTRAINTS), str(wheel)], check=True)
         subprocess.run([str(python), "-W", "error", "-c", PROOF], check=True, cwd=folder)
         subprocess.run([str(here / "venv" / "bin" / "scenario-repo"), "--help"], check=True, stdout=subprocess.DEVNULL)
+        scenario = [str(here / "venv" / "bin" / "scenario-repo"), "new-scenario", "first_session", "--project", folder]
+        subprocess.run(scenario, check=True, stdout=subprocess.DEVNULL)
         print(f"{wheel.name} works in an environment of its own")
 
 

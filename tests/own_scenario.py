@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from scenario_repo import _scaffold
+from scenario_repo import _project
 
 NAME: Final = "first_session"
 _FILLED_IN: Final = {
@@ -19,7 +19,7 @@ _FILLED_IN: Final = {
 
 def write(project: Path, name: str = NAME) -> tuple[Path, Path]:
     """Write the migration and the pgTAP test into a project; return their paths."""
-    return _scaffold.write(name, project, datetime(2026, 11, 25, 12, tzinfo=UTC))
+    return _project.write_scenario(name, project, datetime(2026, 11, 25, 12, tzinfo=UTC))
 
 
 def filled_in(migration: Path) -> str:

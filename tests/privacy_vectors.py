@@ -6,6 +6,7 @@ Every number is made up: artificial dates and serials with true check digits, or
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -46,29 +47,53 @@ _PHONES = [
     "+45 2{} 99 99 99",
     "+44 20 7{}9 9999",
     "+1 (202) 55{}-9999",
+    "tel:4{}999999",
+    "tlf. 4{}9 99 999",
+    "Mobil: 4{} 99 99 99",
+    "sms:8{}999999",
+    "phone=5{}999999",
+]
+
+
+# Beginnings of what the patterns look for, of which a text of thousands must be searched in linear time.
+HOSTILE: Final = [
+    *("1 ", "1-", "12345 ", "123456 1234 ", "123456-1234-", "070 ", "07012345 ", "00 46 ", "0046 7 ", "+1 "),
+    *("+1-", "+46 70 "),
+    *("07-(0", "07-(00", "00(1", "00", "0046 70-(0", "+4 6-", "(0)", "+(", "0(", "0)(", "1-.(", "4 6", "46"),
+    *("19", "811228-"),
+    *("a@", "a@a", "a@a.", "a@a.1", "@a.b", "a.", "xn--", "@xn--", "a@0.0.", "a@v1.2", "a@a.png", "a@a.min."),
+    *("a@a-", "a@%"),
+    *("git@", "git@a", "git@a.b:", "git@a:b", "//git@", "//git@a", "é", "é@", "a@é", "a@é.é"),
+    *("%25", "%", "%4", "%2", "%40", "%2525", "-", " ", ".", "aA", "A1", "9", "0", "12345678-", "12345678-1234-"),
+    *("1.", "1:"),
+    *("tel ", "tel:", "tlf.nr. ", "phone", "phone ", "mobil 9", "tel 2026-", "sms 1-", "wa.me/", "mms"),
+    *("telefonnummer er ", "\u260e", "\u260e "),
+    *("\u200b", "\u0660", "\u2212", "\ufdfa", "\u2474", "\u2026", "20260929", "20.09.2026", "\\", '"'),
 ]
 
 
 def personnummer(random: Random) -> str:
-    """Make a personnummer or a coordination number, as it may be written."""
+    """Make a personnummer or a coordination number, its date known or not, as it may be written."""
     coordinated = random.random() < 0.3
     long, divider = random.random() < 0.5, random.choice(["", "-", "-", "+", " ", " - "])
     # Undivided numbers of 2013 to 2030 are known to pass; so is 13 to 30 of any century when it is not written.
     first, last = (date(1900, 1, 1), date(1999, 12, 31)) if long else (date(1931, 1, 1), date(2012, 12, 31))
     born = first + timedelta(days=random.randrange((last - first).days + 1))
     written = f"{born:%Y%m}" if long else f"{born:%y%m}"
-    written += f"{born.day + 60 * coordinated:02}"
+    unknown = coordinated and random.random() < 0.3
+    written = written[:-2] + "00" if unknown and random.random() < 0.5 else written
+    written += f"{(0 if unknown and random.random() < 0.5 else born.day) + 60 * coordinated:02}"
     serial = f"{random.randrange(1, 1000):03}"
     total = sum(sum(divmod(int(digit) * (2 - place % 2), 10)) for place, digit in enumerate(written[-6:] + serial))
     return written + divider + serial + str(-total % 10)
 
 
 def fodselsnummer(random: Random) -> str:
-    """Make a fødselsnummer, D-number, H-number or both, as it may be written."""
+    """Make a fødselsnummer, D-number, H-number or both, or a synthetic person's, as it may be written."""
     while True:
         born = date(1940, 1, 1) + timedelta(days=random.randrange(30_000))
         serials = range(500) if born.year < 2000 else range(500, 1000)
-        digits = f"{born.day + random.choice([0, 0, 40]):02}{born.month + random.choice([0, 0, 40]):02}{born:%y}"
+        digits = f"{born.day + random.choice([0, 0, 40]):02}{born.month + random.choice([0, 0, 0, 40, 80]):02}{born:%y}"
         digits += f"{random.choice(serials):03}"
         for weights in ((3, 7, 6, 1, 8, 9, 4, 5, 2), (5, 4, 3, 2, 7, 6, 5, 4, 3, 2)):
             digits += str(-sum(int(digit) * weight for digit, weight in zip(digits, weights, strict=False)) % 11)
@@ -83,7 +108,7 @@ def email(random: Random) -> str:
 
 
 def phone(random: Random) -> str:
-    """Make an international phone number, or that of a Swedish mobile."""
+    """Make an international phone number, that of a Swedish mobile, or a Norwegian one that says what it is."""
     shape = random.choice(_PHONES).format(random.choice("0236"))
     return "".join(str(random.randrange(10)) if character == "9" else character for character in shape)
 
@@ -154,6 +179,11 @@ def harmless(random: Random) -> object:
         version,
         f"{version}+{moment:%Y%m%d%H%M%S}",
         f"package@{version}",
+        f"@scope/package@v{version}-rc.next",
+        f"icon-{random.randrange(9)}@{random.choice(['2x', '3x', '1.5x'])}.{random.choice(['png', 'webp', 'min.svg'])}",
+        f"git@git.example.com:team/repository-{random.randrange(10_000_000_000)}.git",
+        f"sms {moment:%Y-%m-%d %H:%M}",
+        f"telemetry {random.randrange(10_000_000, 100_000_000)}",
         f"CERT-{moment.year}-{random.randrange(1_000_000):06}",
         f"https://example.com/{uuid}?page={random.randrange(100)}",
         f"{random.uniform(-90, 90):.10f}, {random.uniform(-180, 180):.10f}",
@@ -161,3 +191,25 @@ def harmless(random: Random) -> object:
         random.choice(_WORDS),
     ]
     return random.choice(makers)
+
+
+def grows_linearly(seconds: Callable[[str], float], piece: str) -> bool:
+    """Tell whether eight KiB of a piece take at most eight times as long as two: linear is four, quadratic sixteen.
+
+    Whatever comes last: a letter or a dash there makes a number of everything before it, or of nothing. Asked again
+    where the answer is no: neighbours can make one measurement longer, and not each of twenty.
+    """
+
+    def is_linear(end: str) -> bool:
+        small, large = (_cut(piece * size, size) + end for size in (2000, 8000))
+        return any(
+            min(seconds(large) for _ in range(3)) <= 8 * max(min(seconds(small) for _ in range(3)), 1e-5)
+            for _ in range(20)
+        )
+
+    return all(is_linear(end) for end in ("", "x", "-"))
+
+
+def _cut(text: str, size: int) -> str:
+    """Return as much of a text as takes so many bytes."""
+    return text.encode()[:size].decode(errors="ignore")

@@ -31,8 +31,8 @@ select
   -- Fill in: what the verdict rests on. It becomes the notification's metadata: no names, no contact details.
   jsonb_build_object('first_activity_at', first.activity_date) as facts
 from scenario_private.mentor_setting as setting
--- Fill in: what to look up for one mentor, by an index. Read mentors, activities, certificates and device tokens through
--- scenario_source, and the app's other tables directly (service_role needs `grant select` on those).
+-- Fill in: what to look up for one mentor, by an index. Read mentors, activities, certificates and device tokens
+-- through scenario_source, and the app's other tables directly (service_role needs `grant select` on those).
 left join lateral (
   select activity.activity_date
   from scenario_source.activities as activity

@@ -61,7 +61,9 @@ begin
   if p_value is null or p_value not between p_least and p_most then
     raise exception using
       errcode = 'SR001',
-      message = format('expected %s from %s to %s, got %s', p_argument, p_least, p_most, coalesce(p_value::text, 'null'));
+      message = format(
+        'expected %s from %s to %s, got %s', p_argument, p_least, p_most, coalesce(p_value::text, 'null')
+      );
   end if;
 end
 $$;

@@ -8,7 +8,7 @@
 --   * one_notification_per_milestone: a milestone that has not failed exists once per user, for ever.
 -- A row without cooldown_window_start was recorded unconditionally, by a plain insert.
 --
--- The list of scenario types in the CHECK is the only one in the database: scenario_private.scenario_types reads it.
+-- The list of scenario types in the CHECK is the one that functions read, by scenario_private.scenario_types.
 
 create table if not exists public.scenario_notifications (
   id uuid primary key default gen_random_uuid(),

@@ -1,9 +1,9 @@
--- History is kept: a row's past can't be rewritten, and failed is final. A change of status that is not listed here is
--- refused.
+-- History is kept: a row's past can't be rewritten, and sent and failed are final. A change of status that is not listed
+-- here is refused.
 --
--- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the
--- failed one sent after all, two would stand inside one cooldown. And a row moved in time or to another user
--- would break the chain of claims.
+-- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the failed one
+-- sent after all, two would stand inside one cooldown. A sent one that were pending again would be sent twice. And a row
+-- moved in time or to another user would break the chain of claims.
 
 -- Raises SR002, whenever it is called: the triggers' WHEN clauses decide.
 create or replace function scenario_private.refuse_rewriting_history()
@@ -20,15 +20,14 @@ end
 $$;
 revoke all on function scenario_private.refuse_rewriting_history() from public, anon, authenticated;
 
-create or replace trigger scenario_notifications_failed_is_final
+create or replace trigger scenario_notifications_settled_is_final
   before update of delivery_status on public.scenario_notifications
   for each row
   when (
     old.delivery_status <> new.delivery_status
-    and (old.delivery_status, new.delivery_status)
-      not in (('pending', 'sent'), ('pending', 'failed'), ('sent', 'pending'), ('sent', 'failed'))
+    and (old.delivery_status, new.delivery_status) not in (('pending', 'sent'), ('pending', 'failed'))
   )
-  execute function scenario_private.refuse_rewriting_history('a failed one is never pending or sent again');
+  execute function scenario_private.refuse_rewriting_history('a pending one is settled once, as sent or failed');
 
 create or replace trigger scenario_notifications_past_is_fixed
   before update of id, user_id, organization_id, scenario_type, triggered_at, milestone_value, cooldown_window_start

@@ -22,25 +22,6 @@
 --
 -- In both ways rows go in by user_id, scenario_type, milestone_value: batches in whatever order can't deadlock.
 
--- Which of these users exist; they can't be deleted until the transaction ends. service_role may not read
--- auth.users, so the definer does, and answers with ids alone.
-create or replace function scenario_private.lock_existing_users(p_user_ids uuid[])
-returns setof uuid
-language sql
-volatile
-security definer
-set search_path = ''
-rows 1000
-as $$
-  select users.id
-  from auth.users as users
-  where users.id = any (p_user_ids)
-  order by users.id
-  for key share
-$$;
-revoke all on function scenario_private.lock_existing_users(uuid[]) from public, anon, authenticated;
-grant execute on function scenario_private.lock_existing_users(uuid[]) to service_role;
-
 -- Judges each claim by itself, on the history before the batch. Arrays of one length in; a row per element out, in the
 -- order in which they are inserted. refusal is null for a claim that may be granted:
 --
@@ -131,7 +112,8 @@ as $$
           else 'invalid_claim'
         end as fault
       from unnest(
-        p_user_ids, p_existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata
+        p_user_ids, p_existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values,
+        p_metadata
       ) with ordinality as element (
         user_id, existing_user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, ordinal
       )
@@ -250,9 +232,9 @@ grant execute on function
   scenario_private.claim_fast_path(uuid[], uuid[], text[], interval[], integer[], jsonb[])
   to service_role;
 
--- Claims a batch to which a constraint objected: outcomes as of scenario_private.claim. p_existing_user_ids has the users
--- who exist and can't be deleted meanwhile, in their places among p_user_ids, and null for the others. Metadata and
--- types are judged beforehand and ON CONFLICT leaves out whoever lost a race: no constraint is left to object.
+-- Claims a batch to which a constraint objected: outcomes as of scenario_private.claim. p_existing_user_ids has the
+-- users who exist and can't be deleted meanwhile, in their places among p_user_ids, and null for the others. Metadata
+-- and types are judged beforehand, and ON CONFLICT leaves out whoever lost a race: no constraint is left to object.
 create or replace function scenario_private.claim_row_by_row(
   p_user_ids uuid[],
   p_existing_user_ids uuid[],

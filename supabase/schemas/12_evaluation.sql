@@ -28,6 +28,7 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
+  rule regclass;
   bounds text := '';
   last_user_id uuid;
   evaluated_count integer;
@@ -39,11 +40,12 @@ declare
   cooldowns interval[];
   milestone_values integer[];
   facts jsonb[];
+  away_reasons text[];
   skip_reasons text[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
-  perform scenario_private.require_scenario_type(p_scenario_type);
+  rule := scenario_private.rule_of(p_scenario_type);
   perform scenario_private.require_default_settings(p_scenario_type);
 
   if p_organization_id is not null then
@@ -111,14 +113,34 @@ begin
          order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
        ) as candidate
      ) as candidates',
-    scenario_private.rule_of(p_scenario_type), p_scenario_type, bounds
+    rule, p_scenario_type, bounds
   ) into evaluated_count, due_count, held_count, candidate_count,
     user_ids, organization_ids, cooldowns, milestone_values, facts;
+
+  -- Nobody is told who is gone or banned: the lease asks the same again.
+  if candidate_count > 0 then
+    away_reasons := array(select away.reason from scenario_private.users_away(user_ids) as away);
+  end if;
+  if cardinality(away_reasons) > 0 then
+    select
+      count(*),
+      array_agg(candidate.user_id),
+      array_agg(candidate.organization_id),
+      array_agg(candidate.cooldown),
+      array_agg(candidate.milestone_value),
+      array_agg(candidate.facts)
+    into candidate_count, user_ids, organization_ids, cooldowns, milestone_values, facts
+    from unnest(user_ids, organization_ids, cooldowns, milestone_values, facts)
+      as candidate (user_id, organization_id, cooldown, milestone_value, facts)
+    where not exists (
+      select from scenario_private.users_away(user_ids) as away where away.user_id = candidate.user_id
+    );
+  end if;
 
   if p_dry_run or candidate_count = 0 then
     skip_reasons := array_fill(null::text, array[candidate_count]);
   else
-    -- The claim sees who was faster since the query above, and counts her as skipped.
+    -- Another claimer may have been faster since the query above: its users are skipped here.
     skip_reasons := array(
       select outcome.skip_reason
       from scenario_private.claim(
@@ -144,11 +166,11 @@ begin
       select part.reason, sum(part.mentors) as mentors
       from (
         select element.reason, 1
-        from unnest(skip_reasons) as element (reason)
+        from unnest(skip_reasons || away_reasons) as element (reason)
         union all
         values
           ('cooldown', held_count),
-          ('duplicate_in_batch', due_count - held_count - candidate_count)
+          ('duplicate_in_batch', due_count - held_count - candidate_count - coalesce(cardinality(away_reasons), 0))
       ) as part (reason, mentors)
       group by part.reason
       having sum(part.mentors) > 0
@@ -156,7 +178,8 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) from public, anon, authenticated;
+revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) to service_role;
 
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
@@ -217,5 +240,6 @@ begin
   return page;
 end
 $$;
-revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer) from public, anon, authenticated;
+revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, integer) to service_role;

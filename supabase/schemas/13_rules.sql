@@ -2,11 +2,11 @@
 -- under rules/; an app's own is made by a migration (`scenario-repo new-scenario`). Nothing else lists the rules.
 --
 -- What rules share:
---   * They start from scenario_private.mentor_setting and read the sources, and never write. An activity or a
---     certificate counts for its user whichever organization it belongs to: a mentor who is busy in one organization
---     has not gone quiet in another. The cooldown is the user's as well, so a mentor of two organizations is notified
---     once: for the one with the highest milestone or the shortest cooldown that finds the mentor due, then the lowest
---     organization_id.
+--   * They start from scenario_private.mentor_setting and read the sources, and never write. An activity counts for its
+--     user whichever organization it belongs to: a mentor who is busy in one organization has not gone quiet in
+--     another. A certificate is told by the organization it belongs to, and by no other. The cooldown is the user's, so
+--     a mentor of two organizations is notified once: for the one with the highest milestone or the shortest cooldown
+--     that finds the mentor due, then the lowest organization_id.
 --   * What lies in the future has not happened: an activity after now() is not seen.
 --   * Boundaries are inclusive: a gap of exactly inactive_after is long enough, a certificate that lapses in exactly
 --     expires_within is included; one that lapses now has lapsed.
@@ -46,7 +46,7 @@ comment on column scenario_private.rule_contract.is_enabled is
 comment on column scenario_private.rule_contract.is_evaluated is
   'Whether an evaluation looks at the mentor: mentor_setting.is_evaluated.';
 comment on column scenario_private.rule_contract.cooldown is
-  'The shortest time between two notifications: mentor_setting.cooldown. Null for milestones alone, which are once ever.';
+  'The shortest time between two notifications: mentor_setting.cooldown. Null for milestones, which are once ever.';
 comment on column scenario_private.rule_contract.milestone_value is
   'The milestone that was reached; null in every other rule.';
 comment on column scenario_private.rule_contract.is_due is
@@ -87,12 +87,14 @@ as $$
 declare
   rule regclass;
 begin
-  select known.rule into rule from scenario_private.rules() as known where known.scenario_type = p_scenario_type;
+  perform scenario_private.require_scenario_type(p_scenario_type);
+  rule := pg_catalog.to_regclass(format('scenario_private.%I', p_scenario_type || '_rule'));
   if rule is null then
-    perform scenario_private.require_scenario_type(p_scenario_type);
     raise exception using
       errcode = 'SR008',
-      message = format('%s has no rule: create the view scenario_private.%I', p_scenario_type, p_scenario_type || '_rule');
+      message = format(
+        '%s has no rule: create the view scenario_private.%I', p_scenario_type, p_scenario_type || '_rule'
+      );
   end if;
   return rule;
 end
@@ -125,7 +127,8 @@ grant execute on function public.scenario_get_schema(integer) to service_role;
 --         "page_plan": [line], "look_up_plan": [line]}
 -- faults says what breaks the contract (scenario_private.rule_contract), and which table a look-up would read whole.
 -- mentors and due are counted among the first 10,000 active memberships; is_complete says whether these are all.
--- samples are p_samples of those who are due, without facts that a notification could not keep. The plans are those of one page and of a look-up of 100 persons.
+-- samples are p_samples of those who are due, without facts that a notification could not keep. The plans are those of
+-- one page and of a look-up of 100 persons.
 -- Raises SR004 for an unknown scenario type, SR001 for p_samples outside 0 to 100. A rule that raises is a fault.
 create or replace function public.scenario_check_rule(
   p_scenario_type text, p_samples integer default 10, p_needs_schema integer default null
@@ -138,7 +141,7 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
-  rule constant regclass := to_regclass(format('scenario_private.%I', p_scenario_type || '_rule'));
+  rule regclass;
   faults text[];
   last_user_id uuid;
   mentor_count integer := 0;
@@ -154,6 +157,7 @@ begin
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_between('p_samples', p_samples, 0, 100);
 
+  rule := to_regclass(format('scenario_private.%I', p_scenario_type || '_rule'));
   if rule is null then
     faults := array[format('there is no view scenario_private.%I', p_scenario_type || '_rule')];
   elsif not has_table_privilege(rule, 'select') then
@@ -197,12 +201,12 @@ begin
       );
       look_up_query := format(
         'select found.*
-         from unnest(array(select mentor.user_id from scenario_source.mentors as mentor limit 100)) as person (user_id)
+         from unnest(%L::uuid[]) as person (user_id)
          cross join lateral (select rule.* from %s as rule where rule.user_id = person.user_id offset 0) as found',
-        rule
+        array(select mentor.user_id from scenario_source.mentors as mentor limit 100), rule
       );
       execute format(
-        'with page as materialized (%s)
+        'with page as materialized (%1$s)
          select
            (select count(*) from page),
            (select count(*) from page where page.is_due),
@@ -215,7 +219,7 @@ begin
                from page
                where page.is_due
                order by page.user_id, page.organization_id
-               limit %s
+               limit %2$s
              ) as sample
            ),
            array(
@@ -227,16 +231,15 @@ begin
                    ''a mentor has more than one row for an organization''
                  ),
                  (
-                   exists (select from page where page.scenario_type is distinct from %L),
+                   exists (select from page where page.scenario_type is distinct from %3$L),
                    ''scenario_type is another one in some rows''
                  ),
                  (
-                   exists (select from page where (page.milestone_value is not null) <> (page.scenario_type = ''milestone'')
-                     and page.is_due),
+                   exists (select from page where page.is_due and (page.milestone_value is not null) <> %4$L),
                    ''milestone_value is for milestones alone, and each has one''
                  ),
                  (
-                   exists (select from page where page.is_due and (page.cooldown is null) <> (page.scenario_type = ''milestone'')),
+                   exists (select from page where page.is_due and (page.cooldown is null) <> %4$L),
                    ''cooldown is null in some rows''
                  ),
                  (
@@ -255,7 +258,7 @@ begin
              ) as fault (is_found, text)
              where fault.is_found
            )',
-        page_query, p_samples, p_scenario_type
+        page_query, p_samples, p_scenario_type, p_scenario_type = 'milestone'
       ) into mentor_count, due_count, samples, faults;
       for line in execute 'explain (verbose) ' || page_query loop
         page_plan := page_plan || line;
@@ -264,7 +267,9 @@ begin
         look_up_plan := look_up_plan || line;
       end loop;
       faults := faults || array(
-        select distinct format('the look-up of a person reads all of %s: an index that starts with the user is missing', found.relation)
+        select distinct format(
+          'the look-up of a person reads all of %s: an index that starts with the user is missing', found.relation
+        )
         from (
           select (regexp_match(plan.line, 'Seq Scan on (\S+)'))[1] as relation
           from unnest(look_up_plan) as plan (line)

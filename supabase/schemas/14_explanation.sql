@@ -2,8 +2,8 @@
 -- would claim, and why or why not.
 --   out  [{"scenario_type", "organization_id", "is_due", "reason", "facts", "milestone_value", "held_by", "held_since",
 --          "ends_at"}]
--- reason is the rule's finding unless something comes first: mentor_not_active, scenario_disabled; or, for a mentor
--- who is due, cooldown (held_by until ends_at). A user who is no mentor gives [].
+-- reason is the rule's finding unless something comes first: user_gone, user_banned, mentor_not_active,
+-- scenario_disabled; or, for a mentor who is due, cooldown (held_by until ends_at). A user who is no mentor gives [].
 create or replace function public.scenario_explain(p_user_id uuid, p_needs_schema integer default null)
 returns json
 language plpgsql
@@ -36,14 +36,15 @@ begin
          json_build_object(
            ''scenario_type'', verdict.scenario_type,
            ''organization_id'', verdict.organization_id,
-           ''is_due'', verdict.is_evaluated and coalesce(verdict.is_due, false) and holder.id is null,
+           ''is_due'', $2 is null and verdict.is_evaluated and coalesce(verdict.is_due, false) and holder.id is null,
            ''reason'', case
+             when $2 is not null then $2
              when not verdict.is_active then ''mentor_not_active''
              when not verdict.is_enabled then ''scenario_disabled''
              when verdict.is_due and holder.id is not null then ''cooldown''
              else verdict.finding
            end,
-           ''facts'', verdict.facts,
+           ''facts'', coalesce(verdict.facts, ''{}''),
            ''milestone_value'', verdict.milestone_value,
            ''held_by'', holder.id,
            ''held_since'', holder.triggered_at,
@@ -63,7 +64,7 @@ begin
     verdicts
   )
   into explanations
-  using p_user_id;
+  using p_user_id, (select away.reason from scenario_private.users_away(array[p_user_id]) as away);
   return explanations;
 end
 $$;

@@ -3,14 +3,42 @@
 --
 -- A lease is a row's attempt_count: every lease counts one up, so a worker whose lease went to another can't settle.
 
+-- Fails those of the notifications whose users are gone or banned, with that reason; returns their ids. The caller has
+-- locked them.
+create or replace function scenario_private.fail_for_users_away(p_ids uuid[])
+returns uuid[]
+language sql
+volatile
+set search_path = ''
+as $$
+  with refused as (
+    update public.scenario_notifications as notification
+    set delivery_status = 'failed', failure_code = away.reason
+    from scenario_private.users_away(
+      array(
+        select distinct due.user_id
+        from public.scenario_notifications as due
+        where due.id = any (p_ids)
+      )
+    ) as away
+    where notification.id = any (p_ids)
+      and notification.user_id = away.user_id
+    returning notification.id
+  )
+  select coalesce(array_agg(refused.id), '{}') from refused
+$$;
+revoke all on function scenario_private.fail_for_users_away(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.fail_for_users_away(uuid[]) to service_role;
+
 -- Leases up to p_limit pending rows that are due, the longest due first, of one organization and of some scenario types
 -- if given; rows that another worker is leasing at this moment are passed over. Until p_lease_seconds from now nobody
 -- else gets them.
 --   out  [{...the row..., "device_tokens": [{"token", "platform"}]}], oldest first
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
 -- app has another way to tell (failing the row here would free the cooldown, and the next evaluation would claim
--- again, every few minutes). Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to
--- 1 day, SR004 for an unknown scenario type.
+-- again, every few minutes). A row of a user who is gone or banned fails with that reason instead, which the evaluation
+-- asks as well.
+-- Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day, SR004 for an unknown scenario type.
 create or replace function public.scenario_lease_notifications(
   p_limit integer,
   p_lease_seconds double precision,
@@ -25,6 +53,8 @@ security invoker
 set search_path = ''
 as $$
 declare
+  due_ids uuid[];
+  refused_ids uuid[];
   leased json;
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -33,48 +63,55 @@ begin
   perform scenario_private.require_scenario_type(wanted.scenario_type)
   from unnest(p_scenario_types) as wanted (scenario_type);
 
-  with due as materialized (
-    select notification.id
-    from public.scenario_notifications as notification
-    where notification.delivery_status = 'pending'
-      and notification.next_attempt_at <= now()
-      and (p_organization_id is null or notification.organization_id = p_organization_id)
-      and (p_scenario_types is null or notification.scenario_type = any (p_scenario_types))
-    order by notification.next_attempt_at
-    limit p_limit
-    for update skip locked
-  ),
-  taken as (
-    update public.scenario_notifications as notification
-    set
-      attempt_count = notification.attempt_count + 1,
-      next_attempt_at = now() + make_interval(secs => p_lease_seconds)
-    from due
-    where notification.id = due.id
-    returning notification.*
-  )
-  select coalesce(
-    json_agg(
-      to_jsonb(taken) || jsonb_build_object('device_tokens', devices.tokens)
-      order by taken.triggered_at, taken.id
-    ),
-    '[]'
-  )
-  into leased
-  from taken
-  cross join lateral (
+  -- Again, where all that was due had to be refused; not for ever, for one call has a bounded time.
+  for attempt in 1..10 loop
+    due_ids := array(
+      select notification.id
+      from public.scenario_notifications as notification
+      where notification.delivery_status = 'pending'
+        and notification.next_attempt_at <= now()
+        and (p_organization_id is null or notification.organization_id = p_organization_id)
+        and (p_scenario_types is null or notification.scenario_type = any (p_scenario_types))
+      order by notification.next_attempt_at
+      limit p_limit
+      for update skip locked
+    );
+    refused_ids := scenario_private.fail_for_users_away(due_ids);
+
+    with taken as (
+      update public.scenario_notifications as notification
+      set
+        attempt_count = notification.attempt_count + 1,
+        next_attempt_at = now() + make_interval(secs => p_lease_seconds)
+      where notification.id = any (due_ids)
+        and notification.id <> all (refused_ids)
+      returning notification.*
+    )
     select coalesce(
-      jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
-    ) as tokens
-    from scenario_source.device_tokens as device
-    where device.user_id = taken.user_id
-  ) as devices;
+      json_agg(
+        to_jsonb(taken) || jsonb_build_object('device_tokens', devices.tokens)
+        order by taken.triggered_at, taken.id
+      ),
+      '[]'
+    )
+    into leased
+    from taken
+    cross join lateral (
+      select coalesce(
+        jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
+      ) as tokens
+      from scenario_source.device_tokens as device
+      where device.user_id = taken.user_id
+    ) as devices;
+    exit when cardinality(refused_ids) < p_limit;
+  end loop;
   return leased;
 end
 $$;
 revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer) to service_role;
+grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
+  to service_role;
 
 -- Settles leases: an array of {"id", "attempt_count", "result", "failure_code"} in, one answer each out, in order.
 --   result   sent      delivered
@@ -86,8 +123,8 @@ grant execute on function public.scenario_lease_notifications(integer, double pr
 --   answer   sent, pending or failed (what the row is now), or why it was refused: lease_lost (another worker has it),
 --            already_settled, unknown
 -- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
--- A failure_code that is no code becomes unnamed_failure. The same lease twice in one call settles once. Rows are
--- locked by id: overlapping calls can't deadlock.
+-- A failure_code that is no code becomes unnamed_failure. Each result is judged by its own lease; the same lease twice
+-- in one call settles once. Rows are locked by id: overlapping calls can't deadlock.
 -- Raises SR001 for anything but an array of known results, SR003 for more than 1,000.
 create or replace function public.scenario_settle_notifications(
   p_results jsonb, p_max_attempts integer default 8, p_needs_schema integer default null
@@ -114,7 +151,7 @@ begin
   with result as materialized (
     select
       element.*,
-      row_number() over (partition by element.id order by element.ordinality) as repetition
+      row_number() over (partition by element.id, element.attempt_count order by element.ordinality) as repetition
     from rows from (
       jsonb_to_recordset(p_results) as (id uuid, attempt_count integer, result text, failure_code text)
     ) with ordinality as element
@@ -131,8 +168,9 @@ begin
       result.*,
       case
         when locked.id is null then 'unknown'
-        when locked.delivery_status <> 'pending' or result.repetition > 1 then 'already_settled'
+        when locked.delivery_status <> 'pending' then 'already_settled'
         when locked.attempt_count is distinct from result.attempt_count then 'lease_lost'
+        when result.repetition > 1 then 'already_settled'
       end as refusal,
       case
         when result.result in ('sent', 'failed') then result.result

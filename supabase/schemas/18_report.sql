@@ -48,4 +48,5 @@ end
 $$;
 revoke all on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer) to service_role;
+grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
+  to service_role;

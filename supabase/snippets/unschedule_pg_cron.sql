@@ -1,4 +1,4 @@
--- Takes away the jobs of schedule_with_pg_cron.sql; harmless where there are none, or no pg_cron.
+-- Takes away the jobs of schedule_with_pg_cron.sql; does nothing where there are none, or no pg_cron.
 --
 -- A pass under way stays where it stands: whoever evaluates next goes on there.
 

@@ -9,7 +9,7 @@ select plan(24);
 create temp view our_schema as
   select oid, nspname as name, nspacl, nspowner
   from pg_namespace
-  where nspname in ('public', 'scenario_private');
+  where nspname in ('public', 'scenario_private', 'scenario_source');
 
 create temp view our_relation as
   select format('%s.%s', our_schema.name, class.relname) as name, class.*
@@ -201,9 +201,9 @@ select is_empty(
      where grants.grantee <> nspowner
        and coalesce(pg_roles.rolname, 'public') in ('public', 'anon', 'authenticated', 'service_role')
        and not (our_schema.name = 'public' and grants.privilege_type = 'USAGE')
-       and not (our_schema.name = 'scenario_private' and grants.privilege_type = 'USAGE'
+       and not (our_schema.name in ('scenario_private', 'scenario_source') and grants.privilege_type = 'USAGE'
                 and pg_roles.rolname = 'service_role') $$,
-  'the API''s roles create nothing, and only the service role enters scenario_private'
+  'the API''s roles create nothing, and only the service role enters the schemas that are not exposed'
 );
 
 -- Foreign keys

@@ -1,4 +1,4 @@
--- History: what a row says of the past is fixed, failed is final, a failed milestone is free again, and a deleted
+-- History: what a row says of the past is fixed, sent and failed are final, a failed milestone is free again, and a deleted
 -- user's rows go with her.
 
 begin;
@@ -37,21 +37,30 @@ exception
 end
 $$;
 
--- Failed is final ---------------------------------------------------------------------------------------------------
+-- Settled is final --------------------------------------------------------------------------------------------------
 
 select is(
   pg_temp.refusal(
     format('update public.scenario_notifications set delivery_status = %L where id = %L', status, md5('failed')::uuid)
   ),
-  'SR002 scenario_notifications_failed_is_final',
+  'SR002 scenario_notifications_settled_is_final',
   format('a failed notification can''t become %s', status)
 )
 from unnest(array['pending', 'sent']) as status;
 
+select is(
+  pg_temp.refusal(
+    format('update public.scenario_notifications set delivery_status = %L where id = %L', status, md5('sent')::uuid)
+  ),
+  'SR002 scenario_notifications_settled_is_final',
+  format('a sent notification can''t become %s', status)
+)
+from unnest(array['pending', 'failed']) as status;
+
 select throws_ok(
   $$ update public.scenario_notifications set delivery_status = 'sent' where id = md5('failed')::uuid $$,
   'SR002',
-  'a notification''s history is final: a failed one is never pending or sent again',
+  'a notification''s history is final: a pending one is settled once, as sent or failed',
   'the refusal says why'
 );
 
@@ -61,7 +70,7 @@ select is(
        values (md5('failed')::uuid, md5('mentor')::uuid, md5('organization')::uuid, 'inactivity')
        on conflict (id) do update set delivery_status = excluded.delivery_status $$
   ),
-  'SR002 scenario_notifications_failed_is_final',
+  'SR002 scenario_notifications_settled_is_final',
   'an upsert can''t bring a failed notification back either'
 );
 
@@ -69,7 +78,7 @@ select is(
   pg_temp.refusal(
     $$ update public.scenario_notifications set delivery_status = 'sent' where user_id = md5('mentor')::uuid $$
   ),
-  'SR002 scenario_notifications_failed_is_final',
+  'SR002 scenario_notifications_settled_is_final',
   'one failed notification among many is enough to refuse'
 );
 
@@ -90,7 +99,7 @@ select is(
   pg_temp.refusal(
     $$ update public.scenario_notifications set delivery_status = 'sent' where id = md5('failed')::uuid $$
   ),
-  'SR002 scenario_notifications_failed_is_final',
+  'SR002 scenario_notifications_settled_is_final',
   'the service role can''t bring a failed notification back'
 );
 reset role;
@@ -103,7 +112,7 @@ select lives_ok(
   ),
   format('a notification that is delivered can become %s', status)
 )
-from unnest(array['pending', 'sent', 'pending', 'failed']) as status;
+from unnest(array['pending', 'sent']) as status;
 
 -- The past is fixed -------------------------------------------------------------------------------------------------
 
@@ -166,19 +175,21 @@ select throws_ok(
   'a sent milestone is not recorded twice'
 );
 
-update public.scenario_notifications set delivery_status = 'failed' where id = md5('milestone')::uuid;
-select lives_ok($$ execute record_milestone ('mentor', 10) $$, 'a failed milestone is free again');
+insert into public.scenario_notifications
+  (id, user_id, organization_id, scenario_type, milestone_value, delivery_status)
+values (md5('failed milestone')::uuid, md5('mentor')::uuid, md5('organization')::uuid, 'milestone', 50, 'failed');
+select lives_ok($$ execute record_milestone ('mentor', 50) $$, 'a failed milestone is free again');
 select throws_ok(
-  $$ execute record_milestone ('mentor', 10) $$,
+  $$ execute record_milestone ('mentor', 50) $$,
   '23505',
   'duplicate key value violates unique constraint "scenario_notifications_one_notification_per_milestone"',
   'and free only once'
 );
 select is(
   pg_temp.refusal(
-    $$ update public.scenario_notifications set delivery_status = 'sent' where id = md5('milestone')::uuid $$
+    $$ update public.scenario_notifications set delivery_status = 'sent' where id = md5('failed milestone')::uuid $$
   ),
-  'SR002 scenario_notifications_failed_is_final',
+  'SR002 scenario_notifications_settled_is_final',
   'the failed milestone can''t come back beside its successor'
 );
 

@@ -120,7 +120,7 @@ select set_eq(
   $$ select tgname::text, tgenabled::text from pg_trigger
      where tgrelid = 'public.scenario_notifications'::regclass and not tgisinternal $$,
   $$ values
-    ('scenario_notifications_failed_is_final', 'O'),
+    ('scenario_notifications_settled_is_final', 'O'),
     ('scenario_notifications_past_is_fixed', 'O')
   $$,
   'scenario_notifications: triggers'

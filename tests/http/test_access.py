@@ -207,7 +207,12 @@ def test_embedding_from_another_table_opens_nothing(scene: Scene, actor: str) ->
 
 def test_other_schemas_are_not_there(scene: Scene, actor: str) -> None:
     """Neither the users nor the inside of scenario_repo can be reached by naming their schema."""
-    for schema, name in (("auth", "users"), ("scenario_private", "scenario_rule"), ("pg_catalog", "pg_class")):
+    for schema, name in (
+        ("auth", "users"),
+        ("scenario_private", "inactivity_rule"),
+        ("scenario_source", "mentors"),
+        ("pg_catalog", "pg_class"),
+    ):
         answer = scene.ask(actor, "GET", name, headers={"Accept-Profile": schema})
         assert refusal(answer) in {(406, "PGRST106"), ACTORS[actor]}
     answer = scene.ask(actor, "POST", "rpc/claim", json={}, headers={"Content-Profile": "scenario_private"})

@@ -81,11 +81,18 @@ def act(worker: psycopg.Connection, user_id: UUID, *ago: str) -> None:
         insert_activities(worker, [user_id], *map(moment_ago, ago), organization_id=uuid4())
 
 
-def certify(worker: psycopg.Connection, user_id: UUID, *ahead: str) -> list[str]:
-    """Record certificates that lapse that long after now(), and return their ids."""
+def certify(
+    worker: psycopg.Connection,
+    user_id: UUID,
+    *ahead: str,
+    organization_id: UUID = ORGANIZATION,
+    kind: str | None = None,
+) -> list[str]:
+    """Record certificates of one kind that lapse that long after now(), and return their ids."""
     if not ahead:
         return []
-    ids = insert_certificates(worker, [user_id], *map(moment_ahead, ahead), organization_id=uuid4())
+    expiries = map(moment_ahead, ahead)
+    ids = insert_certificates(worker, [user_id], *expiries, organization_id=organization_id, kind=kind)
     return [str(certificate) for certificate in ids]
 
 

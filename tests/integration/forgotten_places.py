@@ -34,7 +34,7 @@ _TABLE: Final = "public.scenario_notifications"
 
 HOLDS: Final[Mapping[str, bool]] = {"pending": True, "sent": True, "failed": False}
 """Whether a notification of each status refuses a later claim."""
-TRANSITIONS: Final = {("pending", "sent"), ("pending", "failed"), ("sent", "pending"), ("sent", "failed")}
+TRANSITIONS: Final = {("pending", "sent"), ("pending", "failed")}
 """The changes of status that are allowed."""
 _MOVING: Final = {"delivery_status", "metadata", "attempt_count", "next_attempt_at", "failure_code"}
 """The columns that may change; all others are fixed by a trigger."""
@@ -84,7 +84,7 @@ def statuses(connection: psycopg.Connection, sources: Mapping[str, str]) -> list
     lists: dict[str, list[str]] = {
         "scenario_repo.DeliveryStatus": list(DeliveryStatus),
         "the view scenario_private.holding (does it hold a cooldown?)": list(HOLDS),
-        "the trigger scenario_notifications_failed_is_final (from where, and where to?)": sorted(
+        "the trigger scenario_notifications_settled_is_final (from where, and where to?)": sorted(
             {status for transition in TRANSITIONS for status in transition}
         ),
     }
@@ -141,15 +141,11 @@ def codes(sources: Mapping[str, str]) -> list[str]:
 def words(sources: Mapping[str, str]) -> list[str]:
     """Name the findings, reasons and answers in SQL for which Python has no words."""
     console = inspect.getsource(_console)
-    findings = {
-        finding
-        for name, text in sources.items()
-        if name.startswith("rules/")
-        for part in re.findall(r"case\n?(.*?)end\s+as finding", text, re.DOTALL)
-        for finding in re.findall(r"(?:then|else) '([a-z_]+)'", part)
-    }
+    findings = {finding for name, text in sources.items() if name.startswith("rules/") for finding in findings_of(text)}
     findings |= set(re.findall(r"then ''([a-z_]+)''", sources["14_explanation.sql"]))
-    reasons = set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"]))
+    away = set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["09_users.sql"]))
+    findings |= away
+    reasons = away | set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"]))
     settle = sources["16_delivery.sql"].partition("scenario_settle_notifications(")[2]
     judged = settle.partition("judged as materialized")[2].partition("settled as")[0]
     answers = set(re.findall(r"(?:then|else) '([a-z_]+)'", judged)) | {"sent"}
@@ -160,6 +156,12 @@ def words(sources: Mapping[str, str]) -> list[str]:
         *_missing(reasons, SkipReason),
         *_missing(answers, SettlementAnswer),
     ]  # fmt: skip
+
+
+def findings_of(rule: str) -> set[str]:
+    """Return the findings that the text of a rule can give."""
+    parts = re.findall(r"case\n?(.*?)end\s+as finding", rule, re.DOTALL)
+    return {finding for part in parts for finding in re.findall(r"(?:then|else) '([a-z_]+)'", part)}
 
 
 def schema_sources() -> dict[str, str]:

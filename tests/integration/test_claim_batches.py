@@ -66,11 +66,11 @@ def test_the_first_of_a_batchs_duplicates_wins(database: Database, worker: psyco
     assert outcomes[3] == {"skip_reason": "duplicate_in_batch", "held_by": None, "ends_at": None}
 
 
-@pytest.mark.parametrize("again", [[], ["duplicate_in_batch"]], ids=["unopposed", "contested"])
+@pytest.mark.parametrize("again", [[], ["duplicate_in_batch"]], ids=["fast path", "row by row"])
 def test_a_longer_cooldown_of_a_batch_refuses_its_own_claim_alone(
     again: list[str], worker: psycopg.Connection, user: UUID
 ) -> None:
-    """Each claim is judged by its own cooldown, whether or not a constraint sends the batch the careful way."""
+    """Each claim is judged by its own cooldown, on the fast path and row by row."""
     insert_notification(worker, user, triggered_at=now(worker) - timedelta(days=2))
     long, short = (new_claim(user, cooldown_seconds=days * 86_400) for days in (3, 1))
     outcomes = claim(worker, [long, short, *(short for _ in again), long])

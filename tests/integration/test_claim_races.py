@@ -154,7 +154,7 @@ def test_a_claim_that_comes_to_nothing_leaves_room(
 def test_a_batch_that_repeats_itself_is_told_who_won(
     end: str, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
 ) -> None:
-    """It goes the careful way, and loses its race there; if the winner has failed since, it is told to claim again."""
+    """It goes row by row, and loses its race there; if the winner has failed since, it is told to claim again."""
     first, second = sorted(database.new_users(2))
     with worker.transaction():
         (won,) = claim(worker, [new_claim(second)])

@@ -145,9 +145,9 @@ def test_each_period_can_be_overridden_alone(
 ) -> None:
     """A mentor who is due by the defaults is not where the organization's own period is stricter."""
     ours, theirs = database.new_mentors(1, ORGANIZATION)[0], database.new_mentors(1, OTHER_ORGANIZATION)[0]
-    for mentor in (ours, theirs):
+    for mentor, organization in ((ours, ORGANIZATION), (theirs, OTHER_ORGANIZATION)):
         act(worker, mentor, "60 days", *(["3 days"] if kind == "welcome_back" else []))
-        certify(worker, mentor, "3 days")
+        certify(worker, mentor, "3 days", organization_id=organization)
     override(worker, kind, ORGANIZATION, **{setting: narrow})
     due = {
         organization: evaluate(worker, kind, organization)["due"] for organization in (ORGANIZATION, OTHER_ORGANIZATION)

@@ -15,16 +15,12 @@ from hypothesis import strategies as st
 
 from tests.integration.database import Database
 from tests.integration.evaluation import KINDS, act, certify, configure, empty, evaluate, reused_database
+from tests.integration.forgotten_places import SCHEMAS, findings_of
 from tests.postgres.server import PostgresServer
 from tests.rows import ago, insert_mentors, insert_notification
 
 _ORGANIZATIONS = (UUID(int=1), UUID(int=2), UUID(int=3))
-_FINDINGS = {
-    "inactivity": {"never_active", "inactive", "recently_active"},
-    "milestone": {"no_milestone_yet", "milestone_crossed", "no_new_milestone"},
-    "certification_expiry": {"certificate_expiring", "no_certificate_expiring"},
-    "welcome_back": {"not_active_lately", "newly_active", "returned", "never_away"},
-}
+_FINDINGS = {kind: findings_of((SCHEMAS / "rules" / f"{kind}.sql").read_text()) for kind in KINDS}
 
 
 _BOTH = {UUID(int=1): True, UUID(int=2): True}

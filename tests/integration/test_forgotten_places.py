@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from scenario_repo import ScenarioType
 from tests.integration import forgotten_places
 from tests.integration.database import Database, claim, new_claim
 from tests.integration.forgotten_places import HOLDS, TRANSITIONS
@@ -66,10 +67,9 @@ def test_a_forgotten_scenario_type_is_named(owner: psycopg.Connection) -> None:
     ]
     table = "public.scenario_evaluation_config"
     name = "scenario_evaluation_config_scenario_type_is_known"
-    owner.execute(
-        f"alter table {table} drop constraint {name}, add constraint {name} check (scenario_type in ('inactivity',"
-        " 'milestone', 'certification_expiry', 'welcome_back'))"
-    )
+    listed = ", ".join(f"'{kind}'" for kind in ScenarioType)
+    check = f"add constraint {name} check (scenario_type in ({listed}))"
+    owner.execute(f"alter table {table} drop constraint {name}, {check}".encode())
     assert f"the CHECK of {table} lacks birthday" in forgotten_places.scenario_types(owner, {})
 
 
@@ -85,8 +85,9 @@ def test_a_list_of_scenario_types_in_a_function_is_named(owner: psycopg.Connecti
     )
     found = forgotten_places.scenario_types(owner, forgotten_places.functions_and_views(owner))
     assert found == [
-        "public.scenario_partial_plpgsql names a scenario type of several, and lacks milestone",
-        "public.scenario_partial_plpgsql names a scenario type of several, and lacks certification_expiry",
+        f"public.scenario_partial_plpgsql names a scenario type of several, and lacks {kind}"
+        for kind in ScenarioType
+        if kind not in {"inactivity", "welcome_back"}
     ]
 
 
@@ -101,7 +102,7 @@ def test_a_forgotten_delivery_status_is_named(owner: psycopg.Connection) -> None
     assert [sentence.split(" (")[0].removesuffix(" lacks opened") for sentence in found][:3] == [
         "scenario_repo.DeliveryStatus",
         "the view scenario_private.holding",
-        "the trigger scenario_notifications_failed_is_final",
+        "the trigger scenario_notifications_settled_is_final",
     ]
     assert all(sentence.endswith("lacks opened") for sentence in found)
 
@@ -142,10 +143,10 @@ def test_a_finding_a_reason_and_an_answer_without_words_are_named() -> None:
     """What a rule finds, why a claim is skipped and what a settlement says has words in Python."""
     sources = forgotten_places.schema_sources()
     sources["rules/inactivity.sql"] = sources["rules/inactivity.sql"].replace("'never_active'", "'not_seen'")
-    sources["10_claim.sql"] = sources["10_claim.sql"].replace("then 'unknown_user'", "then 'user_gone'")
+    sources["10_claim.sql"] = sources["10_claim.sql"].replace("then 'unknown_user'", "then 'nobody'")
     sources["16_delivery.sql"] = sources["16_delivery.sql"].replace("then 'lease_lost'", "then 'taken_over'")
     assert forgotten_places.words(sources) == [
         "scenario_repo/_console.py has no words for not_seen",
-        "scenario_repo.SkipReason lacks user_gone",
+        "scenario_repo.SkipReason lacks nobody",
         "scenario_repo.SettlementAnswer lacks taken_over",
     ]

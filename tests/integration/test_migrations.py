@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from contextlib import closing
 from uuid import UUID
 
+import migration
 import psycopg
 import pytest
 from psycopg import sql
@@ -61,6 +64,47 @@ def test_second_run_changes_nothing(postgres_server: PostgresServer, *, filled: 
         assert _contents(url) == contents
     finally:
         postgres_server.drop_database(database)
+
+
+@pytest.mark.needs("pg_dump")
+def test_the_migrations_make_what_the_schemas_say(postgres_server: PostgresServer) -> None:
+    """supabase/schemas, applied by itself, and the sum of the migrations give the same dump."""
+    databases = ("from_schemas", "from_migrations")
+    urls = [postgres_server.create_database(database) for database in databases]
+    try:
+        with closing(psycopg.connect(urls[0], autocommit=True)) as connection:
+            for file in migration.schema_files():
+                connection.execute(file.read_bytes())
+        apply_migrations(urls[1])
+        present, sum_of_migrations = (schema_dump(postgres_server, database) for database in databases)
+        assert present == sum_of_migrations
+    finally:
+        for database in databases:
+            postgres_server.drop_database(database)
+
+
+def test_every_schema_file_is_in_the_configured_order() -> None:
+    """config.toml names them all, each once; `db diff` reads the same list."""
+    files = migration.schema_files()
+    assert len(files) == len(set(files))
+    assert set(files) == set((ROOT / "supabase" / "schemas").rglob("*.sql"))
+
+
+def test_each_object_is_defined_once_in_the_schemas() -> None:
+    """A second definition would be the one that counts, and the first the one that is read."""
+    defined = Counter(
+        found.lower()
+        for file in migration.schema_files()
+        for found in re.findall(
+            r"^create (?:or replace )?((?:function|view|trigger) [a-z_.]+)", file.read_text(), re.MULTILINE
+        )
+    )
+    assert [name for name, times in defined.items() if times > 1] == []
+
+
+def test_the_baseline_is_up_to_date() -> None:
+    """Whoever edits a schema file writes the migration of the release under way; a released one stays as it is."""
+    assert migration.is_released() or migration.baseline() == migration.BASELINE.read_text(), "run `make generate`"
 
 
 def test_the_apps_own_indexes_stay(postgres_server: PostgresServer) -> None:

@@ -19,9 +19,8 @@ from tests.integration.database import Database, claim, new_claim, results
 from tests.integration.evaluation import act, evaluate, explain
 from tests.own_scenario import NAME
 from tests.postgres.migrations import apply_migrations
-from tests.postgres.parts import require_part
 from tests.postgres.server import SUPERUSER
-from tests.rows import ORGANIZATION, insert_devices
+from tests.rows import ORGANIZATION, ago, insert_activities, insert_certificates, insert_devices
 
 BUILT_IN = [str(kind) for kind in ScenarioType]
 
@@ -185,10 +184,9 @@ def test_the_template_is_a_rule_by_which_nobody_is_due(database: Database, tmp_p
         assert explain(worker, user, NAME)["reason"] == "rule_not_written"
 
 
+@pytest.mark.needs("pgtap", "pg_prove", "psql")
 def test_the_templates_pgtap_test_passes_and_can_fail(own: Database, tmp_path: Path) -> None:
     """It holds the rule to the contract: it passes, and fails for a view without one of the columns."""
-    for part in ("pgtap", "pg_prove", "psql"):
-        require_part(part)
     _, test = own_scenario.write(tmp_path / "again")
 
     def prove() -> subprocess.CompletedProcess[str]:
@@ -217,6 +215,19 @@ def test_the_built_in_rules_keep_the_contract(kind: str, worker: psycopg.Connect
     assert (checked.scenario_type, checked.faults) == (kind, ())
     assert checked.page_plan
     assert checked.look_up_plan
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_a_check_of_many_mentors_finds_no_fault(kind: str, own: Database) -> None:
+    """With enough rows for every table to be worth an index, a look-up reads none of them whole."""
+    mentors = own.new_mentors(3_000, ORGANIZATION)
+    with own.connect(role=None) as owner:
+        insert_activities(owner, mentors, ago("40 days"), ago("2 days"))
+        insert_certificates(owner, mentors, ago("-10 days"))
+        for table in ("peer_mentors", "activities", "certifications", "scenario_notifications"):
+            owner.execute(f"analyze public.{table}".encode())
+    with own.connect() as worker:
+        assert check(worker, kind).faults == ()
 
 
 def test_a_check_counts_and_shows_samples(worker: psycopg.Connection, mentors: tuple[UUID, UUID, UUID]) -> None:

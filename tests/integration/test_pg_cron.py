@@ -75,7 +75,7 @@ def test_another_schedule_replaces_the_one_before(owner: psycopg.Connection) -> 
 
 @pytest.mark.needs("pg_cron")
 def test_unscheduling_takes_our_jobs_alone(owner: psycopg.Connection) -> None:
-    """Somebody else's job stays; doing it twice is harmless."""
+    """Somebody else's job stays; doing it twice changes nothing."""
     owner.execute("select cron.schedule('not ours', '0 0 1 1 *', 'select 1')")
     owner.execute(SCHEDULE)
     owner.execute(UNSCHEDULE)

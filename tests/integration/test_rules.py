@@ -128,6 +128,47 @@ def test_certificates_are_due_from_the_period_to_the_moment_they_lapse(
         assert metadata == ([([ids[index] for index in expiring],)] if expiring else [])
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "is_due"),
+    [
+        (("10 days", "first aid"), ("700 days", "first aid"), False),
+        (("10 days", "first aid"), ("10 days", "first aid"), True),
+        (("10 days", "first aid"), ("10 days 1 microsecond", "first aid"), True),
+        (("10 days", "first aid"), ("700 days", "driving"), True),
+        (("10 days", None), ("700 days", None), True),
+        (("10 days", "first aid"), ("700 days", None), True),
+        (("10 days", "first aid"), ("-1 days", "first aid"), True),
+    ],
+)
+def test_a_later_certificate_of_its_kind_renews_one(
+    worker: psycopg.Connection,
+    mentor: UUID,
+    first: tuple[str, str | None],
+    second: tuple[str, str | None],
+    *,
+    is_due: bool,
+) -> None:
+    """A renewed certificate may lapse; where nothing says what is certified, nothing is taken to renew another."""
+    ids = [certify(worker, mentor, ahead, kind=kind)[0] for ahead, kind in (first, second)]
+    verdict = explain(worker, mentor, "certification_expiry")
+    assert verdict["is_due"] is is_due
+    named = verdict["facts"]["certificate_ids"] or []
+    assert set(named) <= set(ids)
+    assert evaluate(worker, "certification_expiry")["claimed"] == is_due
+
+
+def test_a_certificate_is_told_by_its_organization_alone(worker: psycopg.Connection, mentor: UUID) -> None:
+    """Also where the mentor belongs to another one with a shorter cooldown; and there it renews nothing."""
+    insert_mentors(worker, [mentor], organization_id=OTHER_ORGANIZATION)
+    configure(worker, "certification_expiry", "cooldown", "1 day", OTHER_ORGANIZATION)
+    certify(worker, mentor, "10 days", kind="first aid")
+    certify(worker, mentor, "700 days", kind="first aid", organization_id=OTHER_ORGANIZATION)
+    assert not explain(worker, mentor, "certification_expiry", OTHER_ORGANIZATION)["is_due"]
+    assert evaluate(worker, "certification_expiry", OTHER_ORGANIZATION)["claimed"] == 0
+    assert evaluate(worker, "certification_expiry")["claimed"] == 1
+    assert held(worker, mentor) == [("certification_expiry", None, ORGANIZATION)]
+
+
 def test_hundreds_of_certificates_fit_the_metadata(worker: psycopg.Connection, mentor: UUID) -> None:
     """The facts list the fifty that lapse first: the claim is never lost to the bound of metadata."""
     ids = certify(worker, mentor, *(f"{hours} hours" for hours in range(400, 0, -1)))

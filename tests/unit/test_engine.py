@@ -59,6 +59,10 @@ class Script:
         self.calls: list[tuple[str, str, dict[str, object]]] = []
         self.schema: SchemaDescription | Exception = SchemaDescription(version=1, scenario_types=tuple(ScenarioType))
 
+    def add(self, kind: str, *steps: Step) -> None:
+        """Add steps of a scenario."""
+        self._steps[kind].extend(steps)
+
     @property
     def order(self) -> list[str]:
         """The scenarios of the calls, in order."""
@@ -134,10 +138,7 @@ async def test_scenarios_take_turns() -> None:
     """The scenarios alternate page by page: a long pass does not delay a short one."""
     script = Script(inactivity=[page(1), page(2)], welcome_back=[page(1)])
     await engine(script).run()
-    assert script.order == [
-        *["inactivity", "milestone", "certification_expiry", "welcome_back"],
-        *["inactivity", "welcome_back", "inactivity"],
-    ]
+    assert script.order == [*ScenarioType, "inactivity", "welcome_back", "inactivity"]
 
 
 async def test_only_what_is_asked_for_is_evaluated() -> None:
@@ -212,14 +213,23 @@ async def test_a_scenario_of_short_pages_goes_on_where_a_long_one_stops(monkeypa
     assert script.order == ["inactivity", "milestone", "milestone", "milestone"]
 
 
-async def test_a_page_that_hangs_is_given_up_at_the_deadline() -> None:
-    """The run ends with its budget: not completed, and without an error."""
+async def test_a_page_that_hangs_delays_no_other_scenario() -> None:
+    """It is given up at its share of the time; the run ends within its budget, not completed and without an error."""
+    script = Script(inactivity=[lambda: asyncio.sleep(60)] * 9, milestone=[page(1)])
+    started = time.monotonic()
+    report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=0.4 * _SECOND)
+    assert 0.2 <= time.monotonic() - started < 5
+    assert script.order[:2] == ["inactivity", "milestone"]
+    assert [(one.completed, one.pages, one.error) for one in report.scenarios] == [(False, 0, None), (True, 2, None)]
+
+
+async def test_the_last_scenario_may_take_all_the_time_that_is_left() -> None:
+    """A page that hangs alone is given up at the end of the budget."""
     script = Script(inactivity=[lambda: asyncio.sleep(60)])
     started = time.monotonic()
-    report = await engine(script).run([INACTIVITY, MILESTONE], time_budget=0.1 * _SECOND)
-    assert 0.1 <= time.monotonic() - started < 5
-    assert script.order == ["inactivity"]
-    assert [(one.completed, one.pages, one.error) for one in report.scenarios] == [(False, 0, None)] * 2
+    report = await engine(script).run([INACTIVITY], time_budget=0.2 * _SECOND)
+    assert 0.2 <= time.monotonic() - started < 5
+    assert (script.order, report.completed, report.errors) == (["inactivity"], False, ())
 
 
 # Failures ----------------------------------------------------------------
@@ -284,6 +294,49 @@ async def test_a_failure_is_reported_when_the_budget_has_no_room_for_another_try
     assert report.errors == (failure,)
     assert report.scenarios[1].completed
     assert report.seconds < 4
+
+
+def _too_slow_above(most: int, script: Script) -> Callable[[], EvaluationPage]:
+    """Answer a page of at most that many mentors, and let the statement of a larger one time out."""
+
+    def answer() -> EvaluationPage:
+        if int(str(script.calls[-1][2]["limit"])) > most:
+            raise UnavailableException(code="57014")
+        return page(1)
+
+    return answer
+
+
+async def test_a_page_that_meets_the_statement_timeout_is_halved_and_grows_again(no_pause: list[float]) -> None:
+    """It is not asked for again as it is; the other scenarios have their turn meanwhile, and the pass moves on."""
+    script = Script(milestone=[page(1), page(2)])
+    script.add("inactivity", *[_too_slow_above(300, script)] * 3, *[page(1)] * 9)
+    report = await engine(script, page_size=3_000).run([INACTIVITY, MILESTONE])
+    assert report.completed
+    asked = [arguments["limit"] for _, kind, arguments in script.calls if kind == "inactivity"]
+    assert asked == [1_000, 500, *[250] * 8, 500, 1_000, 2_000]
+    assert [kind for _, kind, _ in script.calls[:4]] == ["inactivity", "milestone", "inactivity", "milestone"]
+    assert no_pause == []
+
+
+async def test_pages_begin_small_and_grow_while_they_are_fast() -> None:
+    """Up to the size that was asked for; a smaller one is kept as it is."""
+    script = Script(inactivity=[page(1)] * 5, milestone=[page(1)] * 2)
+    await engine(script, page_size=5_000).run([INACTIVITY])
+    await engine(script, page_size=7).run([MILESTONE])
+    assert [arguments["limit"] for _, _, arguments in script.calls] == [
+        *[1_000, 2_000, 4_000, 5_000, 5_000, 5_000],
+        *[7, 7, 7],
+    ]
+
+
+async def test_a_single_mentor_who_takes_too_long_stops_the_scenario() -> None:
+    """There is nothing left to halve: the timeout is the scenario's error."""
+    script = Script()
+    script.add("inactivity", *[_too_slow_above(0, script)] * 3)
+    report = await engine(script, page_size=2).run([INACTIVITY, MILESTONE])
+    assert [one.completed for one in report.scenarios] == [False, True]
+    assert [error.code for error in report.errors] == ["57014"]
 
 
 async def test_cancellation_passes_through() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
 import respx
+from supabase import AsyncClientOptions, create_async_client
 
 from scenario_repo import (
     DuplicateNotificationException,
@@ -20,7 +22,14 @@ from scenario_repo import (
     UnknownReferenceException,
 )
 from scenario_repo._translation import BY_CODE, BY_CODE_CLASS, BY_STATUS
-from tests.factories import USER_ID, new_notification, notification_row
+from tests.factories import (
+    PROJECT_URL,
+    PUBLISHABLE_KEY,
+    USER_ID,
+    minted_jwt,
+    new_notification,
+    notification_row,
+)
 from tests.unit.leaks import MARKER
 
 ALWAYS, IF_IDEMPOTENT, NEVER = (True, True), (True, False), (False, False)
@@ -44,7 +53,7 @@ CODES: dict[Outcome, dict[int, str]] = {
         "PGRST100 PGRST101 PGRST102 PGRST103 PGRST108 PGRST118 PGRST128 SR001 SR002 SR003 SR004 SR008 SR999",
         413: "54000 54011 54023",
     },
-    DENIED: {401: "PGRST300 PGRST301 PGRST302 PGRST303 42501", 403: "42501 28000 28P01"},
+    DENIED: {401: "PGRST300 PGRST301 PGRST302 42501", 403: "42501 28000 28P01"},
     NOT_MIGRATED: {
         400: "3F000 42703 42P10 PGRST200 PGRST204 SR005 SR006 SR007",
         404: "42883 42P01 PGRST202 PGRST205",
@@ -84,7 +93,7 @@ STATUSES: dict[int, Outcome] = {
     521: UNKNOWN_OUTCOME,
     522: UNKNOWN_OUTCOME,
     523: UNKNOWN_OUTCOME,
-    524: UNKNOWN_OUTCOME,
+    **dict.fromkeys(range(524, 531), UNKNOWN_OUTCOME),
     307: UNEXPECTED,
 }
 UNREADABLE = {
@@ -153,6 +162,38 @@ async def test_any_other_message_of_the_database_is_not_shown(
         with pytest.raises(InvalidDataException) as refused:
             await repository.describe_schema()
         assert MARKER not in str(refused.value)
+
+
+ISSUED_AT_FUTURE = {"code": "PGRST303", "message": "JWT issued at future", "details": None, "hint": None}
+
+
+async def test_an_opaque_key_has_no_times_of_its_own(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """Such a key refused for the time of a token: the token is the gateway's, and the call may be repeated."""
+    rest.route().respond(401, json=ISSUED_AT_FUTURE)
+    assert await _outcome(repository) == NOT_DONE
+
+
+@pytest.mark.parametrize("token", [minted_jwt("service_role"), minted_jwt("authenticated")])
+async def test_a_tokens_own_times_are_final(token: str, rest: respx.MockRouter, http: httpx.AsyncClient) -> None:
+    """A legacy key, or a user's access token beside a publishable key, has expired or is not valid yet."""
+    rest.route().respond(401, json=ISSUED_AT_FUTURE)
+    is_legacy = token == minted_jwt("service_role")
+    options = AsyncClientOptions(httpx_client=http)
+    options.headers.update({} if is_legacy else {"Authorization": f"Bearer {token}"})
+    client = await create_async_client(PROJECT_URL, token if is_legacy else PUBLISHABLE_KEY, options)
+    assert await _outcome(ScenarioNotificationRepository(client)) == DENIED
+
+
+@pytest.mark.parametrize("status", [400, 500, 503])
+async def test_a_connection_that_broke_during_the_commit_has_an_unknown_outcome(
+    status: int, rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """PostgREST then sends an empty code: a read may be repeated, an insert may have been done."""
+    body = {"code": "", "details": None, "hint": None, "message": ""}
+    rest.route().respond(status, json=body, headers={"Proxy-Status": "PostgREST; error="})
+    assert await _outcome(repository) == UNKNOWN_OUTCOME
 
 
 def test_every_code_of_the_tables_has_a_case() -> None:

@@ -1,5 +1,6 @@
--- certification_expiry: a certificate lapses within expires_within, and has not lapsed yet. The facts list the
--- certificates (the 50 that lapse first: metadata is bounded).
+-- certification_expiry: a certificate of this organization lapses within expires_within, has not lapsed yet, and is not
+-- renewed: no certificate of the same user, organization and kind lapses later. A certificate without a kind renews
+-- nothing. The facts list the certificates (the 50 that lapse first: metadata is bounded).
 create or replace view scenario_private.certification_expiry_rule
 with (security_invoker = true)
 as
@@ -19,20 +20,30 @@ select
 from scenario_private.mentor_setting as setting
 left join lateral (
   select
-    jsonb_agg(certificate.certificate_id order by certificate.expires_at, certificate.certificate_id) as certificate_ids,
+    jsonb_agg(certificate.certificate_id order by certificate.expires_at, certificate.certificate_id)
+      as certificate_ids,
     min(certificate.expires_at) as expires_at
   from (
     select held.certificate_id, held.expires_at
     from scenario_source.certificates as held
     where held.user_id = setting.user_id
+      and held.organization_id = setting.organization_id
       and held.expires_at > now()
       and held.expires_at <= setting.expires_until
+      and not exists (
+        select
+        from scenario_source.certificates as renewal
+        where renewal.user_id = held.user_id
+          and renewal.organization_id = held.organization_id
+          and renewal.kind = held.kind
+          and renewal.expires_at > held.expires_at
+      )
     order by held.expires_at
     limit 50
   ) as certificate
 ) as expiring on true
 where setting.scenario_type = 'certification_expiry';
 comment on view scenario_private.certification_expiry_rule is
-  'Due: at least one certificate lapses within expires_within and has not lapsed yet.';
+  'Due: at least one certificate of the organization lapses within expires_within, has not lapsed and is not renewed.';
 revoke all on table scenario_private.certification_expiry_rule from public, anon, authenticated;
 grant select on table scenario_private.certification_expiry_rule to service_role;

@@ -1,0 +1,107 @@
+"""The files that scenario_repo writes into a Supabase project: its migrations, and those of an app's own types.
+
+`supabase db push` refuses a migration that is older than the newest applied one, so every file is dated after the
+newest migration there. A copy is known by its name behind the 14 digits.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from scenario_repo.exceptions import ScenarioRepositoryException
+
+_MIGRATION: Final = re.compile(r"(\d{14})_(.*)\.sql")
+_FORMAT: Final = "%Y%m%d%H%M%S"
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What became of the releases' migrations in a project: their file names there."""
+
+    copied: tuple[str, ...]
+    """New here, or missing if only looked for."""
+    present: tuple[str, ...]
+    differing: tuple[str, ...]
+    """There already, with another text; left as they are."""
+    repeated: tuple[str, ...]
+    """There already a second time, as when two colleagues copy."""
+
+
+def copy_migrations(directory: Path, now: datetime, *, only_look: bool = False) -> Copies:
+    """Copy the releases' migrations that a project does not have yet, each dated after the newest one there."""
+    copied: list[str] = []
+    present: list[str] = []
+    differing: list[str] = []
+    repeated: list[str] = []
+    for release in _releases():
+        name = _name_of(release.name)
+        text = _lines(release.read_bytes())
+        copies = sorted(file for file in directory.glob("*.sql") if _name_of(file.name) == name)
+        if not copies:
+            file = directory / f"{_next_version(directory, now)}_{name}.sql"
+            copied.append(file.name)
+            if not only_look:
+                file.write_bytes(text)
+        for file in copies[:1]:
+            (present if _lines(file.read_bytes()) == text else differing).append(file.name)
+        repeated += [file.name for file in copies[1:]]
+    return Copies(tuple(copied), tuple(present), tuple(differing), tuple(repeated))
+
+
+def write_scenario(name: str, project: Path, now: datetime) -> tuple[Path, Path]:
+    """Write the migration of a scenario type of the app's own, and its pgTAP test; return their paths.
+
+    Raises:
+        FileExistsError: the type has a migration or a test already; nothing is written.
+
+    """
+    migrations, tests = project / "migrations", project / "tests"
+    earlier = [*migrations.glob(f"*_scenario_{name}.sql"), *tests.glob(f"{name}_rule.sql")]
+    if earlier:
+        raise FileExistsError(f"{earlier[0]} is there already")
+    migration = migrations / f"{_next_version(migrations, now)}_scenario_{name}.sql"
+    test = tests / f"{name}_rule.sql"
+    for file, template in ((migration, "scenario.sql"), (test, "scenario_test.sql")):
+        text = (resources.files("scenario_repo") / "templates" / template).read_text(encoding="utf-8")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(Template(text).substitute(name=name), encoding="utf-8", newline="\n")
+    return migration, test
+
+
+def _releases() -> list[Traversable]:
+    """Return the releases' migrations: of the installed package, or of the checkout."""
+    in_checkout = Path(__file__).parents[1] / "supabase" / "migrations"
+    for folder in (resources.files("scenario_repo") / "migrations", in_checkout):
+        if folder.is_dir():
+            return sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    raise ScenarioRepositoryException("the migrations are not in this installation: reinstall scenario_repo")
+
+
+def _name_of(file_name: str) -> str | None:
+    found = _MIGRATION.fullmatch(file_name)
+    return found[2] if found else None
+
+
+def _lines(text: bytes) -> bytes:
+    """Return a text as it is but for its line ends, which git and editors change."""
+    return text.replace(b"\r\n", b"\n")
+
+
+def _next_version(migrations: Path, now: datetime) -> str:
+    """Return the 14 digits of now (UTC), or of the second after the newest migration."""
+    versions = [found[1] for file in migrations.glob("*.sql") if (found := _MIGRATION.fullmatch(file.name))]
+    newest = max(versions, default="")
+    version = now.astimezone(UTC).strftime(_FORMAT)
+    if version > newest:
+        return version
+    try:
+        return (datetime.strptime(newest, _FORMAT).replace(tzinfo=UTC) + timedelta(seconds=1)).strftime(_FORMAT)
+    except ValueError:  # digits that are no time
+        return str(int(newest) + 1)

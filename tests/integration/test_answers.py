@@ -1,0 +1,150 @@
+"""The answers of the API's functions, held against a recorded contract: from a release on they only gain fields.
+
+``answers.json`` has each function's answer as a shape: an object's fields, an array's element, the JSON types a value
+may have. Whoever adds a field records it: ``RECORD_ANSWERS=1 python -m pytest tests/integration/test_answers.py``.
+Whoever takes one away, or changes its type, breaks the library's earlier releases: that needs a function of a new name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+from tests.integration.database import Database, new_claim, new_milestone
+from tests.integration.evaluation import act, certify
+from tests.rows import ORGANIZATION, insert_devices
+
+RECORDED: Final = Path(__file__).with_name("answers.json")
+_RESULTS: Final = {"inactivity": "failed", "certification_expiry": "retry"}
+_OPEN: Final = {"facts", "metadata", "skipped"}
+"""Objects whose fields are words of the data: a rule's, an app's, a reason's."""
+_TYPES: Final = {str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+
+
+def shape(value: object) -> Any:  # noqa: ANN401 - a shape is JSON
+    """Return the shape of a JSON value; the elements of an array have one together."""
+    if isinstance(value, dict):
+        return {"object": {name: shape({} if name in _OPEN else part) for name, part in sorted(value.items())}}
+    if isinstance(value, list):
+        return {"array": joined([shape(part) for part in value])}
+    return {"types": [_TYPES[type(value)]]}
+
+
+def joined(shapes: list[Any]) -> Any:  # noqa: ANN401 - a shape is JSON
+    """Join the shapes that a value has been seen to have."""
+    result: dict[str, Any] = {}
+    for one in shapes:
+        for kind, content in one.items():
+            if kind == "types":
+                result[kind] = sorted({*result.get(kind, []), *content})
+            elif kind == "array":
+                result[kind] = joined([result.get(kind, {}), content])
+            else:
+                fields = result.setdefault(kind, {})
+                for name, part in content.items():
+                    fields[name] = joined([fields.get(name, {}), part])
+    return result
+
+
+def lost(recorded: Any, present: Any, where: str) -> list[str]:  # noqa: ANN401 - shapes are JSON
+    """Say what the recorded shape has and the present one lacks, and which JSON types are new at a place."""
+    found: list[str] = []
+    for kind, content in recorded.items():
+        if kind not in present:
+            found.append(f"{where}: was {kind}")
+        elif kind == "types":
+            found += [f"{where}: may be {name} now" for name in present[kind] if name not in content]
+        elif kind == "array":
+            found += lost(content, present[kind], f"{where}[]")
+        else:
+            for name, part in content.items():
+                if name in present[kind]:
+                    found += lost(part, present[kind][name], f"{where}.{name}")
+                else:
+                    found.append(f"{where}.{name}: is gone")
+    return found
+
+
+@pytest.fixture
+def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:
+    """Call every function with what gives it something of everything to say, and return the shapes of the answers."""
+    quiet, holder, busy, owner = database.new_mentors(4, ORGANIZATION)
+    act(worker, quiet, "40 days")
+    act(worker, busy, *(f"{day} days" for day in range(1, 12)))
+    certify(worker, holder, "10 days")
+    insert_devices(worker, [quiet, owner])
+    functions = worker.execute(
+        "select proname from pg_proc where pronamespace = 'public'::regnamespace and proname like 'scenario%'"
+    )
+    seen: dict[str, list[Any]] = {name: [] for (name,) in functions}
+
+    def call(function: str, arguments: str, *values: object) -> Any:  # noqa: ANN401 - whatever json holds
+        row = worker.execute(f"select public.{function}({arguments})".encode(), values).fetchone()
+        assert row is not None
+        seen[function].append(shape(row[0]))
+        return row[0]
+
+    call("scenario_get_schema", "")
+    call("scenario_check_rule", "'inactivity'")
+    call("scenario_find_inactive_mentors", "%s, '30 days'", ORGANIZATION)
+    for dry_run in (True, False, False):
+        call("scenario_evaluate", "'inactivity', null, null, 1, %s", dry_run)
+        call("scenario_evaluate", "'inactivity', null, null, 100, %s", dry_run)
+    for _ in range(6):
+        call("scenario_evaluate_next_page", "'milestone', null, 1")
+    call("scenario_evaluate", "'certification_expiry'")
+    claims = [
+        new_claim(owner, metadata={"n": 1}),
+        new_claim(owner),
+        new_claim(quiet),
+        new_milestone(owner, 10),
+        new_claim(owner, organization_id=None),
+    ]
+    for _ in range(2):
+        call("scenario_claim_notifications", "%s", json.dumps(claims, default=str))
+    for user in (quiet, holder, busy, owner):
+        call("scenario_explain", "%s", user)
+    leased = call("scenario_lease_notifications", "100, 60")
+    results = [
+        {"id": row["id"], "attempt_count": 1, "result": _RESULTS.get(row["scenario_type"], "sent"), "failure_code": "x"}
+        for row in leased
+    ]
+    call("scenario_settle_notifications", "%s", json.dumps([*results, results[0] | {"attempt_count": 9}]))
+    settled = "update public.scenario_notifications set delivery_status = 'sent', failure_code = null"
+    worker.execute(f"{settled} where delivery_status = 'pending'".encode())
+    users = [quiet, holder, busy, owner]
+    call("scenario_get_last_sent_at_many", "%s::uuid[], 'inactivity'", users)
+    call("scenario_has_been_sent_since_threshold_many", "%s::uuid[], 'inactivity', now()", users)
+    call("scenario_get_milestone_record_many", "%s::uuid[], 10", users)
+    call("scenario_get_organization_report", "%s, now() - interval '1 day', now() + interval '1 day'", ORGANIZATION)
+    call("scenario_purge_notifications", "31536000, null, 1")
+    call("scenario_purge_notifications", "31536000")
+    missing = [name for name, shapes in seen.items() if not shapes]
+    assert not missing, f"not called: {missing}"
+    return {name: joined(shapes) for name, shapes in sorted(seen.items())}
+
+
+def test_answers_only_gain_fields(answers: dict[str, Any]) -> None:
+    """Nothing that the recorded contract has is gone or of another type; what is new is recorded as well."""
+    recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+    assert [fault for name, was in recorded.items() for fault in lost(was, answers.get(name, {}), name)] == []
+    if os.environ.get("RECORD_ANSWERS"):
+        RECORDED.write_text(json.dumps(answers, indent=1) + "\n")
+    else:
+        assert answers == recorded, "an answer gained a field: record it with RECORD_ANSWERS=1"
+
+
+def test_what_an_answer_loses_is_named() -> None:
+    """A field that is gone, one of another type, an array that became an object."""
+    was = shape({"a": 1, "b": ["x"], "c": {"d": True}})
+    assert lost(was, shape({"a": 1, "b": ["x"], "c": {"d": True}, "e": 1}), "f") == []
+    assert lost(was, shape({"a": "1", "b": {"0": "x"}, "c": {}}), "f") == [
+        "f.a: may be string now",
+        "f.b: was array",
+        "f.c.d: is gone",
+    ]
