@@ -27,6 +27,7 @@ _BAR_WIDTH: Final = 40
 _PLAIN_FINDINGS: Final = {
     "user_gone": "the account is deleted",
     "user_banned": "the account is banned for now",
+    "rule_failed": "the rule raised an error: scenario-repo check-rules tells which",
     "mentor_not_active": "the mentor is not active in this organization",
     "scenario_disabled": "disabled for this organization",
     "never_active": "never active",

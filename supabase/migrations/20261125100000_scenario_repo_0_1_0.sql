@@ -2795,7 +2795,7 @@ grant execute on function public.scenario_check_rule(text, integer, integer) to 
 -- would claim, and why or why not.
 --   out  [{"scenario_type", "organization_id", "is_due", "reason", "facts", "milestone_value", "held_by", "held_since",
 --          "ends_at"}]
--- reason is the rule's finding unless something comes first: user_gone, user_banned, mentor_not_active,
+-- reason is the rule's finding (rule_failed if the rule raises) unless something comes first: user_gone, user_banned, mentor_not_active,
 -- scenario_disabled; or, for a mentor who is due, cooldown (held_by until ends_at). A user who is no mentor gives [].
 create or replace function public.scenario_explain(p_user_id uuid, p_needs_schema integer default null)
 returns json
@@ -2806,59 +2806,74 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
-  verdicts text;
-  explanations json;
+  away_reason constant text := (select away.reason from scenario_private.users_away(array[p_user_id]) as away);
+  known record;
+  found jsonb;
+  verdicts jsonb := jsonb '[]';
 begin
   perform scenario_private.require_schema(p_needs_schema);
-  select string_agg(
-    format(
-      'select rule.scenario_type, rule.organization_id, rule.is_active, rule.is_enabled, rule.is_evaluated,
-         rule.cooldown, rule.milestone_value, rule.is_due, rule.finding, rule.facts
-       from %s as rule
-       where rule.user_id = $1',
-      known.rule
-    ),
-    ' union all '
-  )
-  into verdicts
-  from scenario_private.rules() as known;
+  -- Rule by rule: one that raises, an app's own for example, silences none of the others.
+  for known in select rules.scenario_type, rules.rule from scenario_private.rules() as rules loop
+    begin
+      execute format(
+        'select jsonb_agg(rule) from (
+           select
+             rule.scenario_type, rule.organization_id, rule.is_active, rule.is_enabled, rule.is_evaluated,
+             rule.cooldown, rule.milestone_value, rule.is_due, rule.finding, rule.facts
+           from %s as rule
+           where rule.user_id = $1
+         ) as rule',
+        known.rule
+      ) into found using p_user_id;
+    exception when others then
+      select jsonb_agg(setting) into found
+      from (
+        select
+          setting.scenario_type, setting.organization_id, setting.is_active, setting.is_enabled,
+          setting.is_evaluated, 'rule_failed' as finding
+        from scenario_private.mentor_setting as setting
+        where setting.scenario_type = known.scenario_type and setting.user_id = p_user_id
+      ) as setting;
+    end;
+    verdicts := verdicts || coalesce(found, '[]');
+  end loop;
 
-  execute format(
-    'select coalesce(
-       json_agg(
-         json_build_object(
-           ''scenario_type'', verdict.scenario_type,
-           ''organization_id'', verdict.organization_id,
-           ''is_due'', $2 is null and verdict.is_evaluated and coalesce(verdict.is_due, false) and holder.id is null,
-           ''reason'', case
-             when $2 is not null then $2
-             when not verdict.is_active then ''mentor_not_active''
-             when not verdict.is_enabled then ''scenario_disabled''
-             when verdict.is_due and holder.id is not null then ''cooldown''
-             else verdict.finding
-           end,
-           ''facts'', coalesce(verdict.facts, ''{}''),
-           ''milestone_value'', verdict.milestone_value,
-           ''held_by'', holder.id,
-           ''held_since'', holder.triggered_at,
-           ''ends_at'', case
-             when holder.id is not null and verdict.cooldown is not null
-               then least(holder.triggered_at + verdict.cooldown, timestamptz ''9999-12-31 23:59:59+00'')
-           end
-         )
-         order by verdict.organization_id, verdict.scenario_type
-       ),
-       ''[]''
-     )
-     from (%s) as verdict
-     cross join lateral scenario_private.current_holder(
-       $1, verdict.scenario_type, verdict.cooldown, verdict.milestone_value
-     ) as holder',
-    verdicts
-  )
-  into explanations
-  using p_user_id, (select away.reason from scenario_private.users_away(array[p_user_id]) as away);
-  return explanations;
+  return (
+    select coalesce(
+      json_agg(
+        json_build_object(
+          'scenario_type', verdict.scenario_type,
+          'organization_id', verdict.organization_id,
+          'is_due', away_reason is null and verdict.is_evaluated and coalesce(verdict.is_due, false)
+            and holder.id is null,
+          'reason', case
+            when away_reason is not null then away_reason
+            when not verdict.is_active then 'mentor_not_active'
+            when not verdict.is_enabled then 'scenario_disabled'
+            when verdict.is_due and holder.id is not null then 'cooldown'
+            else verdict.finding
+          end,
+          'facts', coalesce(verdict.facts, '{}'),
+          'milestone_value', verdict.milestone_value,
+          'held_by', holder.id,
+          'held_since', holder.triggered_at,
+          'ends_at', case
+            when holder.id is not null and verdict.cooldown is not null
+              then least(holder.triggered_at + verdict.cooldown, timestamptz '9999-12-31 23:59:59+00')
+          end
+        )
+        order by verdict.organization_id, verdict.scenario_type
+      ),
+      '[]'
+    )
+    from jsonb_to_recordset(verdicts) as verdict (
+      scenario_type text, organization_id uuid, is_active boolean, is_enabled boolean, is_evaluated boolean,
+      cooldown interval, milestone_value integer, is_due boolean, finding text, facts jsonb
+    )
+    cross join lateral scenario_private.current_holder(
+      p_user_id, verdict.scenario_type, verdict.cooldown, verdict.milestone_value
+    ) as holder
+  );
 end
 $$;
 revoke all on function public.scenario_explain(uuid, integer) from public, anon, authenticated;

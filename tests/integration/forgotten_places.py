@@ -142,7 +142,7 @@ def words(sources: Mapping[str, str]) -> list[str]:
     """Name the findings, reasons and answers in SQL for which Python has no words."""
     console = inspect.getsource(_console)
     findings = {finding for name, text in sources.items() if name.startswith("rules/") for finding in findings_of(text)}
-    findings |= set(re.findall(r"then ''([a-z_]+)''", sources["14_explanation.sql"]))
+    findings |= set(re.findall(r"(?:then |, )'([a-z_]+)'(?:\n| as finding)", sources["14_explanation.sql"]))
     away = set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["09_users.sql"]))
     findings |= away
     reasons = away | set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"]))

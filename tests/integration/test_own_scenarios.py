@@ -268,6 +268,44 @@ def test_a_fault_of_a_rule_is_named(fault: str, own: Database, worker: psycopg.C
     assert fault in found
 
 
+def test_a_rule_that_raises_silences_no_other(own: Database, worker: psycopg.Connection) -> None:
+    """An explanation says so of this rule and explains the others; the others are evaluated."""
+    (mentor,) = own.new_mentors(1, ORGANIZATION)
+    act(worker, mentor, "40 days")
+    raising = "1 / (length(setting.user_id::text) - 36) = 0 as is_due"
+    _replace_rule(own, _rule_of(_COLUMNS.replace("true as is_due", raising)))
+    verdict = explain(worker, mentor, NAME)
+    assert (verdict["is_due"], verdict["reason"], verdict["facts"]) == (False, "rule_failed", {})
+    assert explain(worker, mentor, "inactivity")["is_due"]
+    assert evaluate(worker, "inactivity")["claimed"] == 1
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        evaluate(worker, NAME)
+
+
+def test_one_bad_row_of_a_rule_loses_nobody_else(own: Database, worker: psycopg.Connection) -> None:
+    """Facts that do not fit, a missing cooldown, a verdict that is null, a mentor twice: the others are claimed."""
+    mentors = sorted(own.new_mentors(6, ORGANIZATION))
+    cases = {
+        "setting.cooldown": f"case when setting.user_id <> '{mentors[0]}' then setting.cooldown end as cooldown",
+        "'{}'::jsonb as facts": f"""
+            case setting.user_id
+              when '{mentors[1]}' then jsonb_build_object('note', 'a@example.com')
+              when '{mentors[2]}' then jsonb '[]'
+              when '{mentors[3]}' then jsonb_build_object('x', repeat('x', 9000))
+            end as facts""",
+        "true as is_due": f"case when setting.user_id <> '{mentors[4]}' then true end as is_due",
+    }
+    columns = _COLUMNS
+    for good, bad in cases.items():
+        assert good in columns
+        columns = columns.replace(good, bad)
+    _replace_rule(own, f"{_rule_of(columns)} cross join generate_series(1, 2)")
+    page = evaluate(worker, NAME)
+    assert (page["claimed"], page["skipped"]["invalid_claim"], page["skipped"]["invalid_metadata"]) == (1, 1, 3)
+    (claimed,) = worker.execute("select user_id from public.scenario_notifications").fetchall()
+    assert claimed == (mentors[5],)
+
+
 def test_faults_around_a_rule_are_named(own: Database, worker: psycopg.Connection) -> None:
     """Two rows for a mentor; a view that is not granted or not there; settings that are missing."""
     own.new_mentors(2, ORGANIZATION)
