@@ -160,7 +160,8 @@ def check_lines(check: RuleCheck, *, plans: bool) -> list[str]:
     scope = "all" if check.is_complete else "the first"
     verdict = _counted(len(check.faults), "fault") if check.faults else "ok"
     mentors = f"{scope} {_counted(check.mentors, 'active mentor')}"
-    lines = [f"{check.scenario_type}: {verdict}, {check.due:,} due of {mentors}"]
+    counted = f", {check.due:,} due of {mentors}" if check.mentors or not check.faults else ""
+    lines = [f"{check.scenario_type}: {verdict}{counted}"]
     lines += [f"  fault: {fault}" for fault in check.faults]
     lines += [
         f"  due: {sample.user_id} of {sample.organization_id}"
