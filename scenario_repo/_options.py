@@ -21,6 +21,8 @@ def own_scenario_type(text: str) -> str:
     name = scenario_type(text)
     if isinstance(name, ScenarioType):
         raise argparse.ArgumentTypeError("expected a name of the app's own, got a built-in scenario type")
+    if name.startswith("repo_"):
+        raise argparse.ArgumentTypeError("expected a name that does not begin with repo_, as scenario_repo's files do")
     return name
 
 

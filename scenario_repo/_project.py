@@ -59,18 +59,20 @@ def write_scenario(name: str, project: Path, now: datetime) -> tuple[Path, Path]
     """Write the migration of a scenario type of the app's own, and its pgTAP test; return their paths.
 
     Raises:
-        FileExistsError: the type has a migration or a test already; nothing is written.
+        ScenarioRepositoryException: the type has a migration or a test already; nothing is written.
 
     """
     migrations, tests = project / "migrations", project / "tests"
-    earlier = [*migrations.glob(f"*_scenario_{name}.sql"), *tests.glob(f"{name}_rule.sql")]
+    earlier = [file for file in migrations.glob("*.sql") if _name_of(file.name) == f"scenario_{name}"]
+    earlier += tests.glob(f"{name}_rule.sql")
     if earlier:
-        raise FileExistsError(f"{earlier[0]} is there already")
+        raise ScenarioRepositoryException(f"nothing written: {earlier[0]} is there already")
+    for folder in (migrations, tests):
+        folder.mkdir(parents=True, exist_ok=True)
     migration = migrations / f"{_next_version(migrations, now)}_scenario_{name}.sql"
     test = tests / f"{name}_rule.sql"
     for file, template in ((migration, "scenario.sql"), (test, "scenario_test.sql")):
         text = (resources.files("scenario_repo") / "templates" / template).read_text(encoding="utf-8")
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(Template(text).substitute(name=name), encoding="utf-8", newline="\n")
     return migration, test
 

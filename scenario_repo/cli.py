@@ -286,12 +286,7 @@ def _copy_migrations(directory: Path, *, create: bool, only_look: bool) -> int:
 
 async def _new_scenario(options: argparse.Namespace) -> int:
     """Write the migration of a scenario type of the app's own, and its test, to be filled in."""
-    try:
-        files = _project.write_scenario(options.name, options.project, datetime.now(UTC))
-    except FileExistsError as error:
-        _print_note(f"nothing written: {error}")
-        return FAILED
-    migration, test = files
+    migration, test = _project.write_scenario(options.name, options.project, datetime.now(UTC))
     apply = f"fill in the rule in {migration.name}, and apply it (supabase db push)"
     check = f"look at it: scenario-repo check-rules {options.name}"
     _print_lines([f"wrote {migration}", f"wrote {test}", f"next: {apply}; then {check}"])

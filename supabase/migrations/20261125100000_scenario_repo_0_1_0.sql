@@ -638,7 +638,7 @@ set search_path = ''
 as $$
 declare
   -- begin generated: constants hump phone_key
-  hump constant text := '([a-z0-9])([A-Z])';
+  hump constant text := '([a-z])([A-Z])';
   phone_key constant text :=
     '(?:(?<![a-z])(?:(?:cell|mobile?|tele)?phones?|(?:mobil)?telefon|mobile?|mob|tel|tlf|tfn|sms|msisdn|cell'
     '|whatsapp)(?:number|nummer|num|nr|no)?(?![a-z])|[℡☎📞])';
@@ -861,7 +861,7 @@ set search_path = ''
 as $$
 declare
   -- begin generated: constants hump phone_hint announced_phone
-  hump constant text := '([a-z0-9])([A-Z])';
+  hump constant text := '([a-z])([A-Z])';
   phone_hint constant text := 'phone|telefon|mob|mms|tel|tlf|tfn|sms|msisdn|cell|whatsapp|callto|wa[.]me|[℡☎📞]';
   announced_phone constant text :=
     '(?:(?<![a-z])(?:(?:cell|mobile?|tele)?phones?|(?:mobil)?telefon|mobile?|mob|tel|tlf|tfn|sms|msisdn|cell'
@@ -2285,6 +2285,9 @@ declare
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
+  if p_dry_run is null then
+    raise exception using errcode = 'SR001', message = 'expected p_dry_run as true or false, got null';
+  end if;
   rule := scenario_private.rule_of(p_scenario_type);
   perform scenario_private.require_default_settings(p_scenario_type);
 
@@ -2327,7 +2330,8 @@ begin
          where mentor.is_due
            and holding.user_id = mentor.user_id
            and holding.scenario_type = %L
-           and holding.triggered_at > now() - mentor.cooldown
+           and holding.triggered_at > now()
+             - case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
          order by holding.triggered_at desc
          limit 1
        ) as holder on true
@@ -2357,7 +2361,7 @@ begin
   ) into evaluated_count, due_count, held_count, candidate_count,
     user_ids, organization_ids, cooldowns, milestone_values, facts;
 
-  -- Nobody is told who is gone or banned: the lease asks the same again.
+  -- Users who are gone or banned are not notified: the lease asks the same again.
   if candidate_count > 0 then
     away_reasons := array(select away.reason from scenario_private.users_away(user_ids) as away);
   end if;
@@ -2581,7 +2585,8 @@ begin
     raise exception using
       errcode = 'SR008',
       message = format(
-        '%s has no rule: create the view scenario_private.%I', p_scenario_type, p_scenario_type || '_rule'
+        '%s has no rule: create the view scenario_private.%I, or run the migrations again',
+        p_scenario_type, p_scenario_type || '_rule'
       );
   end if;
   return rule;
@@ -2590,7 +2595,8 @@ $$;
 revoke all on function scenario_private.rule_of(text) from public, anon, authenticated;
 grant execute on function scenario_private.rule_of(text) to service_role;
 
--- The schema's version, and the scenario types that can be evaluated.
+-- The schema's version, and the scenario types to evaluate: those that have default settings. One whose rule is missing
+-- is listed as well, so that its evaluation says so.
 --   out  {"version", "scenario_types": [text]}
 create or replace function public.scenario_get_schema(p_needs_schema integer default null)
 returns json
@@ -2603,7 +2609,16 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   return json_build_object(
     'version', scenario_private.schema_version(),
-    'scenario_types', array(select known.scenario_type from scenario_private.rules() as known)
+    'scenario_types', array(
+      select listed.scenario_type
+      from unnest(scenario_private.scenario_types()) with ordinality as listed (scenario_type, ordinal)
+      where exists (
+        select
+        from public.scenario_evaluation_config as config
+        where config.scenario_type = listed.scenario_type and config.organization_id is null
+      ) or to_regclass(format('scenario_private.%I', listed.scenario_type || '_rule')) is not null
+      order by listed.ordinal
+    )
   );
 end
 $$;
@@ -2824,12 +2839,21 @@ begin
       execute format(
         'select jsonb_agg(rule) from (
            select
-             rule.scenario_type, rule.organization_id, rule.is_active, rule.is_enabled, rule.is_evaluated,
-             rule.cooldown, rule.milestone_value, rule.is_due, rule.finding, rule.facts
+             %L::text as scenario_type,
+             rule.organization_id::uuid,
+             coalesce(rule.is_active::boolean, false) as is_active,
+             coalesce(rule.is_enabled::boolean, false) as is_enabled,
+             coalesce(rule.is_evaluated::boolean, false) as is_evaluated,
+             case when rule.cooldown is not null then least(rule.cooldown::interval, interval ''36525 days'') end
+               as cooldown,
+             rule.milestone_value::integer,
+             rule.is_due::boolean,
+             coalesce(rule.finding::text, ''rule_failed'') as finding,
+             case when scenario_private.is_storable_metadata(rule.facts::jsonb) then rule.facts::jsonb end as facts
            from %s as rule
-           where rule.user_id = $1
+           where rule.user_id = $1 and rule.organization_id is not null
          ) as rule',
-        known.rule
+        known.scenario_type, known.rule
       ) into found using p_user_id;
     exception when others then
       select jsonb_agg(setting) into found

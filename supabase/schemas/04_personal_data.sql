@@ -141,7 +141,7 @@ set search_path = ''
 as $$
 declare
   -- begin generated: constants hump phone_key
-  hump constant text := '([a-z0-9])([A-Z])';
+  hump constant text := '([a-z])([A-Z])';
   phone_key constant text :=
     '(?:(?<![a-z])(?:(?:cell|mobile?|tele)?phones?|(?:mobil)?telefon|mobile?|mob|tel|tlf|tfn|sms|msisdn|cell'
     '|whatsapp)(?:number|nummer|num|nr|no)?(?![a-z])|[℡☎📞])';
@@ -364,7 +364,7 @@ set search_path = ''
 as $$
 declare
   -- begin generated: constants hump phone_hint announced_phone
-  hump constant text := '([a-z0-9])([A-Z])';
+  hump constant text := '([a-z])([A-Z])';
   phone_hint constant text := 'phone|telefon|mob|mms|tel|tlf|tfn|sms|msisdn|cell|whatsapp|callto|wa[.]me|[℡☎📞]';
   announced_phone constant text :=
     '(?:(?<![a-z])(?:(?:cell|mobile?|tele)?phones?|(?:mobil)?telefon|mobile?|mob|tel|tlf|tfn|sms|msisdn|cell'

@@ -45,6 +45,9 @@ declare
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
+  if p_dry_run is null then
+    raise exception using errcode = 'SR001', message = 'expected p_dry_run as true or false, got null';
+  end if;
   rule := scenario_private.rule_of(p_scenario_type);
   perform scenario_private.require_default_settings(p_scenario_type);
 
@@ -87,7 +90,8 @@ begin
          where mentor.is_due
            and holding.user_id = mentor.user_id
            and holding.scenario_type = %L
-           and holding.triggered_at > now() - mentor.cooldown
+           and holding.triggered_at > now()
+             - case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
          order by holding.triggered_at desc
          limit 1
        ) as holder on true
@@ -117,7 +121,7 @@ begin
   ) into evaluated_count, due_count, held_count, candidate_count,
     user_ids, organization_ids, cooldowns, milestone_values, facts;
 
-  -- Nobody is told who is gone or banned: the lease asks the same again.
+  -- Users who are gone or banned are not notified: the lease asks the same again.
   if candidate_count > 0 then
     away_reasons := array(select away.reason from scenario_private.users_away(user_ids) as away);
   end if;

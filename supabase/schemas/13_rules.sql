@@ -93,7 +93,8 @@ begin
     raise exception using
       errcode = 'SR008',
       message = format(
-        '%s has no rule: create the view scenario_private.%I', p_scenario_type, p_scenario_type || '_rule'
+        '%s has no rule: create the view scenario_private.%I, or run the migrations again',
+        p_scenario_type, p_scenario_type || '_rule'
       );
   end if;
   return rule;
@@ -102,7 +103,8 @@ $$;
 revoke all on function scenario_private.rule_of(text) from public, anon, authenticated;
 grant execute on function scenario_private.rule_of(text) to service_role;
 
--- The schema's version, and the scenario types that can be evaluated.
+-- The schema's version, and the scenario types to evaluate: those that have default settings. One whose rule is missing
+-- is listed as well, so that its evaluation says so.
 --   out  {"version", "scenario_types": [text]}
 create or replace function public.scenario_get_schema(p_needs_schema integer default null)
 returns json
@@ -115,7 +117,16 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   return json_build_object(
     'version', scenario_private.schema_version(),
-    'scenario_types', array(select known.scenario_type from scenario_private.rules() as known)
+    'scenario_types', array(
+      select listed.scenario_type
+      from unnest(scenario_private.scenario_types()) with ordinality as listed (scenario_type, ordinal)
+      where exists (
+        select
+        from public.scenario_evaluation_config as config
+        where config.scenario_type = listed.scenario_type and config.organization_id is null
+      ) or to_regclass(format('scenario_private.%I', listed.scenario_type || '_rule')) is not null
+      order by listed.ordinal
+    )
   );
 end
 $$;

@@ -25,12 +25,21 @@ begin
       execute format(
         'select jsonb_agg(rule) from (
            select
-             rule.scenario_type, rule.organization_id, rule.is_active, rule.is_enabled, rule.is_evaluated,
-             rule.cooldown, rule.milestone_value, rule.is_due, rule.finding, rule.facts
+             %L::text as scenario_type,
+             rule.organization_id::uuid,
+             coalesce(rule.is_active::boolean, false) as is_active,
+             coalesce(rule.is_enabled::boolean, false) as is_enabled,
+             coalesce(rule.is_evaluated::boolean, false) as is_evaluated,
+             case when rule.cooldown is not null then least(rule.cooldown::interval, interval ''36525 days'') end
+               as cooldown,
+             rule.milestone_value::integer,
+             rule.is_due::boolean,
+             coalesce(rule.finding::text, ''rule_failed'') as finding,
+             case when scenario_private.is_storable_metadata(rule.facts::jsonb) then rule.facts::jsonb end as facts
            from %s as rule
-           where rule.user_id = $1
+           where rule.user_id = $1 and rule.organization_id is not null
          ) as rule',
-        known.rule
+        known.scenario_type, known.rule
       ) into found using p_user_id;
     exception when others then
       select jsonb_agg(setting) into found

@@ -146,13 +146,15 @@ def test_a_type_without_a_rule_is_claimed_and_not_evaluated(database: Database) 
     (user,) = database.new_users(1)
     with database.connect(role=None) as owner:
         owner.execute("select scenario_private.add_scenario_type('birthday')")
-        owner.execute(
-            "insert into public.scenario_evaluation_config (scenario_type, is_enabled, cooldown)"
-            " values ('birthday', true, '300 days')"
-        )
     with database.connect() as worker:
         assert results(claim(worker, [new_claim(user, scenario_type="birthday")])) == ["claimed"]
         assert call(worker, "select public.scenario_get_schema()")["scenario_types"] == BUILT_IN
+        # With default settings it is meant to be evaluated: whoever evaluates is told that its rule is missing.
+        worker.execute(
+            "insert into public.scenario_evaluation_config (scenario_type, is_enabled, cooldown)"
+            " values ('birthday', true, '300 days')"
+        )
+        assert call(worker, "select public.scenario_get_schema()")["scenario_types"] == [*BUILT_IN, "birthday"]
         with pytest.raises(psycopg.Error, match="birthday has no rule: create the view") as refused:
             evaluate(worker, "birthday")
         assert refused.value.sqlstate == "SR008"
@@ -304,6 +306,49 @@ def test_one_bad_row_of_a_rule_loses_nobody_else(own: Database, worker: psycopg.
     assert (page["claimed"], page["skipped"]["invalid_claim"], page["skipped"]["invalid_metadata"]) == (1, 1, 3)
     (claimed,) = worker.execute("select user_id from public.scenario_notifications").fetchall()
     assert claimed == (mentors[5],)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "reason"),
+    [
+        ("'{}'::jsonb as facts", "'[1]'::jsonb as facts", "ok"),
+        ("'{}'::jsonb as facts", "jsonb_build_object('note', 'a@example.com') as facts", "ok"),
+        ("'ok'::text as finding", "null::text as finding", "rule_failed"),
+        ("setting.is_evaluated", "null::boolean as is_evaluated", "ok"),
+        ("null::integer as milestone_value", "'x'::text as milestone_value", "rule_failed"),
+        ("setting.cooldown", "interval '100000000 days' as cooldown", "ok"),
+    ],
+)
+def test_no_row_of_a_rule_makes_an_explanation_unreadable(
+    good: str, bad: str, reason: str, own: Database, worker: psycopg.Connection
+) -> None:
+    """Nor a page of an evaluation: what a notification could not keep is left out, and the others are explained."""
+    (mentor,) = own.new_mentors(1, ORGANIZATION)
+    act(worker, mentor, "40 days")
+    assert good in _COLUMNS
+    _replace_rule(own, _rule_of(_COLUMNS.replace(good, bad)))
+    verdict = explain(worker, mentor, NAME)
+    assert (verdict["reason"], verdict["facts"]) == (reason, {})
+    assert explain(worker, mentor, "inactivity")["is_due"]
+    if "::text as milestone_value" not in bad:
+        assert evaluate(worker, NAME, dry_run=True)["evaluated"] in {0, 1}
+
+
+def test_a_dry_run_is_true_or_false(worker: psycopg.Connection) -> None:
+    """Null is neither: it is refused, and nothing is claimed."""
+    with pytest.raises(psycopg.Error, match="expected p_dry_run as true or false, got null") as refused:
+        worker.execute("select public.scenario_evaluate('inactivity', null, null, 10, null)")
+    assert refused.value.sqlstate == "SR001"
+
+
+def test_a_built_in_rule_that_is_gone_is_an_error(own: Database, worker: psycopg.Connection) -> None:
+    """Its type is still listed, so that an engine evaluates it and reports what is missing."""
+    with own.connect(role=None) as owner:
+        owner.execute("drop view scenario_private.inactivity_rule")
+    assert call(worker, "select public.scenario_get_schema()")["scenario_types"] == [*BUILT_IN, NAME]
+    with pytest.raises(psycopg.Error, match="inactivity has no rule") as refused:
+        evaluate(worker, "inactivity")
+    assert refused.value.sqlstate == "SR008"
 
 
 def test_faults_around_a_rule_are_named(own: Database, worker: psycopg.Connection) -> None:

@@ -297,6 +297,7 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
         "new-scenario",
         "new-scenario Birthday",
         "new-scenario inactivity",
+        "new-scenario repo_0_1_0",
         "check-rules --samples 101",
         "evaluate --time-budget 0",
         "evaluate --time-budget nan",
