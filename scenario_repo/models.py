@@ -190,7 +190,7 @@ class SchemaDescription(Row):
     version: int
     """The schema's version; each release of the library needs at least one (``p_needs_schema`` of its calls)."""
     scenario_types: tuple[StoredScenarioType, ...]
-    """The scenario types that can be evaluated: those that have a rule."""
+    """The scenario types to evaluate: those that have default settings or a rule."""
 
 
 class RuleSample(Row):

@@ -269,7 +269,7 @@ class ScenarioNotificationRepository:
         )
 
     async def describe_schema(self) -> SchemaDescription:
-        """Return the schema's version and the scenario types that can be evaluated, the app's own ones too."""
+        """Return the schema's version and the scenario types to evaluate, the app's own ones too."""
         return await self._call(_SCHEMA, "describe_schema", "scenario_get_schema")
 
     async def check_rule(self, scenario_type: ScenarioType | str, samples: int = 10) -> RuleCheck:

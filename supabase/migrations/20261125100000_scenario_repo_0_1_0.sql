@@ -200,7 +200,11 @@ begin
       format(
         '%s: expected a table or view, got %s',
         source.full_name,
-        case when source.relkind = 'S' then 'a sequence' when source.relkind in ('i', 'I') then 'an index' else 'a type' end
+        case
+          when source.relkind = 'S' then 'a sequence'
+          when source.relkind in ('i', 'I') then 'an index'
+          else 'a type'
+        end
       )
     from source
     where source.relkind is null or source.relkind not in ('r', 'p', 'v', 'm', 'f')
@@ -293,7 +297,9 @@ begin
     grant select, insert, update, delete on table public.peer_mentors to service_role;
   end if;
 
-  is_table := (select relation.relkind in ('r', 'p') from pg_class as relation where oid = 'public.peer_mentors'::regclass);
+  is_table := (
+    select relation.relkind in ('r', 'p') from pg_class as relation where relation.oid = 'public.peer_mentors'::regclass
+  );
   if is_table and to_regclass('public.peer_mentors_active_by_user_idx') is null then
     create index peer_mentors_active_by_user_idx
       on public.peer_mentors (user_id, organization_id)
@@ -1210,12 +1216,12 @@ grant select, insert, update, delete on table public.scenario_notifications to s
 
 -- supabase/schemas/06_history.sql =====================================================================================
 
--- History is kept: a row's past can't be rewritten, and sent and failed are final. A change of status that is not listed
--- here is refused.
+-- History is kept: a row's past can't be rewritten, and sent and failed are final. A change of status that is not
+-- listed here is refused.
 --
--- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the failed one
--- sent after all, two would stand inside one cooldown. A sent one that were pending again would be sent twice. And a row
--- moved in time or to another user would break the chain of claims.
+-- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the failed
+-- one sent after all, two would stand inside one cooldown. A sent one that were pending again would be sent twice. And
+-- a row moved in time or to another user would break the chain of claims.
 
 -- Raises SR002, whenever it is called: the triggers' WHEN clauses decide.
 create or replace function scenario_private.refuse_rewriting_history()
@@ -1592,7 +1598,7 @@ $$;
 revoke all on function scenario_private.lock_existing_users(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.lock_existing_users(uuid[]) to service_role;
 
--- Which of these users are not to be told anything, and why: user_gone (deleted, also softly), or user_banned until later
+-- Which of these users are not to be notified, and why: user_gone (deleted, also softly), or user_banned until later
 -- than now. Asked once a page or a lease, by array.
 create or replace function scenario_private.users_away(p_user_ids uuid[])
 returns table (user_id uuid, reason text)
@@ -2280,6 +2286,7 @@ declare
   cooldowns interval[];
   milestone_values integer[];
   facts jsonb[];
+  away_user_ids uuid[];
   away_reasons text[];
   skip_reasons text[];
 begin
@@ -2363,7 +2370,8 @@ begin
 
   -- Users who are gone or banned are not notified: the lease asks the same again.
   if candidate_count > 0 then
-    away_reasons := array(select away.reason from scenario_private.users_away(user_ids) as away);
+    select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
+    from scenario_private.users_away(user_ids) as away;
   end if;
   if cardinality(away_reasons) > 0 then
     select
@@ -2376,9 +2384,7 @@ begin
     into candidate_count, user_ids, organization_ids, cooldowns, milestone_values, facts
     from unnest(user_ids, organization_ids, cooldowns, milestone_values, facts)
       as candidate (user_id, organization_id, cooldown, milestone_value, facts)
-    where not exists (
-      select from scenario_private.users_away(user_ids) as away where away.user_id = candidate.user_id
-    );
+    where coalesce(candidate.user_id <> all (away_user_ids), true);
   end if;
 
   if p_dry_run or candidate_count = 0 then
@@ -2595,8 +2601,8 @@ $$;
 revoke all on function scenario_private.rule_of(text) from public, anon, authenticated;
 grant execute on function scenario_private.rule_of(text) to service_role;
 
--- The schema's version, and the scenario types to evaluate: those that have default settings. One whose rule is missing
--- is listed as well, so that its evaluation says so.
+-- The schema's version, and the scenario types to evaluate: those that have default settings or a rule. What is missing
+-- of the two, their evaluation says.
 --   out  {"version", "scenario_types": [text]}
 create or replace function public.scenario_get_schema(p_needs_schema integer default null)
 returns json
@@ -2684,6 +2690,14 @@ begin
       order by wanted.attnum
     );
   end if;
+  if rule is not null and not exists (
+    select
+    from pg_class as relation
+    cross join lateral pg_options_to_table(relation.reloptions) as option
+    where relation.oid = rule and option.option_name = 'security_invoker' and option.option_value::boolean
+  ) then
+    faults := faults || 'it is no view with security_invoker: it would read with its owner''s rights'::text;
+  end if;
   if not exists (
     select
     from public.scenario_evaluation_config as config
@@ -2741,7 +2755,7 @@ begin
                    page.user_id, page.organization_id, page.milestone_value, page.finding,
                    case when scenario_private.is_storable_metadata(page.facts) then page.facts end as facts
                  from page
-                 where page.is_due
+                 where page.is_due and page.user_id is not null and page.organization_id is not null
                  order by page.user_id, page.organization_id
                  limit %2$s
                ) as sample
@@ -2753,6 +2767,18 @@ begin
                    (
                      (select count(*) <> count(distinct (page.user_id, page.organization_id)) from page),
                      ''a mentor has more than one row for an organization''
+                   ),
+                   (
+                     exists (select from page where page.user_id is null or page.organization_id is null),
+                     ''user_id or organization_id is null in some rows''
+                   ),
+                   (
+                     exists (
+                       select from page
+                       where page.is_due
+                         and not page.cooldown between interval ''1 microsecond'' and interval ''36525 days''
+                     ),
+                     ''cooldown is not positive, or longer than 36525 days, in some rows''
                    ),
                    (
                      exists (select from page where page.scenario_type is distinct from %3$L),
@@ -2816,8 +2842,9 @@ grant execute on function public.scenario_check_rule(text, integer, integer) to 
 -- would claim, and why or why not.
 --   out  [{"scenario_type", "organization_id", "is_due", "reason", "facts", "milestone_value", "held_by", "held_since",
 --          "ends_at"}]
--- reason is the rule's finding (rule_failed if the rule raises) unless something comes first: user_gone, user_banned, mentor_not_active,
--- scenario_disabled; or, for a mentor who is due, cooldown (held_by until ends_at). A user who is no mentor gives [].
+-- reason is the rule's finding (rule_failed if the rule raises) unless something comes first: user_gone, user_banned,
+-- mentor_not_active, scenario_disabled; or, for a mentor who is due, cooldown (held_by until ends_at). A user who is no
+-- mentor gives [].
 create or replace function public.scenario_explain(p_user_id uuid, p_needs_schema integer default null)
 returns json
 language plpgsql

@@ -66,7 +66,11 @@ begin
       format(
         '%s: expected a table or view, got %s',
         source.full_name,
-        case when source.relkind = 'S' then 'a sequence' when source.relkind in ('i', 'I') then 'an index' else 'a type' end
+        case
+          when source.relkind = 'S' then 'a sequence'
+          when source.relkind in ('i', 'I') then 'an index'
+          else 'a type'
+        end
       )
     from source
     where source.relkind is null or source.relkind not in ('r', 'p', 'v', 'm', 'f')
@@ -159,7 +163,9 @@ begin
     grant select, insert, update, delete on table public.peer_mentors to service_role;
   end if;
 
-  is_table := (select relation.relkind in ('r', 'p') from pg_class as relation where oid = 'public.peer_mentors'::regclass);
+  is_table := (
+    select relation.relkind in ('r', 'p') from pg_class as relation where relation.oid = 'public.peer_mentors'::regclass
+  );
   if is_table and to_regclass('public.peer_mentors_active_by_user_idx') is null then
     create index peer_mentors_active_by_user_idx
       on public.peer_mentors (user_id, organization_id)

@@ -1,9 +1,9 @@
--- History is kept: a row's past can't be rewritten, and sent and failed are final. A change of status that is not listed
--- here is refused.
+-- History is kept: a row's past can't be rewritten, and sent and failed are final. A change of status that is not
+-- listed here is refused.
 --
--- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the failed one
--- sent after all, two would stand inside one cooldown. A sent one that were pending again would be sent twice. And a row
--- moved in time or to another user would break the chain of claims.
+-- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the failed
+-- one sent after all, two would stand inside one cooldown. A sent one that were pending again would be sent twice. And
+-- a row moved in time or to another user would break the chain of claims.
 
 -- Raises SR002, whenever it is called: the triggers' WHEN clauses decide.
 create or replace function scenario_private.refuse_rewriting_history()

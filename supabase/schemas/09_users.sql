@@ -18,7 +18,7 @@ $$;
 revoke all on function scenario_private.lock_existing_users(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.lock_existing_users(uuid[]) to service_role;
 
--- Which of these users are not to be told anything, and why: user_gone (deleted, also softly), or user_banned until later
+-- Which of these users are not to be notified, and why: user_gone (deleted, also softly), or user_banned until later
 -- than now. Asked once a page or a lease, by array.
 create or replace function scenario_private.users_away(p_user_ids uuid[])
 returns table (user_id uuid, reason text)

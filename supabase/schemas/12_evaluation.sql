@@ -40,6 +40,7 @@ declare
   cooldowns interval[];
   milestone_values integer[];
   facts jsonb[];
+  away_user_ids uuid[];
   away_reasons text[];
   skip_reasons text[];
 begin
@@ -123,7 +124,8 @@ begin
 
   -- Users who are gone or banned are not notified: the lease asks the same again.
   if candidate_count > 0 then
-    away_reasons := array(select away.reason from scenario_private.users_away(user_ids) as away);
+    select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
+    from scenario_private.users_away(user_ids) as away;
   end if;
   if cardinality(away_reasons) > 0 then
     select
@@ -136,9 +138,7 @@ begin
     into candidate_count, user_ids, organization_ids, cooldowns, milestone_values, facts
     from unnest(user_ids, organization_ids, cooldowns, milestone_values, facts)
       as candidate (user_id, organization_id, cooldown, milestone_value, facts)
-    where not exists (
-      select from scenario_private.users_away(user_ids) as away where away.user_id = candidate.user_id
-    );
+    where coalesce(candidate.user_id <> all (away_user_ids), true);
   end if;
 
   if p_dry_run or candidate_count = 0 then

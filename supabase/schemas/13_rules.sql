@@ -103,8 +103,8 @@ $$;
 revoke all on function scenario_private.rule_of(text) from public, anon, authenticated;
 grant execute on function scenario_private.rule_of(text) to service_role;
 
--- The schema's version, and the scenario types to evaluate: those that have default settings. One whose rule is missing
--- is listed as well, so that its evaluation says so.
+-- The schema's version, and the scenario types to evaluate: those that have default settings or a rule. What is missing
+-- of the two, their evaluation says.
 --   out  {"version", "scenario_types": [text]}
 create or replace function public.scenario_get_schema(p_needs_schema integer default null)
 returns json
@@ -192,6 +192,14 @@ begin
       order by wanted.attnum
     );
   end if;
+  if rule is not null and not exists (
+    select
+    from pg_class as relation
+    cross join lateral pg_options_to_table(relation.reloptions) as option
+    where relation.oid = rule and option.option_name = 'security_invoker' and option.option_value::boolean
+  ) then
+    faults := faults || 'it is no view with security_invoker: it would read with its owner''s rights'::text;
+  end if;
   if not exists (
     select
     from public.scenario_evaluation_config as config
@@ -249,7 +257,7 @@ begin
                    page.user_id, page.organization_id, page.milestone_value, page.finding,
                    case when scenario_private.is_storable_metadata(page.facts) then page.facts end as facts
                  from page
-                 where page.is_due
+                 where page.is_due and page.user_id is not null and page.organization_id is not null
                  order by page.user_id, page.organization_id
                  limit %2$s
                ) as sample
@@ -261,6 +269,18 @@ begin
                    (
                      (select count(*) <> count(distinct (page.user_id, page.organization_id)) from page),
                      ''a mentor has more than one row for an organization''
+                   ),
+                   (
+                     exists (select from page where page.user_id is null or page.organization_id is null),
+                     ''user_id or organization_id is null in some rows''
+                   ),
+                   (
+                     exists (
+                       select from page
+                       where page.is_due
+                         and not page.cooldown between interval ''1 microsecond'' and interval ''36525 days''
+                     ),
+                     ''cooldown is not positive, or longer than 36525 days, in some rows''
                    ),
                    (
                      exists (select from page where page.scenario_type is distinct from %3$L),

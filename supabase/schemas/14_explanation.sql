@@ -2,8 +2,9 @@
 -- would claim, and why or why not.
 --   out  [{"scenario_type", "organization_id", "is_due", "reason", "facts", "milestone_value", "held_by", "held_since",
 --          "ends_at"}]
--- reason is the rule's finding (rule_failed if the rule raises) unless something comes first: user_gone, user_banned, mentor_not_active,
--- scenario_disabled; or, for a mentor who is due, cooldown (held_by until ends_at). A user who is no mentor gives [].
+-- reason is the rule's finding (rule_failed if the rule raises) unless something comes first: user_gone, user_banned,
+-- mentor_not_active, scenario_disabled; or, for a mentor who is due, cooldown (held_by until ends_at). A user who is no
+-- mentor gives [].
 create or replace function public.scenario_explain(p_user_id uuid, p_needs_schema integer default null)
 returns json
 language plpgsql

@@ -249,6 +249,9 @@ _COLUMNS = """
 _FAULTY = {
     "column facts is missing": ("'{}'::jsonb as facts", "'{}'::jsonb as fact"),
     "column finding: expected text, got integer": ("'ok'::text as finding", "1 as finding"),
+    "user_id or organization_id is null": ("setting.organization_id", "null::uuid as organization_id"),
+    "cooldown is not positive": ("setting.cooldown", "interval '-1 day' as cooldown"),
+    "or longer than 36525 days": ("setting.cooldown", "interval '36526 days' as cooldown"),
     "milestone_value is for milestones alone": ("null::integer as milestone_value", "7 as milestone_value"),
     "cooldown is null in some rows": ("setting.cooldown", "null::interval as cooldown"),
     "finding is not a code": ("'ok'::text", "'Not a code'::text"),
@@ -359,7 +362,11 @@ def test_faults_around_a_rule_are_named(own: Database, worker: psycopg.Connectio
     _replace_rule(own, _rule_of(_COLUMNS), grant=False)
     (fault,) = check(worker).faults
     assert fault.startswith("service_role may not read it: grant select on scenario_private.first_session_rule")
+    _replace_rule(own, _rule_of(_COLUMNS))
     with own.connect(role=None) as owner:
+        owner.execute("alter view scenario_private.first_session_rule reset (security_invoker)")
+        (fault,) = check(worker).faults
+        assert fault.startswith("it is no view with security_invoker")
         owner.execute("drop view scenario_private.first_session_rule")
         owner.execute("delete from public.scenario_evaluation_config where scenario_type = 'first_session'")
     assert check(worker).faults == (
