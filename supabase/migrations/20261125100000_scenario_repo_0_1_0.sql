@@ -130,6 +130,22 @@ $$;
 revoke all on function scenario_private.require_array(text, jsonb, integer) from public, anon, authenticated;
 grant execute on function scenario_private.require_array(text, jsonb, integer) to service_role;
 
+-- Raises SR001 for null, an argument that is needed.
+create or replace function scenario_private.require_given(p_argument text, p_value anyelement)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if p_value is null then
+    raise exception using errcode = 'SR001', message = format('expected %s, got null', p_argument);
+  end if;
+end
+$$;
+revoke all on function scenario_private.require_given(text, anyelement) from public, anon, authenticated;
+grant execute on function scenario_private.require_given(text, anyelement) to service_role;
+
 -- supabase/schemas/03_sources.sql =====================================================================================
 
 -- The sources: mentors, activities, certificates and device tokens, as the rules and the lease read them.
@@ -138,7 +154,7 @@ grant execute on function scenario_private.require_array(text, jsonb, integer) t
 --   mentors        user_id uuid, organization_id uuid, is_active boolean
 --   activities     user_id uuid, activity_date timestamptz
 --   certificates   certificate_id text, user_id uuid, organization_id uuid, kind text (or null), expires_at timestamptz
---   device_tokens  user_id uuid, token text, platform text
+--   device_tokens  user_id uuid, token text, platform text, registered_at timestamptz (or null)
 --
 -- An app whose tables have other names, types or meanings makes a view of its own before this file runs, or replaces
 -- one later (docs/own-tables.md). A view that is there is kept. For every other one the default is made: over the
@@ -172,7 +188,7 @@ begin
       ),
       (
         'device_tokens', 'device_tokens',
-        '{user_id uuid, token text, platform text}',
+        '{user_id uuid, token text, platform text, registered_at timestamptz}',
         '{user_id uuid, token text, platform text}'
       )
   ),
@@ -459,6 +475,7 @@ begin
       user_id uuid not null references auth.users (id) on delete cascade,
       token text not null,
       platform text not null,
+      registered_at timestamptz not null default now(),
       primary key (user_id, token),
       constraint device_tokens_platform_is_known check (platform in ('android', 'ios', 'web'))
     );
@@ -476,13 +493,33 @@ begin
     grant select, insert, update, delete on table public.device_tokens to service_role;
   end if;
 
-  create view scenario_source.device_tokens
-  with (security_invoker = true)
-  as
-  select device.user_id::uuid as user_id, device.token::text as token, device.platform::text as platform
-  from public.device_tokens as device;
+  -- An app's own table may not say since when; then null.
+  execute format(
+    'create view scenario_source.device_tokens
+     with (security_invoker = true)
+     as
+     select
+       device.user_id::uuid as user_id,
+       device.token::text as token,
+       device.platform::text as platform,
+       %s::timestamptz as registered_at
+     from public.device_tokens as device',
+    coalesce(
+      (
+        select format('device.%I', attname)
+        from pg_attribute
+        where attrelid = 'public.device_tokens'::regclass
+          and attname in ('registered_at', 'created_at')
+          and atttypid = 'timestamptz'::regtype
+          and not attisdropped
+        order by attname desc
+        limit 1
+      ),
+      'null'
+    )
+  );
   comment on view scenario_source.device_tokens is
-    'Where a user''s notifications are delivered.';
+    'Where a user''s notifications are delivered, and since when; null where that is not known.';
 end
 $device_tokens$;
 
@@ -1091,14 +1128,61 @@ to service_role;
 -- scenario_notifications: what was decided for whom, and what became of it. One row is one notification.
 --
 -- The table is a history: what a row says of the past (whose, which, when) never changes; only its delivery moves
--- on, from pending to sent or failed, and failed is final. Two unique constraints make double notification
--- impossible, whoever writes:
+-- on, from pending to sent or failed, and both are final. Two unique constraints make double notification impossible,
+-- whoever writes:
 --   * one_claim_per_window: a claim's cooldown_window_start is the triggered_at of that user's previous claim of
 --     the same scenario type ('epoch' for the first), so every claim has one successor at the most;
---   * one_notification_per_milestone: a milestone that has not failed exists once per user, for ever.
+--   * one_notification_per_milestone: a milestone that has not failed, or failed and is held for good, exists once per
+--     user, for ever.
 -- A row without cooldown_window_start was recorded unconditionally, by a plain insert.
 --
+-- What a row holds, and until when, is said by scenario_private.hold (09_holding.sql). Where a pending row is on its way
+-- stands in scenario_private.handover (06_handover.sql).
+--
 -- The list of scenario types in the CHECK is the one that functions read, by scenario_private.scenario_types.
+
+-- Whether texts can be a notification's subjects: one to fifty, each of 1 to 100 characters, without personal data.
+create or replace function scenario_private.are_storable_subjects(p_subjects text[])
+returns boolean
+language sql
+immutable
+strict
+set search_path = ''
+as $$
+  select
+    array_ndims(p_subjects) = 1
+    and cardinality(p_subjects) <= 50
+    and array_position(p_subjects, null) is null
+    and not exists (
+      select
+      from unnest(p_subjects) as element (subject)
+      where char_length(element.subject) not between 1 and 100
+        or scenario_private.holds_personal_data(jsonb_build_object('subject', element.subject))
+    )
+$$;
+revoke all on function scenario_private.are_storable_subjects(text[]) from public, anon, authenticated;
+grant execute on function scenario_private.are_storable_subjects(text[]) to service_role;
+
+-- What an id is called among a notification's subjects and facts: the id itself, or its md5 in UUID form where it is
+-- longer than 64 characters or looks like personal data.
+create or replace function scenario_private.subject_of(p_id text)
+returns text
+language sql
+immutable
+strict
+set search_path = ''
+as $$
+  select case
+    -- An ordinary UUID is never personal data.
+    when p_id ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then p_id
+    when char_length(p_id) between 1 and 64
+      and not scenario_private.holds_personal_data(jsonb_build_object('subject', p_id))
+      then p_id
+    else md5(p_id)::uuid::text
+  end
+$$;
+revoke all on function scenario_private.subject_of(text) from public, anon, authenticated;
+grant execute on function scenario_private.subject_of(text) to service_role;
 
 create table if not exists public.scenario_notifications (
   id uuid primary key default gen_random_uuid(),
@@ -1110,9 +1194,23 @@ create table if not exists public.scenario_notifications (
   milestone_value integer,
   metadata jsonb,
   cooldown_window_start timestamptz,
-  attempt_count integer not null default 0,
-  next_attempt_at timestamptz not null default now(),
   failure_code text,
+  origin text not null default 'insert',
+  cooldown interval,
+  subjects text[] not null default '{}',
+  deliver_until timestamptz not null,
+  settled_at timestamptz,
+  held_until timestamptz,
+  unsettled_at timestamptz,
+  -- What sending does not change, so that sending touches no index (a HOT update).
+  is_failed boolean not null generated always as (delivery_status = 'failed') stored,
+  late_at timestamptz generated always as (
+    case
+      when not isfinite(triggered_at) or not isfinite(deliver_until) then null
+      when delivery_status = 'pending' and deliver_until - triggered_at > interval '7 days' then deliver_until
+      when delivery_status = 'sent' and settled_at - triggered_at > interval '8 days' then settled_at
+    end
+  ) stored,
 
   constraint scenario_notifications_scenario_type_is_known
     check (scenario_type in ('inactivity', 'milestone', 'certification_expiry', 'welcome_back')),
@@ -1133,10 +1231,24 @@ create table if not exists public.scenario_notifications (
     check (cooldown_window_start < triggered_at),
   constraint scenario_notifications_milestones_have_no_window
     check (scenario_type <> 'milestone' or cooldown_window_start is null),
-  constraint scenario_notifications_attempt_count_is_not_negative
-    check (attempt_count >= 0),
+  constraint scenario_notifications_triggered_at_is_at_most_a_day_ahead
+    check (triggered_at <= now() + interval '1 day'),
   constraint scenario_notifications_failure_code_is_a_code
     check (failure_code is null or (failure_code ~ '^[a-z][a-z0-9_]{0,62}$' and delivery_status <> 'sent')),
+  constraint scenario_notifications_origin_is_known
+    check (origin in ('evaluation', 'claim', 'insert')),
+  constraint scenario_notifications_cooldown_is_positive
+    check (cooldown > interval '0'),
+  constraint scenario_notifications_milestones_have_no_cooldown
+    check (scenario_type <> 'milestone' or cooldown is null),
+  constraint scenario_notifications_subjects_are_storable
+    check (subjects = '{}' or scenario_private.are_storable_subjects(subjects)),
+  constraint scenario_notifications_deliver_until_fits_a_datetime
+    check (deliver_until >= '0001-01-01 00:00:00+00' and deliver_until < '10000-01-01 00:00:00+00'),
+  constraint scenario_notifications_settled_at_unless_pending
+    check ((delivery_status = 'pending') = (settled_at is null)),
+  constraint scenario_notifications_only_failed_ones_are_held_until
+    check (delivery_status = 'failed' or (held_until is null and unsettled_at is null)),
   -- The expression spares an ordinary small object the function: see scenario_private.holds_personal_data.
   constraint scenario_notifications_metadata_holds_no_personal_data
     check (
@@ -1146,8 +1258,9 @@ create table if not exists public.scenario_notifications (
   constraint scenario_notifications_one_claim_per_window
     unique (user_id, scenario_type, cooldown_window_start)
 )
+-- Rows that were claimed together are settled together: each needs a free place in its page, to be settled in place.
 -- Index-only look-ups need the visibility map: vacuum after 5 % of new rows instead of 20 %.
-with (autovacuum_vacuum_insert_scale_factor = 0.05);
+with (fillfactor = 50, autovacuum_vacuum_insert_scale_factor = 0.05);
 
 comment on table public.scenario_notifications is
   'One row is one notification of a scenario to a user: pending, then sent or failed. Holds no personal data.';
@@ -1157,40 +1270,58 @@ comment on column public.scenario_notifications.milestone_value is
   'The activity count that was reached, for scenario_type milestone only.';
 comment on column public.scenario_notifications.cooldown_window_start is
   'The triggered_at of the claim before this one, epoch for the first; null for rows recorded by a plain insert.';
-comment on column public.scenario_notifications.attempt_count is
-  'How often the row was leased for delivery; also the lease''s token: it changes with every lease.';
-comment on column public.scenario_notifications.next_attempt_at is
-  'When a pending row may be leased; a lease pushes it ahead.';
 comment on column public.scenario_notifications.failure_code is
-  'Why the last attempt failed: a short code, never text of the provider''s, which may hold personal data.';
+  'Why it failed, or why the last attempt did: a short code, never the provider''s text, which may hold personal data.';
+comment on column public.scenario_notifications.origin is
+  'Who made the row: an evaluation, a claim of the app''s, or a plain insert.';
+comment on column public.scenario_notifications.cooldown is
+  'The cooldown it was claimed with; null for milestones and plain inserts.';
+comment on column public.scenario_notifications.subjects is
+  'The ids of everything it names, a certificate''s for example; empty: it is about its scenario as a whole.';
+comment on column public.scenario_notifications.deliver_until is
+  'After this it is no longer handed out.';
+comment on column public.scenario_notifications.settled_at is
+  'When it became sent or failed; null while pending. Never later than the lease it was sent under.';
+comment on column public.scenario_notifications.held_until is
+  'For a failed one: until when it refuses a later claim (infinity: for good); null: it does not.';
+comment on column public.scenario_notifications.unsettled_at is
+  'For one that was refused after a lease which nobody settled: when that lease ended. She may have been told by then.';
+comment on column public.scenario_notifications.late_at is
+  'Where it outlasts its trigger by more than a week: the time from which it is looked for, by scenario_private.holding.';
 
 create index if not exists scenario_notifications_user_id_scenario_type_triggered_at_idx
   on public.scenario_notifications (user_id, scenario_type, triggered_at desc);
 comment on index public.scenario_notifications_user_id_scenario_type_triggered_at_idx is
-  'Serves: the rolling cooldown check of a claim (the newest row that has not failed), and a user''s history.';
+  'Serves: a claim''s look at the user''s newest notification, and a user''s history.';
 
 create index if not exists scenario_notifications_organization_id_scenario_type_idx
   on public.scenario_notifications (organization_id, scenario_type, triggered_at desc);
 comment on index public.scenario_notifications_organization_id_scenario_type_idx is
   'Serves: the report of an organization over a period.';
 
-create index if not exists scenario_notifications_sent_idx
+create index if not exists scenario_notifications_not_failed_idx
   on public.scenario_notifications (user_id, scenario_type, triggered_at desc)
-  where delivery_status = 'sent';
-comment on index public.scenario_notifications_sent_idx is
-  'Serves: get_last_sent_at and has_been_sent_since_threshold, index-only.';
+  where not is_failed;
+comment on index public.scenario_notifications_not_failed_idx is
+  'Serves: what holds against a claim, the count of a series, and when one was last sent, past any number of failures.';
+
+create index if not exists scenario_notifications_late_idx
+  on public.scenario_notifications (user_id, scenario_type, late_at desc)
+  where late_at is not null;
+comment on index public.scenario_notifications_late_idx is
+  'Serves: what holds against a claim long after its trigger. Almost nothing is in it.';
+
+create index if not exists scenario_notifications_held_idx
+  on public.scenario_notifications (user_id, scenario_type, held_until desc)
+  where held_until is not null;
+comment on index public.scenario_notifications_held_idx is
+  'Serves: the failures that hold against a claim, and how long the last one did.';
 
 create unique index if not exists scenario_notifications_one_notification_per_milestone
   on public.scenario_notifications (user_id, milestone_value)
-  where scenario_type = 'milestone' and delivery_status <> 'failed';
+  where scenario_type = 'milestone' and (not is_failed or held_until = 'infinity');
 comment on index public.scenario_notifications_one_notification_per_milestone is
   'Keeps a milestone once per user; serves: get_milestone_record and the claim of a milestone.';
-
-create index if not exists scenario_notifications_pending_idx
-  on public.scenario_notifications (next_attempt_at)
-  where delivery_status = 'pending';
-comment on index public.scenario_notifications_pending_idx is
-  'Serves: the lease (the pending rows that are due, oldest first).';
 
 alter table public.scenario_notifications enable row level security;
 
@@ -1214,14 +1345,102 @@ revoke all on table public.scenario_notifications from public, anon, authenticat
 grant select on table public.scenario_notifications to authenticated;
 grant select, insert, update, delete on table public.scenario_notifications to service_role;
 
+-- supabase/schemas/06_handover.sql ====================================================================================
+
+-- The hand-over: where each pending notification is on its way. One narrow row per pending notification; leases and
+-- retries touch only this, settling removes it.
+--
+-- Three things are kept apart: lease_number, the token of a lease, grows with every lease; attempt_count counts the
+-- tries that were spent; leased_until says in whose hands it is.
+
+create table if not exists scenario_private.handover (
+  notification_id uuid primary key,
+  user_id uuid not null,
+  organization_id uuid not null,
+  scenario_type text not null,
+  next_attempt_at timestamptz not null default now(),
+  leased_until timestamptz,
+  lease_number integer not null default 0,
+  attempt_count integer not null default 0,
+  unsettled_at timestamptz,
+
+  constraint handover_counts_are_not_negative
+    check (lease_number >= 0 and attempt_count >= 0)
+)
+-- Leased together, settled together: each row needs a free place in its page, so that a lease touches no index.
+with (fillfactor = 50);
+
+comment on table scenario_private.handover is
+  'The pending notifications: when each may be handed out, in whose hands it is, how often it was tried.';
+comment on column scenario_private.handover.next_attempt_at is
+  'When the notification may be leased.';
+comment on column scenario_private.handover.leased_until is
+  'When its lease ends, or ended without being settled; null: it is in nobody''s hands.';
+comment on column scenario_private.handover.lease_number is
+  'The token of its lease: it grows with every lease.';
+comment on column scenario_private.handover.attempt_count is
+  'How many tries were spent; a lease spends one, a release gives it back.';
+comment on column scenario_private.handover.unsettled_at is
+  'When the last lease ended that nobody settled: the user may have been told by then.';
+
+create index if not exists handover_next_attempt_at_idx
+  on scenario_private.handover (next_attempt_at);
+comment on index scenario_private.handover_next_attempt_at_idx is
+  'Serves: the lease (what is due, the longest due first).';
+
+alter table scenario_private.handover enable row level security;
+
+drop policy if exists handover_service_role_policy on scenario_private.handover;
+create policy handover_service_role_policy
+  on scenario_private.handover
+  for all
+  to service_role
+  using (true)
+  with check (true);
+
+revoke all on table scenario_private.handover from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table scenario_private.handover to service_role;
+
+-- No foreign key: it would cost each claim a look-up. Its work is done when notifications go.
+create or replace function scenario_private.end_handovers()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if tg_op = 'TRUNCATE' then
+    truncate scenario_private.handover;
+  else
+    delete from scenario_private.handover as handover
+    using gone
+    where handover.notification_id = gone.id;
+  end if;
+  return null;
+end
+$$;
+revoke all on function scenario_private.end_handovers() from public, anon, authenticated, service_role;
+
+create or replace trigger scenario_notifications_end_handovers
+  after delete on public.scenario_notifications
+  referencing old table as gone
+  for each statement
+  execute function scenario_private.end_handovers();
+
+create or replace trigger scenario_notifications_end_all_handovers
+  after truncate on public.scenario_notifications
+  for each statement
+  execute function scenario_private.end_handovers();
+
 -- supabase/schemas/06_history.sql =====================================================================================
 
 -- History is kept: a row's past can't be rewritten, and sent and failed are final. A change of status that is not
--- listed here is refused.
+-- listed here is refused. What a failed row holds may end early, and never lasts longer.
 --
--- The cooldown rests on it. A failed row frees its cooldown, so another may have been claimed since: were the failed
--- one sent after all, two would stand inside one cooldown. A sent one that were pending again would be sent twice. And
--- a row moved in time or to another user would break the chain of claims.
+-- The cooldown rests on it. A failed row may have freed its cooldown, so another may have been claimed since: were the
+-- failed one sent after all, two would stand inside one cooldown. A sent one that were pending again would be sent
+-- twice. And a row moved in time or to another user would break the chain of claims. A claim may see an older state of
+-- a row than the newest: it then refuses too much, never too little, for what a row holds only ever gets weaker.
 
 -- Raises SR002, whenever it is called: the triggers' WHEN clauses decide.
 create or replace function scenario_private.refuse_rewriting_history()
@@ -1248,16 +1467,32 @@ create or replace trigger scenario_notifications_settled_is_final
   execute function scenario_private.refuse_rewriting_history('a pending one is settled once, as sent or failed');
 
 create or replace trigger scenario_notifications_past_is_fixed
-  before update of id, user_id, organization_id, scenario_type, triggered_at, milestone_value, cooldown_window_start
+  before update of
+    id, user_id, organization_id, scenario_type, triggered_at, milestone_value, cooldown_window_start, origin, cooldown,
+    subjects
   on public.scenario_notifications
   for each row
   when (
     (old.id, old.user_id, old.organization_id, old.scenario_type, old.triggered_at)
       is distinct from (new.id, new.user_id, new.organization_id, new.scenario_type, new.triggered_at)
-    or (old.milestone_value, old.cooldown_window_start)
-      is distinct from (new.milestone_value, new.cooldown_window_start)
+    or (old.milestone_value, old.cooldown_window_start, old.origin, old.cooldown, old.subjects)
+      is distinct from (new.milestone_value, new.cooldown_window_start, new.origin, new.cooldown, new.subjects)
   )
-  execute function scenario_private.refuse_rewriting_history('whose, which and when are fixed');
+  execute function scenario_private.refuse_rewriting_history('whose, which, when and about what are fixed');
+
+create or replace trigger scenario_notifications_outcome_is_fixed
+  before update of settled_at, unsettled_at, held_until, deliver_until on public.scenario_notifications
+  for each row
+  when (
+    old.delivery_status <> 'pending'
+    and (
+      (old.settled_at, old.unsettled_at, old.deliver_until)
+        is distinct from (new.settled_at, new.unsettled_at, new.deliver_until)
+      or new.held_until > old.held_until
+      or (old.held_until is null and new.held_until is not null)
+    )
+  )
+  execute function scenario_private.refuse_rewriting_history('what it holds may end early, never last longer');
 
 -- supabase/schemas/07_scenario_types.sql ==============================================================================
 
@@ -1367,10 +1602,17 @@ create table if not exists public.scenario_evaluation_config (
   returned_within interval,
   expires_within interval,
   milestones integer[],
+  due_within interval,
+  max_reminders integer,
+  retry_failed_after interval,
+  deliver_within interval,
+  max_attempts integer,
+  priority smallint,
   pass_evaluated bigint not null default 0,
   pass_due bigint not null default 0,
   pass_claimed bigint not null default 0,
   pass_skipped bigint not null default 0,
+  pass_history bigint not null default 0,
   pass_duration interval not null default '0',
   pass_finished_at timestamptz,
   resume_after uuid,
@@ -1388,6 +1630,12 @@ create table if not exists public.scenario_evaluation_config (
       and (returned_within is not null or scenario_type <> 'welcome_back')
       and (expires_within is not null or scenario_type <> 'certification_expiry')
       and (milestones is not null or scenario_type <> 'milestone')
+      and (due_within is not null or scenario_type not in ('inactivity', 'milestone', 'welcome_back'))
+      and (max_reminders is not null or scenario_type <> 'inactivity')
+      and retry_failed_after is not null
+      and deliver_within is not null
+      and max_attempts is not null
+      and priority is not null
     ),
   -- A built-in scenario has the settings that its rule reads. A rule of the app's own may read any but milestones.
   constraint scenario_evaluation_config_settings_belong_to_their_scenario
@@ -1397,11 +1645,19 @@ create table if not exists public.scenario_evaluation_config (
       and (returned_within is null or scenario_type not in ('inactivity', 'milestone', 'certification_expiry'))
       and (expires_within is null or scenario_type not in ('inactivity', 'milestone', 'welcome_back'))
       and (milestones is null or scenario_type = 'milestone')
+      and (due_within is null or scenario_type <> 'certification_expiry')
+      and (max_reminders is null or scenario_type not in ('milestone', 'certification_expiry', 'welcome_back'))
     ),
   constraint scenario_evaluation_config_intervals_are_positive
-    check (least(cooldown, inactive_after, returned_within, expires_within) > interval '0'),
+    check (
+      least(cooldown, inactive_after, returned_within, expires_within, due_within, retry_failed_after, deliver_within)
+        > interval '0'
+    ),
   constraint scenario_evaluation_config_intervals_are_at_most_36525_days
-    check (greatest(cooldown, inactive_after, returned_within, expires_within) <= interval '36525 days'),
+    check (
+      greatest(cooldown, inactive_after, returned_within, expires_within, due_within, retry_failed_after, deliver_within)
+        <= interval '36525 days'
+    ),
   -- A month is not a length of time; days are 24 hours here, in UTC.
   constraint scenario_evaluation_config_intervals_have_no_months
     check (
@@ -1409,7 +1665,12 @@ create table if not exists public.scenario_evaluation_config (
       and coalesce(extract(year from inactive_after) + extract(month from inactive_after), 0) = 0
       and coalesce(extract(year from returned_within) + extract(month from returned_within), 0) = 0
       and coalesce(extract(year from expires_within) + extract(month from expires_within), 0) = 0
+      and coalesce(extract(year from due_within) + extract(month from due_within), 0) = 0
+      and coalesce(extract(year from retry_failed_after) + extract(month from retry_failed_after), 0) = 0
+      and coalesce(extract(year from deliver_within) + extract(month from deliver_within), 0) = 0
     ),
+  constraint scenario_evaluation_config_counts_are_in_bounds
+    check (max_reminders between 1 and 1000 and max_attempts between 1 and 1000 and priority between 0 and 9),
   -- Else a gap inside the window could be one to welcome back from, and the rule would have to look at every activity.
   constraint scenario_evaluation_config_window_fits_inside_gap
     check (returned_within <= inactive_after),
@@ -1435,6 +1696,20 @@ comment on column public.scenario_evaluation_config.expires_within is
   'certification_expiry: how long before a certificate lapses its holder is due.';
 comment on column public.scenario_evaluation_config.milestones is
   'milestone: the activity counts that call for a notification, in any order.';
+comment on column public.scenario_evaluation_config.due_within is
+  'What came true longer ago is history and not told. Null: the scenario looks ahead, nothing of it is history.';
+comment on column public.scenario_evaluation_config.max_reminders is
+  'inactivity: how many notifications one absence calls for at most. Null in a rule of the app''s own: no limit.';
+comment on column public.scenario_evaluation_config.retry_failed_after is
+  'How long a failure to deliver refuses a later claim; doubled by each failure in a row, up to the cooldown.';
+comment on column public.scenario_evaluation_config.deliver_within is
+  'How long after its trigger a notification is still handed out.';
+comment on column public.scenario_evaluation_config.max_attempts is
+  'How many tries a notification has before it fails for good.';
+comment on column public.scenario_evaluation_config.priority is
+  'What a user is told first where several things wait: 1 before 9; 0 is urgent.';
+comment on column public.scenario_evaluation_config.pass_history is
+  'Of the pass: how many were left out since it came true longer ago than due_within.';
 comment on column public.scenario_evaluation_config.pass_finished_at is
   'When the last complete pass ended; the pass_ figures are those of the pass under way, or of the last one.';
 comment on column public.scenario_evaluation_config.resume_after is
@@ -1454,12 +1729,18 @@ revoke all on table public.scenario_evaluation_config from public, anon, authent
 grant select, insert, update, delete on table public.scenario_evaluation_config to service_role;
 
 insert into public.scenario_evaluation_config
-  (scenario_type, is_enabled, cooldown, inactive_after, returned_within, expires_within, milestones)
+  (
+    scenario_type, is_enabled, cooldown, inactive_after, returned_within, expires_within, milestones, due_within,
+    max_reminders, retry_failed_after, deliver_within, max_attempts, priority
+  )
 values
-  ('inactivity', true, '30 days', '30 days', null, null, null),
-  ('milestone', true, null, null, null, null, '{10, 25, 50, 100, 250, 500, 1000}'),
-  ('certification_expiry', true, '14 days', null, null, '30 days', null),
-  ('welcome_back', true, '30 days', '30 days', '7 days', null, null)
+  ('inactivity', true, '30 days', '30 days', null, null, null, '30 days', 3, '1 day', '7 days', 8, 5),
+  (
+    'milestone', true, null, null, null, null, '{10, 25, 50, 100, 250, 500, 1000}', '30 days',
+    null, '1 day', '7 days', 8, 5
+  ),
+  ('certification_expiry', true, '14 days', null, null, '30 days', null, null, null, '1 day', '7 days', 8, 3),
+  ('welcome_back', true, '30 days', '30 days', '7 days', null, null, '30 days', null, '1 day', '7 days', 8, 5)
 on conflict do nothing;
 
 -- Raises SR005 unless the scenario type has its default row.
@@ -1515,14 +1796,17 @@ select
     )
   end as returned_since,
   coalesce(now() + override.expires_within, standard.expires_until) as expires_until,
-  coalesce(override.milestones, standard.milestones) as milestones
+  coalesce(override.milestones, standard.milestones) as milestones,
+  coalesce(override.max_reminders, standard.max_reminders) as max_reminders,
+  coalesce(now() - override.due_within, standard.history_before) as history_before
 from scenario_source.mentors as mentor
 cross join (
   select
     config.*,
     now() - config.inactive_after as inactive_since,
     now() - least(config.returned_within, config.inactive_after) as returned_since,
-    now() + config.expires_within as expires_until
+    now() + config.expires_within as expires_until,
+    now() - config.due_within as history_before
   from public.scenario_evaluation_config as config
   where config.organization_id is null
   offset 0
@@ -1535,46 +1819,189 @@ comment on view scenario_private.mentor_setting is
 revoke all on table scenario_private.mentor_setting from public, anon, authenticated;
 grant select on table scenario_private.mentor_setting to service_role;
 
+-- How a notification is delivered: the settings that hold for each scenario type, for all organizations (null), and for
+-- those that override something.
+create or replace view scenario_private.delivery_setting
+with (security_invoker = true)
+as
+select
+  scope.scenario_type,
+  scope.organization_id,
+  coalesce(scope.cooldown, standard.cooldown) as cooldown,
+  coalesce(scope.retry_failed_after, standard.retry_failed_after) as retry_failed_after,
+  coalesce(scope.deliver_within, standard.deliver_within) as deliver_within,
+  coalesce(scope.max_attempts, standard.max_attempts) as max_attempts,
+  coalesce(scope.priority, standard.priority) as priority,
+  standard.due_within is null as looks_ahead
+from public.scenario_evaluation_config as scope
+join public.scenario_evaluation_config as standard
+  on standard.scenario_type = scope.scenario_type
+  and standard.organization_id is null;
+comment on view scenario_private.delivery_setting is
+  'How notifications are delivered: the settings of each scenario type, for all, and for organizations of their own.';
+revoke all on table scenario_private.delivery_setting from public, anon, authenticated;
+grant select on table scenario_private.delivery_setting to service_role;
+
+-- The one of them that holds for a notification.
+create or replace function scenario_private.delivery_setting_of(p_scenario_type text, p_organization_id uuid)
+returns scenario_private.delivery_setting
+language sql
+stable
+set search_path = ''
+as $$
+  select setting
+  from scenario_private.delivery_setting as setting
+  where setting.scenario_type = p_scenario_type
+    and (setting.organization_id = p_organization_id or setting.organization_id is null)
+  order by setting.organization_id nulls last
+  limit 1
+$$;
+revoke all on function scenario_private.delivery_setting_of(text, uuid) from public, anon, authenticated;
+grant execute on function scenario_private.delivery_setting_of(text, uuid) to service_role;
+
 -- supabase/schemas/09_holding.sql =====================================================================================
 
--- What holds: a notification that has not failed refuses a later claim of the same, for a cooldown or, a milestone, for
--- ever. It is said here once: claim, evaluation, dry run, rules, explanations and look-ups read this view.
+-- What holds: what refuses a later claim of the same user and scenario type about the same thing, and until when. It is
+-- said here once: claim, evaluation, dry run, rules, explanations, look-ups and the purge read these views.
+--
+--   pending, in nobody's hands     until the later of deliver_until and triggered_at plus the claim's cooldown
+--   pending, leased, or its lease  as sent when the lease ends
+--     ran out unsettled
+--   sent                           until the later of triggered_at and settled_at, plus the claim's cooldown
+--   failed                         until held_until: scenario_private.keep_books says what each failure holds
+--   a milestone                    pending or sent: for good
+--
+-- About the same thing: a row without subjects holds every subject of its type, and a claim without subjects is refused
+-- by any row of its type.
 
+-- Every notification with what it holds. It refuses a claim with cooldown c while holds_until > now() or holds_since >
+-- now() - c. holds_from is what can be told without looking at leases: never later than holds_since.
+create or replace view scenario_private.hold
+with (security_invoker = true)
+as
+select
+  notification.*,
+  case when not notification.is_failed then notification.triggered_at end as holds_from,
+  case notification.delivery_status
+    when 'sent' then greatest(notification.triggered_at, notification.settled_at)
+    when 'pending' then greatest(
+      notification.triggered_at,
+      (
+        select greatest(handover.leased_until, handover.unsettled_at)
+        from scenario_private.handover as handover
+        where handover.notification_id = notification.id
+      )
+    )
+  end as holds_since,
+  case
+    when notification.is_failed then case
+      -- Nobody could be told: it is over when the user registers a device.
+      when notification.failure_code = 'suppressed'
+        and notification.held_until > now()
+        and exists (
+          select
+          from scenario_source.device_tokens as device
+          where device.user_id = notification.user_id
+            and device.registered_at > notification.settled_at
+        )
+        then null
+      else notification.held_until
+    end
+    when notification.scenario_type = 'milestone' then timestamptz 'infinity'
+    when notification.delivery_status = 'pending' and not exists (
+      select
+      from scenario_private.handover as handover
+      where handover.notification_id = notification.id
+        and handover.leased_until is not null
+    )
+      then notification.deliver_until
+  end as holds_until,
+  -- Whether it counts as a reminder: the user was told, will be, or may have been.
+  not notification.is_failed or notification.unsettled_at is not null as counts
+from public.scenario_notifications as notification;
+comment on view scenario_private.hold is
+  'Every notification with what it holds: it refuses a claim until holds_until, and for the cooldown after holds_since.';
+revoke all on table scenario_private.hold from public, anon, authenticated;
+grant select on table scenario_private.hold to service_role;
+
+-- Where to look for what holds: whatever may refuse a claim with cooldown c has found_at > now() - c - 8 days. Each part
+-- is found by its own index, past any number of failed and old rows. Seven days is how long a notification is usually
+-- handed out, and a lease lasts a day at the most: what outlasts that is in the second part.
 create or replace view scenario_private.holding
 with (security_invoker = true)
 as
-select notification.*
-from public.scenario_notifications as notification
-where notification.delivery_status <> 'failed';
+select hold.*, hold.triggered_at as found_at
+from scenario_private.hold as hold
+where not hold.is_failed
+union all
+select hold.*, hold.late_at
+from scenario_private.hold as hold
+where hold.late_at is not null
+union all
+select hold.*, hold.held_until
+from scenario_private.hold as hold
+where hold.held_until is not null;
 comment on view scenario_private.holding is
-  'The notifications that refuse a later claim: pending and sent ones.';
+  'The notifications that may hold, with the time by which each is found (a late one is found twice).';
 revoke all on table scenario_private.holding from public, anon, authenticated;
 grant select on table scenario_private.holding to service_role;
 
--- The notification that holds against a claim as of now, outside the calling statement's snapshot: volatile, so it sees
--- what was committed since the statement began, and tells the loser of a race who won.
+-- The notifications that count as reminders, each found by an index.
+create or replace view scenario_private.reminder
+with (security_invoker = true)
+as
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at
+from scenario_private.hold as hold
+where hold.counts
+  and not hold.is_failed
+union all
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at
+from scenario_private.hold as hold
+where hold.counts
+  and hold.is_failed
+  and hold.held_until is not null;
+comment on view scenario_private.reminder is
+  'The notifications by which a user was told, will be told or may have been: what a series counts.';
+revoke all on table scenario_private.reminder from public, anon, authenticated;
+grant select on table scenario_private.reminder to service_role;
+
+-- The notification that holds longest against a claim as of now, outside the calling statement's snapshot (volatile);
+-- null if none does. A milestone is held by its own record.
 create or replace function scenario_private.current_holder(
-  p_user_id uuid, p_scenario_type text, p_cooldown interval, p_milestone_value integer
+  p_user_id uuid, p_scenario_type text, p_cooldown interval, p_milestone_value integer, p_subjects text[]
 )
-returns scenario_private.holding
+returns table (id uuid, triggered_at timestamptz, ends_at timestamptz)
 language sql
 volatile
 set search_path = ''
 set timezone = 'UTC'
 as $$
-  select holding
-  from scenario_private.holding as holding
-  where holding.user_id = p_user_id
-    and holding.scenario_type = p_scenario_type
-    and (
-      holding.milestone_value = p_milestone_value
-      or (p_milestone_value is null and holding.triggered_at > now() - p_cooldown)
-    )
-  order by holding.triggered_at desc
+  select holder.id, holder.triggered_at, nullif(holder.ends_at, 'infinity')
+  from (
+    select
+      holding.id,
+      holding.triggered_at,
+      greatest(holding.holds_until, holding.holds_since + p_cooldown) as ends_at
+    from scenario_private.holding as holding
+    where p_milestone_value is null
+      and holding.user_id = p_user_id
+      and holding.scenario_type = p_scenario_type
+      and holding.found_at > now() - p_cooldown - interval '8 days'
+      and (p_subjects = '{}' or holding.subjects = '{}' or holding.subjects && p_subjects)
+    union all
+    select hold.id, hold.triggered_at, hold.holds_until
+    from scenario_private.hold as hold
+    where hold.user_id = p_user_id
+      and hold.scenario_type = 'milestone'
+      and hold.milestone_value = p_milestone_value
+  ) as holder
+  where holder.ends_at > now()
+  order by holder.ends_at desc
   limit 1
 $$;
-revoke all on function scenario_private.current_holder(uuid, text, interval, integer) from public, anon, authenticated;
-grant execute on function scenario_private.current_holder(uuid, text, interval, integer) to service_role;
+revoke all on function scenario_private.current_holder(uuid, text, interval, integer, text[])
+  from public, anon, authenticated;
+grant execute on function scenario_private.current_holder(uuid, text, interval, integer, text[]) to service_role;
 
 -- supabase/schemas/09_users.sql =======================================================================================
 
@@ -1619,6 +2046,233 @@ $$;
 revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.users_away(uuid[]) to service_role;
 
+-- Who is not to be told, and why: gone or banned (users_away), not an active member, scenario disabled; a mute will be
+-- asked here too. The lease asks it of notifications, the evaluation and the explanation ask the same of rules (which
+-- stand on mentor_setting). A notification that no rule made is asked about the user alone.
+-- Arrays of one length; a row for each place that is refused.
+create or replace function scenario_private.refusals(
+  p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_by_rule boolean[]
+)
+returns table (place bigint, reason text)
+language sql
+stable
+set search_path = ''
+set jit = off
+rows 10
+as $$
+  select asked.place, coalesce(away.reason, refused.reason)
+  from unnest(p_user_ids, p_organization_ids, p_scenario_types, p_by_rule) with ordinality as asked (
+    user_id, organization_id, scenario_type, by_rule, place
+  )
+  left join scenario_private.users_away(p_user_ids) as away on away.user_id = asked.user_id
+  left join lateral (
+    select case
+      when not coalesce(setting.is_active, false) then 'mentor_not_active'
+      when not setting.is_enabled then 'scenario_disabled'
+    end as reason
+    from (select) as one
+    left join scenario_private.mentor_setting as setting
+      on setting.scenario_type = asked.scenario_type
+      and setting.user_id = asked.user_id
+      and setting.organization_id = asked.organization_id
+    where asked.by_rule
+    limit 1
+  ) as refused on true
+  where coalesce(away.reason, refused.reason) is not null
+$$;
+revoke all on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) from public, anon, authenticated;
+grant execute on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) to service_role;
+
+-- supabase/schemas/10_books.sql =======================================================================================
+
+-- The books: what is recorded with every notification that comes in or is settled, whoever writes. The claim and the
+-- settlement write what they know themselves; triggers see to plain writes, and to every failure.
+
+-- What a failure holds, by its code: 'nothing', where the evaluation itself asks the same and so claims nothing again
+-- while it lasts; 'cooldown', where nobody is to be told; null, a failure to deliver: it is tried again, later and
+-- later. A sender may give any code but those that are listed here.
+create or replace function scenario_private.hold_of_failure(p_failure_code text)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when p_failure_code in (
+      'expired', 'mentor_not_active', 'muted', 'no_longer_due', 'scenario_disabled', 'superseded', 'user_banned',
+      'user_gone'
+    )
+      then 'nothing'
+    when p_failure_code in ('cancelled', 'suppressed') then 'cooldown'
+  end
+$$;
+revoke all on function scenario_private.hold_of_failure(text) from public, anon, authenticated;
+grant execute on function scenario_private.hold_of_failure(text) to service_role;
+
+-- A plain insert is handed out for as long as its scenario's settings say, from now on, and was settled when it was
+-- triggered, if it is past.
+create or replace function scenario_private.complete_plain_insert()
+returns trigger
+language plpgsql
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  new.deliver_until := coalesce(
+    new.deliver_until,
+    greatest(now(), least(new.triggered_at, now() + interval '1 day')) + coalesce(
+      (scenario_private.delivery_setting_of(new.scenario_type, new.organization_id)).deliver_within, interval '7 days'
+    )
+  );
+  if new.delivery_status <> 'pending' then
+    new.settled_at := coalesce(new.settled_at, new.triggered_at);
+  end if;
+  return new;
+end
+$$;
+revoke all on function scenario_private.complete_plain_insert() from public, anon, authenticated;
+
+create or replace trigger scenario_notifications_complete_plain_insert
+  before insert on public.scenario_notifications
+  for each row
+  when (new.deliver_until is null or (new.delivery_status <> 'pending' and new.settled_at is null))
+  execute function scenario_private.complete_plain_insert();
+
+-- A plain insert that is pending is handed out like any other.
+create or replace function scenario_private.hand_over_plain_insert()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into scenario_private.handover (notification_id, user_id, organization_id, scenario_type)
+  values (new.id, new.user_id, new.organization_id, new.scenario_type);
+  return null;
+end
+$$;
+revoke all on function scenario_private.hand_over_plain_insert() from public, anon, authenticated;
+
+create or replace trigger scenario_notifications_hand_over_plain_insert
+  after insert on public.scenario_notifications
+  for each row
+  when (new.origin = 'insert' and new.delivery_status = 'pending')
+  execute function scenario_private.hand_over_plain_insert();
+
+-- Settles the books of a notification that fails, or that a plain update makes sent: its hand-over ends, settled_at is
+-- now(), and a failed one holds what its failure_code says:
+--   * a failure to deliver (whatever code the sender gave, attempts_spent, or expired after a try): retry_failed_after,
+--     doubled by each such failure in a row, at most the cooldown, 30 days for a milestone;
+--   * suppressed, cancelled: the cooldown, a milestone for good; suppressed in a scenario that looks ahead:
+--     retry_failed_after, for what is ahead comes nearer;
+--   * whatever comes after a lease that nobody settled: as if sent when that lease ended, and it counts as told;
+--   * anything else: nothing.
+-- Only a settlement by a lease gives settled_at; without it, a lease that has run out was not settled.
+create or replace function scenario_private.keep_books()
+returns trigger
+language plpgsql
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  handed_over scenario_private.handover;
+  setting scenario_private.delivery_setting;
+  cooldown interval;
+  previous interval;
+  is_milestone constant boolean := new.scenario_type = 'milestone';
+begin
+  delete from scenario_private.handover as handover
+  where handover.notification_id = new.id
+  returning * into handed_over;
+  if new.delivery_status <> 'failed' then
+    new.settled_at := now();
+    return new;
+  end if;
+
+  setting := scenario_private.delivery_setting_of(new.scenario_type, new.organization_id);
+  cooldown := case when is_milestone then interval '30 days'
+    else coalesce(new.cooldown, setting.cooldown, interval '30 days') end;
+  new.unsettled_at := greatest(
+    handed_over.unsettled_at,
+    case when new.settled_at is null and handed_over.leased_until <= now() then handed_over.leased_until end
+  );
+  new.settled_at := coalesce(new.settled_at, now());
+  new.held_until := case
+    when scenario_private.hold_of_failure(new.failure_code) = 'cooldown' then
+      case
+        when new.failure_code = 'suppressed' and setting.looks_ahead
+          then new.settled_at + least(setting.retry_failed_after, cooldown)
+        when is_milestone then 'infinity'
+        else new.settled_at + cooldown
+      end
+  end;
+  if scenario_private.hold_of_failure(new.failure_code) is null
+    or (new.failure_code = 'expired' and (old.failure_code is not null or handed_over.attempt_count > 0))
+  then
+    select last.held_until - last.settled_at into previous
+    from public.scenario_notifications as last
+    where last.user_id = new.user_id
+      and last.scenario_type = new.scenario_type
+      and last.milestone_value is not distinct from new.milestone_value
+      and last.held_until is not null
+      and last.unsettled_at is null
+      and (scenario_private.hold_of_failure(last.failure_code) is null or last.failure_code = 'expired')
+      and not exists (
+        select
+        from public.scenario_notifications as told
+        where told.user_id = new.user_id
+          and told.scenario_type = new.scenario_type
+          and told.milestone_value is not distinct from new.milestone_value
+          and not told.is_failed
+          and told.triggered_at > last.triggered_at
+          and told.id <> new.id
+      )
+    order by last.held_until desc
+    limit 1;
+    new.held_until := new.settled_at
+      + least(greatest(coalesce(setting.retry_failed_after, interval '1 day'), 2 * previous), cooldown);
+  end if;
+  if new.unsettled_at is not null then
+    new.held_until := greatest(
+      new.held_until, case when is_milestone then 'infinity' else new.unsettled_at + cooldown end
+    );
+  end if;
+  return new;
+end
+$$;
+revoke all on function scenario_private.keep_books() from public, anon, authenticated;
+
+create or replace trigger scenario_notifications_keep_books
+  before update of delivery_status on public.scenario_notifications
+  for each row
+  when (
+    old.delivery_status = 'pending'
+    and (new.delivery_status = 'failed' or (new.delivery_status = 'sent' and new.settled_at is null))
+  )
+  execute function scenario_private.keep_books();
+
+-- Ends what suppressed notifications of these users hold, where a device was registered since: a milestone of theirs
+-- can be claimed again, which its unique index would refuse.
+create or replace function scenario_private.end_suppressions(p_user_ids uuid[])
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+  update public.scenario_notifications as notification
+  set held_until = now()
+  where notification.id in (
+    select hold.id
+    from unnest(p_user_ids) as asked (user_id)
+    join scenario_private.hold as hold on hold.user_id = asked.user_id
+    where hold.held_until is not null
+      and hold.failure_code = 'suppressed'
+      and hold.held_until > now()
+      and hold.holds_until is null
+  )
+$$;
+revoke all on function scenario_private.end_suppressions(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.end_suppressions(uuid[]) to service_role;
+
 -- supabase/schemas/10_claim.sql =======================================================================================
 
 -- The claim: a pending notification comes into being if, and only if, nothing holds against it.
@@ -1626,435 +2280,715 @@ grant execute on function scenario_private.users_away(uuid[]) to service_role;
 -- A claim is a compare-and-swap on history. It reads the user's newest claim of the scenario type and writes that
 -- row's triggered_at as its own cooldown_window_start, 'epoch' when there is none. Two concurrent claimers see the
 -- same predecessor, write the same key, and the unique constraint one_claim_per_window lets one through. A later
--- claimer sees the new row, and the rolling check refuses it until the cooldown has passed. No locks on users, no
--- calendar slots, any isolation level (under repeatable read and above the loser gets 40001 and may try again).
+-- claimer sees the new row, and what it holds (09_holding.sql) refuses the claim. No locks on users, no calendar slots,
+-- any isolation level (under repeatable read and above the loser gets 40001 and may try again).
 --
--- The predecessor is the newest *claim*, of any status: a status change can't alter it, and a plain insert, which
--- stands outside the chain, can't give two claimers different keys. The rolling check counts plain inserts too.
+-- The predecessor is the newest *claim*, of any status and about anything: a status change can't alter it, and a plain
+-- insert, which stands outside the chain, can't give two claimers different keys.
 --
 -- The walk of a batch:
---   scenario_claim_notifications   the API: json in, json out
---   scenario_private.claim         the one way every claim takes, the API's and the evaluation's:
---     claim_fast_path                judges all rows and inserts those that nothing refuses, with a plain INSERT
---     claim_row_by_row               only if a constraint objected to that: finds out which rows it meant
---   scenario_private.judge_claims  what both ways share: each row's verdict, on the history before the batch
+--   scenario_claim_notifications        the API: json in, json out
+--   scenario_private.claim              the one way every claim takes, the API's and the evaluation's:
+--     scenario_private.claim_once         judges, inserts and answers in one statement, with a plain INSERT
+--     scenario_private.claim_once         again, with care, only if a constraint objected to that: row by row; and
+--                                         once more for who lost a race, which may have been about another subject
 --
--- The constraints decide. The fast path trusts them with everything that is rare: a lost race, a repetition in the
+-- The constraints decide. The first time trusts them with everything that is rare: a lost race, a repetition in the
 -- batch, a user who is gone, an unknown scenario type, metadata that the table refuses. An objection undoes the whole
--- batch (a subtransaction), and the second way judges what the first one trusted.
+-- batch (a subtransaction), and the second time judges what the first one trusted.
 --
--- In both ways rows go in by user_id, scenario_type, milestone_value: batches in whatever order can't deadlock.
+-- Rows go in by user_id, scenario_type, milestone_value: batches in whatever order can't deadlock.
 
--- Judges each claim by itself, on the history before the batch. Arrays of one length in; a row per element out, in the
--- order in which they are inserted. refusal is null for a claim that may be granted:
---
---   unknown_user         p_existing_user_ids has no user in the element's place
---   invalid_claim        a field is missing or out of bounds, or p_known_types lacks the scenario type
---   cooldown             held_by holds the cooldown, since held_since
---   milestone_reached    held_by is the record of this milestone
---   invalid_metadata     the table's constraints refuse the metadata
---
--- The fast path gives p_user_ids again as p_existing_user_ids, and null as p_known_types: users, types and metadata are
--- then left to the constraints. window_start and triggered_at are the new row's; triggered_at is now(), or just after
--- the predecessor if clocks went backwards, so that the chain never wedges.
--- Look-ups are lateral with limit 1, never a join the planner could turn into a scan of the table, and in the order of
--- the indexes: neighbours share pages.
-create or replace function scenario_private.judge_claims(
-  p_user_ids uuid[],
-  p_existing_user_ids uuid[],
-  p_organization_ids uuid[],
-  p_scenario_types text[],
-  p_cooldowns interval[],
-  p_milestone_values integer[],
-  p_metadata jsonb[],
-  p_known_types text[]
-)
-returns table (
-  ordinal bigint,
-  user_id uuid,
-  organization_id uuid,
-  scenario_type text,
-  cooldown interval,
-  milestone_value integer,
-  metadata jsonb,
-  refusal text,
-  held_by uuid,
-  held_since timestamptz,
-  triggered_at timestamptz,
-  window_start timestamptz
-)
-language sql
-stable
-set search_path = ''
-set timezone = 'UTC'
-rows 1000
-as $$
-  select
-    looked_up.ordinal,
-    looked_up.user_id,
-    looked_up.organization_id,
-    looked_up.scenario_type,
-    looked_up.cooldown,
-    looked_up.milestone_value,
-    looked_up.metadata,
-    looked_up.refusal,
-    looked_up.held_by,
-    looked_up.held_since,
-    greatest(now(), predecessor.triggered_at + interval '1 microsecond'),
-    case when looked_up.milestone_value is null then coalesce(predecessor.triggered_at, 'epoch') end
-  from (
-    select
-      checked.*,
-      holder.id as held_by,
-      holder.triggered_at as held_since,
-      case
-        when checked.fault is not null then checked.fault
-        when holder.id is not null and checked.milestone_value is null then 'cooldown'
-        when holder.id is not null then 'milestone_reached'
-        when p_known_types is not null
-          and checked.metadata is not null
-          and not scenario_private.is_storable_metadata(checked.metadata)
-          then 'invalid_metadata'
-      end as refusal
-    from (
-      select
-        element.*,
-        case
-          when element.user_id is not null and element.existing_user_id is null then 'unknown_user'
-          when element.user_id is null
-            or element.organization_id is null
-            or element.scenario_type is null
-            or element.scenario_type <> all (p_known_types)
-            then 'invalid_claim'
-          when element.scenario_type = 'milestone'
-            then case when element.milestone_value > 0 and element.cooldown is null then null else 'invalid_claim' end
-          when element.milestone_value is null
-            and element.cooldown > interval '0'
-            and element.cooldown <= interval '36525 days'
-            then null
-          else 'invalid_claim'
-        end as fault
-      from unnest(
-        p_user_ids, p_existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values,
-        p_metadata
-      ) with ordinality as element (
-        user_id, existing_user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, ordinal
-      )
-      order by element.user_id, element.scenario_type, element.milestone_value
-      offset 0
-    ) as checked
-    left join lateral (
-      (
-        select holding.id, holding.triggered_at
-        from scenario_private.holding as holding
-        where checked.fault is null
-          and checked.milestone_value is null
-          and holding.user_id = checked.user_id
-          and holding.scenario_type = checked.scenario_type
-          and holding.triggered_at > now() - checked.cooldown
-        order by holding.triggered_at desc
-        limit 1
-      )
-      union all
-      (
-        select holding.id, holding.triggered_at
-        from scenario_private.holding as holding
-        where checked.fault is null
-          and checked.milestone_value is not null
-          and holding.user_id = checked.user_id
-          and holding.milestone_value = checked.milestone_value
-          and holding.scenario_type = 'milestone'
-        limit 1
-      )
-    ) as holder on true
-    offset 0
-  ) as looked_up
-  left join lateral (
-    select notification.triggered_at
-    from public.scenario_notifications as notification
-    where looked_up.refusal is null
-      and looked_up.milestone_value is null
-      and notification.user_id = looked_up.user_id
-      and notification.scenario_type = looked_up.scenario_type
-      and notification.cooldown_window_start is not null
-    order by notification.cooldown_window_start desc
-    limit 1
-  ) as predecessor on true
-$$;
-revoke all on function
-  scenario_private.judge_claims(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[], text[])
-  from public, anon, authenticated;
-grant execute on function
-  scenario_private.judge_claims(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[], text[])
-  to service_role;
-
--- Claims a batch to which no constraint objects: outcomes as of scenario_private.claim. Ids are made beforehand, so
--- that the INSERT needs neither ON CONFLICT nor RETURNING. An objection (unique, foreign key or check) raises, and
--- nothing is inserted.
-create or replace function scenario_private.claim_fast_path(
-  p_user_ids uuid[],
-  p_organization_ids uuid[],
-  p_scenario_types text[],
-  p_cooldowns interval[],
-  p_milestone_values integer[],
-  p_metadata jsonb[]
-)
-returns table (
-  ordinal bigint,
-  id uuid,
-  triggered_at timestamptz,
-  cooldown_window_start timestamptz,
-  skip_reason text,
-  held_by uuid,
-  ends_at timestamptz
-)
+-- A prefix for the ids of a batch, which end with the place in it, in five hexadecimal digits: 48 bits of the clock,
+-- version 7, 54 random bits. Neighbours in time are neighbours in the index, and the answer needs no ids.
+create or replace function scenario_private.new_id_prefix()
+returns text
 language sql
 volatile
 set search_path = ''
-set timezone = 'UTC'
 as $$
-  with judged as materialized (
-    select judged.*, case when judged.refusal is null then gen_random_uuid() end as id
-    from scenario_private.judge_claims(
-      p_user_ids, p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata, null
-    ) as judged
+  select
+    lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0')
+      || '7' || substr(random.digits, 14, 3) || substr(random.digits, 17, 11)
+  from (select replace(gen_random_uuid()::text, '-', '') as digits) as random
+$$;
+revoke all on function scenario_private.new_id_prefix() from public, anon, authenticated;
+grant execute on function scenario_private.new_id_prefix() to service_role;
+
+-- Judges a batch, inserts what nothing refuses, and answers, all in one statement: exact at whatever isolation level.
+--
+-- Arrays of one length; p_organization_id, p_scenario_type, p_cooldown and p_metadata stand for a column that is null
+-- or null in a place. p_subjects has a json array or null in each place.
+--   p_predecessors       of an evaluation, which has judged on the same snapshot: the triggered_at of the claim before
+--                        (null: none). Nothing is judged here then but what the constraints are about.
+--   p_existing_user_ids  with care: the users who exist and can't be deleted meanwhile, in their places; else null
+--   p_judges_values      with care: whether types, subjects and metadata are judged too, each value a second time
+--   p_places             with care: the places to claim now; null: all
+--   p_leased_until       for claims with a lease
+--
+-- Answers the exceptions, by columns; every other place was claimed as p_id_prefix and its place, triggered now, after
+-- 'epoch', with all its subjects new, to be delivered within 7 days:
+--   skipped    place, reason (one for all or one each), held_by, ends_at
+--   following  place, triggered_at, cooldown_window_start: claimed after an earlier claim
+--   partly     place, new_subjects: claimed, and some of the subjects are held already
+--   deliver    place, deliver_until: where it is not 7 days from now
+--   lost       with care: the places that lost a race
+--
+-- Reasons: unknown_user; invalid_claim (a field is missing or out of bounds); cooldown and milestone_reached (held_by
+-- holds, until ends_at); invalid_metadata; duplicate_in_batch (an earlier place names the same); concurrent_claim (an
+-- earlier place claims the same user and type about something else: claim again).
+create or replace function scenario_private.claim_once(
+  p_id_prefix text,
+  p_origin text,
+  p_user_ids uuid[],
+  p_organization_ids uuid[],
+  p_organization_id uuid,
+  p_scenario_types text[],
+  p_scenario_type text,
+  p_cooldowns interval[],
+  p_cooldown interval,
+  p_milestone_values integer[],
+  p_metadata jsonb[],
+  p_all_metadata jsonb,
+  p_subjects jsonb[],
+  p_predecessors timestamptz[],
+  p_existing_user_ids uuid[],
+  p_judges_values boolean,
+  p_places bigint[],
+  p_leased_until timestamptz
+)
+returns json
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+-- The planner takes long arrays for a reason to compile; compiling takes longer than the statement.
+set jit = off
+as $$
+declare
+  with_care constant boolean := p_existing_user_ids is not null;
+  is_judged constant boolean := p_predecessors is not null;
+  known_types constant text[] := case when p_judges_values then scenario_private.scenario_types() end;
+  answer json;
+begin
+  with judged as (
+    select
+      element.*,
+      case
+        when element.user_id is null or element.organization_id is null or element.scenario_type is null
+          then 'invalid_claim'
+        when with_care and element.existing_user_id is null then 'unknown_user'
+        when element.scenario_type <> all (known_types) then 'invalid_claim'
+        when (
+          case
+            when element.scenario_type = 'milestone' then element.milestone_value > 0 and element.cooldown is null
+            else element.milestone_value is null
+              and element.cooldown > interval '0'
+              and element.cooldown <= interval '36525 days'
+          end
+        ) is not true
+          then 'invalid_claim'
+        when known_types is null then null
+        when element.subjects <> '{}' and not scenario_private.are_storable_subjects(element.subjects)
+          then 'invalid_claim'
+        when element.metadata is not null and not scenario_private.is_storable_metadata(element.metadata)
+          then 'invalid_metadata'
+      end as fault
+    from (
+      select
+        part.place,
+        part.user_id,
+        coalesce(part.organization_id, p_organization_id) as organization_id,
+        coalesce(part.scenario_type, p_scenario_type) as scenario_type,
+        coalesce(part.cooldown, p_cooldown) as cooldown,
+        part.milestone_value,
+        coalesce(nullif(part.metadata, 'null'), p_all_metadata) as metadata,
+        case
+          when nullif(part.subjects, 'null') is null then '{}'
+          else array(
+            select distinct subject.value
+            from jsonb_array_elements_text(part.subjects) as subject (value)
+            order by subject.value
+          )
+        end as subjects,
+        part.predecessor_at,
+        part.existing_user_id
+      from unnest(
+        p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata, p_subjects,
+        p_predecessors, p_existing_user_ids
+      ) with ordinality as part (
+        user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, subjects, predecessor_at,
+        existing_user_id, place
+      )
+      where p_places is null or part.place = any (p_places)
+      offset 0
+    ) as element
+    order by element.user_id, element.scenario_type, element.milestone_value, element.place
+    offset 0
+  ),
+  -- One look tells most of it: nothing yet, or the newest one holds.
+  probed as (
+    select
+      judged.*,
+      newest.id as newest_id,
+      newest.triggered_at as newest_at,
+      newest.cooldown_window_start as newest_window,
+      newest.holds_until as newest_ends_at,
+      newest.subjects as newest_subjects
+    from judged
+    left join lateral (
+      select
+        hold.id,
+        hold.triggered_at,
+        hold.cooldown_window_start,
+        hold.subjects,
+        greatest(hold.holds_until, hold.holds_since + judged.cooldown) as holds_until
+      from scenario_private.hold as hold
+      where judged.fault is null
+        and judged.milestone_value is null
+        and not is_judged
+        and hold.user_id = judged.user_id
+        and hold.scenario_type = judged.scenario_type
+      order by hold.triggered_at desc
+      limit 1
+    ) as newest on true
+    offset 0
+  ),
+  held as (
+    select
+      probed.*,
+      coalesce(holder.id, record.id) as held_by,
+      case when holder.id is not null then holder.ends_at else record.ends_at end as ends_at,
+      fresh.subjects as fresh_subjects
+    from probed
+    -- Where the newest one doesn't settle it, whatever may hold.
+    left join lateral (
+      select holding.id, holding.ends_at
+      from (
+        select probed.newest_id as id, probed.newest_ends_at as ends_at
+        where probed.newest_ends_at > now()
+          and (probed.subjects = '{}' or probed.newest_subjects = '{}' or probed.newest_subjects && probed.subjects)
+        union all
+        select holding.id, greatest(holding.holds_until, holding.holds_since + probed.cooldown)
+        from scenario_private.holding as holding
+        where probed.newest_id is not null
+          and holding.user_id = probed.user_id
+          and holding.scenario_type = probed.scenario_type
+          and holding.found_at > now() - probed.cooldown - interval '8 days'
+          and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
+          and (probed.subjects = '{}' or holding.subjects = '{}' or holding.subjects && probed.subjects)
+      ) as holding
+      limit 1
+    ) as holder on true
+    left join lateral (
+      select array_agg(subject.value order by subject.ordinal) as subjects
+      from unnest(probed.subjects) with ordinality as subject (value, ordinal)
+      where holder.id is not null
+        and not exists (
+          select
+          from scenario_private.holding as holding
+          where holding.user_id = probed.user_id
+            and holding.scenario_type = probed.scenario_type
+            and holding.found_at > now() - probed.cooldown - interval '8 days'
+            and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
+            and (holding.subjects = '{}' or subject.value = any (holding.subjects))
+        )
+    ) as fresh on true
+    left join lateral (
+      select hold.id, hold.holds_until as ends_at
+      from scenario_private.hold as hold
+      where probed.fault is null
+        and probed.milestone_value is not null
+        and not is_judged
+        and hold.user_id = probed.user_id
+        and hold.milestone_value = probed.milestone_value
+        and hold.scenario_type = 'milestone'
+        and (not hold.is_failed or hold.held_until = 'infinity')
+        and hold.holds_until > now()
+      union all
+      select hold.id, hold.holds_until
+      from scenario_private.hold as hold
+      where probed.fault is null
+        and probed.milestone_value is not null
+        and not is_judged
+        and hold.user_id = probed.user_id
+        and hold.milestone_value = probed.milestone_value
+        and hold.scenario_type = 'milestone'
+        and hold.held_until is not null
+        and hold.held_until > now()
+        and hold.holds_until > now()
+      limit 1
+    ) as record on true
+    offset 0
+  ),
+  decided as materialized (
+    select
+      held.*,
+      case
+        when held.fault is not null then held.fault
+        when held.held_by is null or held.fresh_subjects is not null then null
+        when held.milestone_value is null then 'cooldown'
+        else 'milestone_reached'
+      end as refusal,
+      (p_id_prefix || lpad(to_hex(held.place), 5, '0'))::uuid as id,
+      -- Just after the predecessor if clocks went backwards, so that the chain never wedges.
+      greatest(now(), predecessor.triggered_at + interval '1 microsecond') as triggered_at,
+      case when held.milestone_value is null then coalesce(predecessor.triggered_at, 'epoch') end as window_start,
+      coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_within
+    from held
+    cross join lateral (
+      select
+        case
+          when is_judged then held.predecessor_at
+          when held.newest_window is not null then held.newest_at
+          when held.newest_id is not null then (
+            select notification.triggered_at
+            from public.scenario_notifications as notification
+            where notification.user_id = held.user_id
+              and notification.scenario_type = held.scenario_type
+              and notification.cooldown_window_start is not null
+            order by notification.cooldown_window_start desc
+            limit 1
+          )
+        end as triggered_at
+    ) as predecessor
+    left join scenario_private.delivery_setting as own
+      on own.scenario_type = held.scenario_type
+      and own.organization_id = held.organization_id
+    left join scenario_private.delivery_setting as standard
+      on standard.scenario_type = held.scenario_type
+      and standard.organization_id is null
+  ),
+  granted as (
+    select decided.*
+    from decided
+    where decided.refusal is null
+    order by decided.user_id, decided.scenario_type, decided.milestone_value, decided.place
   ),
   inserted as (
     insert into public.scenario_notifications
-      (id, user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
+      (
+        id, user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start,
+        origin, cooldown, subjects, deliver_until
+      )
     select
-      judged.id,
-      judged.user_id,
-      judged.organization_id,
-      judged.scenario_type,
-      judged.triggered_at,
-      judged.milestone_value,
-      judged.metadata,
-      judged.window_start
-    from judged
-    where judged.id is not null
-    order by judged.user_id, judged.scenario_type, judged.milestone_value
-  )
-  select
-    judged.ordinal,
-    judged.id,
-    case when judged.id is not null then judged.triggered_at end,
-    case when judged.id is not null then judged.window_start end,
-    judged.refusal,
-    judged.held_by,
-    -- No later than a client's datetime can be.
-    case
-      when judged.held_since is not null and judged.cooldown is not null
-        then least(judged.held_since + judged.cooldown, timestamptz '9999-12-31 23:59:59+00')
-    end
-  from judged
-$$;
-revoke all on function scenario_private.claim_fast_path(uuid[], uuid[], text[], interval[], integer[], jsonb[])
-  from public, anon, authenticated;
-grant execute on function
-  scenario_private.claim_fast_path(uuid[], uuid[], text[], interval[], integer[], jsonb[])
-  to service_role;
-
--- Claims a batch to which a constraint objected: outcomes as of scenario_private.claim. p_existing_user_ids has the
--- users who exist and can't be deleted meanwhile, in their places among p_user_ids, and null for the others. Metadata
--- and types are judged beforehand, and ON CONFLICT leaves out whoever lost a race: no constraint is left to object.
-create or replace function scenario_private.claim_row_by_row(
-  p_user_ids uuid[],
-  p_existing_user_ids uuid[],
-  p_organization_ids uuid[],
-  p_scenario_types text[],
-  p_cooldowns interval[],
-  p_milestone_values integer[],
-  p_metadata jsonb[]
-)
-returns table (
-  ordinal bigint,
-  id uuid,
-  triggered_at timestamptz,
-  cooldown_window_start timestamptz,
-  skip_reason text,
-  held_by uuid,
-  ends_at timestamptz
-)
-language sql
-volatile
-set search_path = ''
-set timezone = 'UTC'
-as $$
-  with judged as materialized (
-    select
-      judged.*,
-      row_number() over (
-        partition by judged.user_id, judged.scenario_type, judged.milestone_value, judged.refusal is null
-        order by judged.ordinal
-      ) as repetition
-    from scenario_private.judge_claims(
-      p_user_ids,
-      p_existing_user_ids,
-      p_organization_ids,
-      p_scenario_types,
-      p_cooldowns,
-      p_milestone_values,
-      p_metadata,
-      scenario_private.scenario_types()
-    ) as judged
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
+      granted.milestone_value, granted.metadata, granted.window_start,
+      p_origin, granted.cooldown, granted.subjects, granted.triggered_at + granted.deliver_within
+    from granted
+    where not with_care
   ),
-  inserted as (
+  inserted_with_care as (
     insert into public.scenario_notifications as notification
-      (user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
+      (
+        id, user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start,
+        origin, cooldown, subjects, deliver_until
+      )
     select
-      judged.user_id,
-      judged.organization_id,
-      judged.scenario_type,
-      judged.triggered_at,
-      judged.milestone_value,
-      judged.metadata,
-      judged.window_start
-    from judged
-    where judged.refusal is null and judged.repetition = 1
-    order by judged.user_id, judged.scenario_type, judged.milestone_value
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
+      granted.milestone_value, granted.metadata, granted.window_start,
+      p_origin, granted.cooldown, granted.subjects, granted.triggered_at + granted.deliver_within
+    from granted
+    where with_care
     on conflict do nothing
-    returning
-      notification.id,
-      notification.user_id,
-      notification.scenario_type,
-      notification.milestone_value,
-      notification.triggered_at,
-      notification.cooldown_window_start
-  )
-  select
-    outcome.ordinal,
-    outcome.id,
-    outcome.triggered_at,
-    outcome.cooldown_window_start,
-    case
-      when (outcome.winner).id is null then outcome.skip_reason
-      when outcome.milestone_value is null then 'cooldown'
-      else 'milestone_reached'
-    end,
-    coalesce(outcome.held_by, (outcome.winner).id),
-    -- No later than a client's datetime can be.
-    case
-      when coalesce(outcome.held_since, (outcome.winner).triggered_at) is not null and outcome.cooldown is not null
-        then least(
-          coalesce(outcome.held_since, (outcome.winner).triggered_at) + outcome.cooldown,
-          timestamptz '9999-12-31 23:59:59+00'
-        )
-    end
-  from (
+    returning notification.id, notification.user_id, notification.scenario_type, notification.milestone_value,
+      notification.subjects
+  ),
+  handed_over as (
+    insert into scenario_private.handover
+      (notification_id, user_id, organization_id, scenario_type, leased_until, lease_number, attempt_count)
+    select
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, p_leased_until,
+      (p_leased_until is not null)::integer, (p_leased_until is not null)::integer
+    from granted
+    where not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id)
+  ),
+  outcome as (
     select
       decided.*,
       case
-        when decided.skip_reason = 'concurrent_claim' then scenario_private.current_holder(
-          decided.user_id, decided.scenario_type, decided.cooldown, decided.milestone_value
-        )
-      end as winner
-    from (
-      select
-        judged.ordinal,
-        judged.user_id,
-        judged.scenario_type,
-        judged.cooldown,
-        judged.milestone_value,
-        judged.held_by,
-        judged.held_since,
-        inserted.id,
-        inserted.triggered_at,
-        inserted.cooldown_window_start,
-        case
-          when inserted.id is not null then null
-          when judged.refusal is not null then judged.refusal
-          when judged.repetition > 1 then 'duplicate_in_batch'
-          else 'concurrent_claim'
-        end as skip_reason
-      from judged
-      left join inserted
-        on inserted.user_id = judged.user_id
-        and inserted.scenario_type = judged.scenario_type
-        and inserted.milestone_value is not distinct from judged.milestone_value
-        and judged.refusal is null
-        and judged.repetition = 1
-    ) as decided
-    offset 0 -- looks up the winner once, and after the insert
-  ) as outcome
+        when decided.refusal is not null then decided.refusal
+        when not with_care or inserted.id is not null then null
+        when earlier.id is null then 'lost'
+        when earlier.subjects = '{}' or (decided.subjects <> '{}' and decided.subjects <@ earlier.subjects)
+          then 'duplicate_in_batch'
+        else 'concurrent_claim'
+      end as reason
+    from decided
+    left join inserted_with_care as inserted on with_care and inserted.id = decided.id
+    -- Of the same user and type (and milestone) one place has come in: the first.
+    left join inserted_with_care as earlier
+      on with_care
+      and decided.refusal is null
+      and earlier.user_id = decided.user_id
+      and earlier.scenario_type = decided.scenario_type
+      and earlier.milestone_value is not distinct from decided.milestone_value
+  )
+  select json_build_object(
+    'skipped', json_build_object(
+      'place', coalesce(json_agg(outcome.place) filter (where outcome.reason <> 'lost'), '[]'),
+      'reason', case
+        when not with_care and min(outcome.reason) = max(outcome.reason) then to_json(min(outcome.reason))
+        else coalesce(json_agg(outcome.reason) filter (where outcome.reason <> 'lost'), '[]')
+      end,
+      'held_by', coalesce(json_agg(outcome.held_by) filter (where outcome.reason <> 'lost'), '[]'),
+      'ends_at', coalesce(
+        json_agg(
+          -- No later than a client's datetime can be; null for good.
+          case when outcome.ends_at <> 'infinity' then least(outcome.ends_at, '9999-12-31 23:59:59+00') end
+        ) filter (where outcome.reason <> 'lost'),
+        '[]'
+      )
+    ),
+    'following', json_build_object(
+      'place', coalesce(
+        json_agg(outcome.place) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+      ),
+      'triggered_at', coalesce(
+        json_agg(outcome.triggered_at) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+      ),
+      'cooldown_window_start', coalesce(
+        json_agg(outcome.window_start) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+      )
+    ),
+    'partly', json_build_object(
+      'place', coalesce(
+        json_agg(outcome.place) filter (where outcome.reason is null and outcome.fresh_subjects is not null), '[]'
+      ),
+      'new_subjects', coalesce(
+        json_agg(outcome.fresh_subjects) filter (where outcome.reason is null and outcome.fresh_subjects is not null),
+        '[]'
+      )
+    ),
+    'deliver', json_build_object(
+      'place', coalesce(
+        json_agg(outcome.place)
+          filter (where outcome.reason is null and outcome.triggered_at + outcome.deliver_within <> now() + '7 days'),
+        '[]'
+      ),
+      'deliver_until', coalesce(
+        json_agg(outcome.triggered_at + outcome.deliver_within)
+          filter (where outcome.reason is null and outcome.triggered_at + outcome.deliver_within <> now() + '7 days'),
+        '[]'
+      )
+    ),
+    'lost', coalesce(json_agg(outcome.place) filter (where outcome.reason = 'lost'), '[]')
+  )
+  into answer
+  from outcome;
+  return answer;
+end
 $$;
 revoke all on function
-  scenario_private.claim_row_by_row(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[])
+  scenario_private.claim_once(
+    text, text, uuid[], uuid[], uuid, text[], text, interval[], interval, integer[], jsonb[], jsonb, jsonb[],
+    timestamptz[], uuid[], boolean, bigint[], timestamptz
+  )
   from public, anon, authenticated;
 grant execute on function
-  scenario_private.claim_row_by_row(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[])
+  scenario_private.claim_once(
+    text, text, uuid[], uuid[], uuid, text[], text, interval[], interval, integer[], jsonb[], jsonb, jsonb[],
+    timestamptz[], uuid[], boolean, bigint[], timestamptz
+  )
   to service_role;
 
--- Claims a batch. Arrays of one length in; one outcome per element out, in any order: claimed (id is not null) or
--- skipped for a reason, one of scenario_private.judge_claims or:
---
---   duplicate_in_batch   an earlier element of the batch claims the same
---   concurrent_claim     another claimer was first, and its row has failed or gone since: claim again
---
--- Each element is judged on the history before the batch. Who lost a race is told cooldown or milestone_reached, with
--- the winner as held_by.
+-- Puts two answers by columns together: arrays are joined.
+create or replace function scenario_private.joined_answers(p_first jsonb, p_second jsonb)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select jsonb_object_agg(
+    part.key,
+    case jsonb_typeof(part.value)
+      when 'array' then coalesce(p_first -> part.key, '[]') || part.value
+      else (
+        select jsonb_object_agg(inner_part.key, p_first -> part.key -> inner_part.key || inner_part.value)
+        from jsonb_each(part.value) as inner_part
+      )
+    end
+  )
+  from jsonb_each(p_second) as part
+$$;
+revoke all on function scenario_private.joined_answers(jsonb, jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.joined_answers(jsonb, jsonb) to service_role;
+
+-- Claims a batch: arguments and answer of scenario_private.claim_once. Who lost a race is judged again, on what was
+-- committed meanwhile; an evaluation's claims are not (it asks its rule again), and stay lost.
 create or replace function scenario_private.claim(
+  p_id_prefix text,
+  p_origin text,
   p_user_ids uuid[],
   p_organization_ids uuid[],
+  p_organization_id uuid,
   p_scenario_types text[],
+  p_scenario_type text,
   p_cooldowns interval[],
+  p_cooldown interval,
   p_milestone_values integer[],
-  p_metadata jsonb[]
+  p_metadata jsonb[],
+  p_all_metadata jsonb,
+  p_subjects jsonb[],
+  p_predecessors timestamptz[],
+  p_places bigint[],
+  p_leased_until timestamptz
 )
-returns table (
-  ordinal bigint,
-  id uuid,
-  triggered_at timestamptz,
-  cooldown_window_start timestamptz,
-  skip_reason text,
-  held_by uuid,
-  ends_at timestamptz
-)
+returns json
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
   existing_user_ids uuid[];
+  judges_values boolean := false;
+  places bigint[] := p_places;
+  part jsonb;
+  answer jsonb;
 begin
-  return query
-  select *
-  from scenario_private.claim_fast_path(
-    p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata
+  begin
+    return scenario_private.claim_once(
+      p_id_prefix, p_origin, p_user_ids, p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type,
+      p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
+      null, false, p_places, p_leased_until
+    );
+  exception
+    when unique_violation or foreign_key_violation then null;
+    when check_violation then judges_values := true;
+  end;
+
+  existing_user_ids := array(
+    select existing.id
+    from unnest(p_user_ids) with ordinality as element (user_id, place)
+    left join scenario_private.lock_existing_users(p_user_ids) as existing (id) on existing.id = element.user_id
+    order by element.place
   );
-exception
-  when unique_violation or foreign_key_violation or check_violation then
-    existing_user_ids := array(
-      select existing.id
-      from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
-      left join scenario_private.lock_existing_users(p_user_ids) as existing (id) on existing.id = element.user_id
-      order by element.ordinal
-    );
-    return query
-    select *
-    from scenario_private.claim_row_by_row(
-      p_user_ids,
-      existing_user_ids,
-      p_organization_ids,
-      p_scenario_types,
-      p_cooldowns,
-      p_milestone_values,
-      p_metadata
-    );
+  perform scenario_private.end_suppressions(p_user_ids);
+  for turn in 1..4 loop
+    begin
+      part := scenario_private.claim_once(
+        p_id_prefix, p_origin, p_user_ids, p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type,
+        p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
+        existing_user_ids, judges_values, places, p_leased_until
+      );
+    exception when check_violation then
+      -- Only the first turn can meet one; its own values are judged now.
+      judges_values := true;
+      continue;
+    end;
+    answer := case when answer is null then part else scenario_private.joined_answers(answer - 'lost', part) end;
+    places := array(select lost.place::bigint from jsonb_array_elements_text(part -> 'lost') as lost (place));
+    exit when cardinality(places) = 0 or p_predecessors is not null;
+  end loop;
+  return answer;
 end
 $$;
-revoke all on function scenario_private.claim(uuid[], uuid[], text[], interval[], integer[], jsonb[])
+revoke all on function
+  scenario_private.claim(
+    text, text, uuid[], uuid[], uuid, text[], text, interval[], interval, integer[], jsonb[], jsonb, jsonb[],
+    timestamptz[], bigint[], timestamptz
+  )
   from public, anon, authenticated;
-grant execute on function scenario_private.claim(uuid[], uuid[], text[], interval[], integer[], jsonb[])
+grant execute on function
+  scenario_private.claim(
+    text, text, uuid[], uuid[], uuid, text[], text, interval[], interval, integer[], jsonb[], jsonb, jsonb[],
+    timestamptz[], bigint[], timestamptz
+  )
   to service_role;
 
--- Claims a batch: a json array in, a json array of outcomes out, in the same order.
---   in   {"user_id", "organization_id", "scenario_type", "cooldown_seconds", "milestone_value", "metadata"}
---   out  {"id", "triggered_at", "cooldown_window_start"} of the new row, whose other columns the caller has given, or
---        {"skip_reason", "held_by", "ends_at"}
--- Raises SR001 for anything but an array, SR003 for more than 20,000 claims: one statement has to fit its timeout, and
--- splitting a batch would leave a caller whose second half failed not knowing about the first.
-create or replace function public.scenario_claim_notifications(p_claims jsonb, p_needs_schema integer default null)
+-- Whether each field of a claim can be read as what it should be; what it says is judged later.
+create or replace function scenario_private.is_readable_claim(p_claim jsonb)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  perform
+    (p_claim ->> 'user_id')::uuid,
+    (p_claim ->> 'organization_id')::uuid,
+    make_interval(secs => (p_claim ->> 'cooldown_seconds')::double precision),
+    (p_claim ->> 'milestone_value')::integer;
+  return jsonb_typeof(p_claim) = 'object'
+    and coalesce(jsonb_typeof(p_claim -> 'subjects'), 'null') in ('array', 'null');
+exception when data_exception then
+  return false;
+end
+$$;
+revoke all on function scenario_private.is_readable_claim(jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.is_readable_claim(jsonb) to service_role;
+
+-- A batch of claims by columns, read from a json object of columns or from an array of claims; a claim with a field
+-- that can't be read has no user_id. all_… stand for a whole column.
+create or replace function scenario_private.read_claims(p_claims jsonb)
+returns table (
+  user_ids uuid[],
+  organization_ids uuid[],
+  scenario_types text[],
+  cooldowns interval[],
+  milestone_values integer[],
+  metadata jsonb[],
+  subjects jsonb[],
+  all_organization_id uuid,
+  all_scenario_type text,
+  all_cooldown interval,
+  all_metadata jsonb
+)
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  claims jsonb := p_claims;
+begin
+  if jsonb_typeof(p_claims) = 'object' then
+    begin
+      return query
+      select
+        columns.user_id,
+        columns.organization_id,
+        columns.scenario_type,
+        case
+          when columns.cooldown_seconds is not null then array(
+            select make_interval(secs => element.seconds)
+            from unnest(columns.cooldown_seconds) with ordinality as element (seconds, place)
+            order by element.place
+          )
+        end,
+        columns.milestone_value,
+        columns.metadata,
+        columns.subjects,
+        same.organization_id,
+        same.scenario_type,
+        make_interval(secs => same.cooldown_seconds),
+        nullif(same.metadata, 'null')
+      from jsonb_to_record(p_claims) as columns (
+        user_id uuid[], organization_id uuid[], scenario_type text[], cooldown_seconds double precision[],
+        milestone_value integer[], metadata jsonb[], subjects jsonb[], "all" jsonb
+      )
+      left join lateral jsonb_to_record(columns."all") as same (
+        organization_id uuid, scenario_type text, cooldown_seconds double precision, metadata jsonb
+      ) on true;
+      return;
+    exception when data_exception then
+      -- One claim after the other, then.
+      claims := (
+        select jsonb_agg(
+          coalesce(nullif(p_claims -> 'all', 'null'), '{}') || jsonb_strip_nulls(
+            jsonb_build_object(
+              'organization_id', p_claims -> 'organization_id' -> place,
+              'scenario_type', p_claims -> 'scenario_type' -> place,
+              'cooldown_seconds', p_claims -> 'cooldown_seconds' -> place,
+              'milestone_value', p_claims -> 'milestone_value' -> place
+            )
+          ) || jsonb_build_object(
+            'user_id', element.value,
+            'metadata', coalesce(nullif(p_claims -> 'metadata' -> place, 'null'), p_claims -> 'all' -> 'metadata'),
+            'subjects', p_claims -> 'subjects' -> place
+          )
+          order by element.ordinal
+        )
+        from jsonb_array_elements(p_claims -> 'user_id') with ordinality as element (value, ordinal)
+        cross join lateral (select (element.ordinal - 1)::integer) as counted (place)
+      );
+    end;
+  end if;
+
+  return query
+  select
+    array_agg(claim.user_id order by claim.ordinal),
+    array_agg(claim.organization_id order by claim.ordinal),
+    array_agg(claim.scenario_type order by claim.ordinal),
+    array_agg(claim.cooldown order by claim.ordinal),
+    array_agg(claim.milestone_value order by claim.ordinal),
+    array_agg(claim.metadata order by claim.ordinal),
+    array_agg(claim.subjects order by claim.ordinal),
+    null::uuid,
+    null::text,
+    null::interval,
+    null::jsonb
+  from (
+    select
+      element.ordinal,
+      (readable.claim ->> 'user_id')::uuid as user_id,
+      (readable.claim ->> 'organization_id')::uuid as organization_id,
+      readable.claim ->> 'scenario_type' as scenario_type,
+      make_interval(secs => (readable.claim ->> 'cooldown_seconds')::double precision) as cooldown,
+      (readable.claim ->> 'milestone_value')::integer as milestone_value,
+      readable.claim -> 'metadata' as metadata,
+      readable.claim -> 'subjects' as subjects
+    from jsonb_array_elements(claims) with ordinality as element (claim, ordinal)
+    cross join lateral (
+      select case when scenario_private.is_readable_claim(element.claim) then element.claim end as claim
+      offset 0
+    ) as readable
+  ) as claim;
+end
+$$;
+revoke all on function scenario_private.read_claims(jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.read_claims(jsonb) to service_role;
+
+-- Raises unless p_claims is an array of claims or an object of columns of one length, of at most p_most claims; returns
+-- how many.
+create or replace function scenario_private.require_claims(p_claims jsonb, p_most integer)
+returns integer
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  number_of_claims integer;
+  misfit record;
+begin
+  if jsonb_typeof(p_claims) = 'object' then
+    perform scenario_private.require_array('p_claims.user_id', p_claims -> 'user_id', p_most);
+    number_of_claims := jsonb_array_length(p_claims -> 'user_id');
+    select part.key, jsonb_typeof(part.value) as kind into misfit
+    from jsonb_each(p_claims) as part
+    where case
+      when part.key = 'all' then jsonb_typeof(part.value) not in ('object', 'null')
+      when part.key not in (
+        'user_id', 'organization_id', 'scenario_type', 'cooldown_seconds', 'milestone_value', 'metadata', 'subjects'
+      )
+        then true
+      when jsonb_typeof(part.value) = 'array' then jsonb_array_length(part.value) <> number_of_claims
+      else jsonb_typeof(part.value) <> 'null'
+    end
+    limit 1;
+    if misfit.key is not null then
+      raise exception using
+        errcode = 'SR001',
+        message = format(
+          'expected p_claims to have columns of %s claims (user_id, organization_id, scenario_type, cooldown_seconds,'
+            ' milestone_value, metadata, subjects) and all, an object; one of its columns is another (%s)',
+          number_of_claims, misfit.kind
+        );
+    end if;
+    return number_of_claims;
+  end if;
+  perform scenario_private.require_array('p_claims', p_claims, p_most);
+  return jsonb_array_length(p_claims);
+end
+$$;
+revoke all on function scenario_private.require_claims(jsonb, integer) from public, anon, authenticated;
+grant execute on function scenario_private.require_claims(jsonb, integer) to service_role;
+
+-- Claims a batch; with p_lease_seconds for a caller who sends by hand: each notification is leased to the caller at
+-- once, who settles it. Without, it is the delivery workers'.
+--   in   columns: {"user_id": […], "organization_id": […], "scenario_type": […], "cooldown_seconds": […],
+--        "milestone_value": […], "metadata": […], "subjects": […], "all": {…}}; a column may be left out, and all has
+--        one value for a whole column. Or an array of claims, each an object with these fields.
+--   out  {"id_prefix", "triggered_at", "deliver_until", "skipped", "following", "partly", "deliver"}: the exceptions, by
+--        columns, as scenario_private.claim_once says; places count from 1. With a lease also "leased", the rows as
+--        scenario_lease_notifications gives them, and "taken_over": {"place", "id"}, claims of before that nobody had in
+--        hand.
+-- With a lease a user who is gone or banned is skipped with that reason, and nothing is written.
+-- Raises SR001 for anything else, or a lease outside 1 second to 1 day; SR003 for more than 20,000 claims (1,000 with
+-- a lease): one statement has to fit its timeout, and splitting a batch would leave a caller whose second half failed
+-- not knowing about the first.
+create or replace function public.scenario_claim_notifications(
+  p_claims jsonb, p_lease_seconds double precision default null, p_needs_schema integer default null
+)
 returns json
 language plpgsql
 volatile
@@ -2062,77 +2996,160 @@ security invoker
 set search_path = ''
 as $$
 declare
-  outcomes json;
+  id_prefix constant text := scenario_private.new_id_prefix();
+  number_of_claims integer;
+  batch record;
+  away_places bigint[];
+  away_reasons text[];
+  places bigint[];
+  answer json;
+  skipped json;
+  taken_over json;
+  leased_ids uuid[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
-  perform scenario_private.require_array('p_claims', p_claims, 20000);
+  if p_lease_seconds is not null then
+    perform scenario_private.require_between('p_lease_seconds', p_lease_seconds, 1, 86400);
+  end if;
+  number_of_claims := scenario_private.require_claims(
+    p_claims, case when p_lease_seconds is null then 20000 else 1000 end
+  );
+  select * into batch from scenario_private.read_claims(p_claims);
 
-  select coalesce(
-    json_agg(
-      case
-        when outcome.id is null then json_build_object(
-          'skip_reason', outcome.skip_reason,
-          'held_by', outcome.held_by,
-          'ends_at', outcome.ends_at
-        )
-        else json_build_object(
-          'id', outcome.id,
-          'triggered_at', outcome.triggered_at,
-          'cooldown_window_start', outcome.cooldown_window_start
-        )
-      end
-      order by outcome.ordinal
+  if p_lease_seconds is not null then
+    select array_agg(element.place), array_agg(away.reason) into away_places, away_reasons
+    from unnest(batch.user_ids) with ordinality as element (user_id, place)
+    join scenario_private.users_away(
+      array(select distinct asked.user_id from unnest(batch.user_ids) as asked (user_id))
+    ) as away on away.user_id = element.user_id;
+    places := array(
+      select place
+      from generate_series(1, number_of_claims) as place
+      where away_places is null or place <> all (away_places)
+    );
+  end if;
+
+  answer := scenario_private.claim(
+    id_prefix, 'claim', batch.user_ids, batch.organization_ids, batch.all_organization_id, batch.scenario_types,
+    batch.all_scenario_type, batch.cooldowns, batch.all_cooldown, batch.milestone_values, batch.metadata,
+    batch.all_metadata, batch.subjects, null, places, now() + make_interval(secs => p_lease_seconds)
+  );
+  skipped := answer -> 'skipped';
+
+  if json_array_length(answer -> 'lost') > 0 or p_lease_seconds is not null then
+    with skip as (
+      select
+        (element.place #>> '{}')::bigint as place,
+        case jsonb_typeof(columns.reason)
+          when 'array' then columns.reason ->> at.index
+          else columns.reason #>> '{}'
+        end as reason,
+        (columns.held_by ->> at.index)::uuid as held_by,
+        (columns.ends_at ->> at.index)::timestamptz as ends_at
+      from jsonb_to_record(skipped::jsonb) as columns (place jsonb, reason jsonb, held_by jsonb, ends_at jsonb)
+      cross join lateral jsonb_array_elements(columns.place) with ordinality as element (place, ordinal)
+      cross join lateral (select (element.ordinal - 1)::integer) as at (index)
+      union all
+      select lost.place::bigint, 'concurrent_claim', null, null
+      from json_array_elements_text(answer -> 'lost') as lost (place)
+      union all
+      select away.place, away.reason, null, null
+      from unnest(away_places, away_reasons) as away (place, reason)
     ),
-    '[]'
-  )
-  into outcomes
-  from (
-    select
-      array_agg(claim.user_id) as user_ids,
-      array_agg(claim.organization_id) as organization_ids,
-      array_agg(claim.scenario_type) as scenario_types,
-      array_agg(make_interval(secs => claim.cooldown_seconds)) as cooldowns,
-      array_agg(claim.milestone_value) as milestone_values,
-      array_agg(nullif(claim.metadata, 'null')) as metadata
-    from (
-      select *
-      from rows from (
-        jsonb_to_recordset(p_claims) as (
-          user_id uuid,
-          organization_id uuid,
-          scenario_type text,
-          cooldown_seconds double precision,
-          milestone_value integer,
-          metadata jsonb
+    -- With a lease: a claim of before, for the same, that nobody has in hand.
+    own as (
+      select distinct on (skip.held_by) skip.place, skip.held_by as id
+      from skip
+      join public.scenario_notifications as notification on notification.id = skip.held_by
+      cross join lateral (
+        select array(select jsonb_array_elements_text(nullif(batch.subjects[skip.place], 'null'))) as subjects
+      ) as claim
+      where p_lease_seconds is not null
+        and notification.origin = 'claim'
+        and notification.delivery_status = 'pending'
+        and notification.deliver_until > now()
+        and claim.subjects <@ notification.subjects
+        and (claim.subjects <> '{}' or notification.subjects = '{}')
+      order by skip.held_by, skip.place
+    ),
+    free as materialized (
+      select handover.notification_id as id, own.place
+      from own
+      join scenario_private.handover as handover on handover.notification_id = own.id
+      where (handover.leased_until is null or handover.leased_until <= now())
+        and handover.attempt_count < coalesce(
+          (scenario_private.delivery_setting_of(handover.scenario_type, handover.organization_id)).max_attempts, 8
         )
-      ) with ordinality
-      order by ordinality
-    ) as claim
-  ) as batch
-  cross join lateral scenario_private.claim(
-    batch.user_ids,
-    batch.organization_ids,
-    batch.scenario_types,
-    batch.cooldowns,
-    batch.milestone_values,
-    batch.metadata
-  ) as outcome;
-  return outcomes;
+      order by handover.notification_id
+      for no key update of handover skip locked
+    ),
+    taken as (
+      update scenario_private.handover as handover
+      set
+        leased_until = lease.until,
+        lease_number = handover.lease_number + 1,
+        attempt_count = handover.attempt_count + 1,
+        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at)
+      from free
+      cross join (select now() + make_interval(secs => p_lease_seconds)) as lease (until)
+      where handover.notification_id = free.id
+      returning free.id, free.place
+    )
+    select
+      (
+        select json_build_object(
+          'place', coalesce(json_agg(skip.place order by skip.place), '[]'),
+          'reason', coalesce(json_agg(skip.reason order by skip.place), '[]'),
+          'held_by', coalesce(json_agg(skip.held_by order by skip.place), '[]'),
+          'ends_at', coalesce(json_agg(skip.ends_at order by skip.place), '[]')
+        )
+        from skip
+        where not exists (select from taken where taken.place = skip.place)
+      ),
+      (
+        select json_build_object(
+          'place', coalesce(json_agg(taken.place order by taken.place), '[]'),
+          'id', coalesce(json_agg(taken.id order by taken.place), '[]')
+        )
+        from taken
+      ),
+      array(
+        select taken.id from taken
+        union all
+        select (id_prefix || lpad(to_hex(claimed.place), 5, '0'))::uuid
+        from generate_series(1, number_of_claims) as claimed (place)
+        where not exists (select from skip where skip.place = claimed.place)
+      )
+    into skipped, taken_over, leased_ids;
+  end if;
+
+  return json_build_object(
+    'id_prefix', id_prefix,
+    'triggered_at', now(),
+    'deliver_until', now() + interval '7 days',
+    'skipped', skipped,
+    'following', answer -> 'following',
+    'partly', answer -> 'partly',
+    'deliver', answer -> 'deliver',
+    'taken_over', taken_over,
+    'leased', case when p_lease_seconds is not null then scenario_private.leased_rows(leased_ids) end
+  );
 end
 $$;
-revoke all on function public.scenario_claim_notifications(jsonb, integer) from public, anon, authenticated;
-grant execute on function public.scenario_claim_notifications(jsonb, integer) to service_role;
+revoke all on function public.scenario_claim_notifications(jsonb, double precision, integer)
+  from public, anon, authenticated;
+grant execute on function public.scenario_claim_notifications(jsonb, double precision, integer) to service_role;
 
 -- supabase/schemas/11_look_ups.sql ====================================================================================
 
--- Look-ups for many users in one call: an array of ids in, one json array out, in the order of the ids. One value is
+-- Look-ups for many users in one call: an array of ids in, {"answers": […]} out, in the order of the ids. One value is
 -- never cut at max_rows, and ids in a request body know no limit of a URL.
 --
--- An unknown scenario type is SR004. More than 50,000 ids are SR003: the answer has to fit a statement's time and a
+-- A missing argument is SR001, an unknown scenario type SR004. More than 50,000 ids are SR003: the answer has to fit a statement's time and a
 -- response's size. The ids are read in sorted order, which keeps neighbouring look-ups on the same index pages (1.4 to
 -- 1.9 times faster).
 
--- When a notification of the type was last sent to each user: a timestamp or null.
+-- When a notification of the type was last sent to each user, by triggered_at: a timestamp or null.
 create or replace function public.scenario_get_last_sent_at_many(
   p_user_ids uuid[], p_scenario_type text, p_needs_schema integer default null
 )
@@ -2144,10 +3161,11 @@ set search_path = ''
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_ids', p_user_ids);
   perform scenario_private.require_at_most(cardinality(p_user_ids), 50000);
   perform scenario_private.require_scenario_type(p_scenario_type);
   return (
-    select coalesce(json_agg(last_sent.triggered_at order by asked.ordinal), '[]')
+    select json_build_object('answers', coalesce(json_agg(last_sent.triggered_at order by asked.ordinal), '[]'))
     from (
       select element.user_id, element.ordinal
       from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
@@ -2159,6 +3177,7 @@ begin
       where notification.user_id = asked.user_id
         and notification.scenario_type = p_scenario_type
         and notification.delivery_status = 'sent'
+        and not notification.is_failed
       order by notification.triggered_at desc
       limit 1
     ) as last_sent on true
@@ -2168,7 +3187,7 @@ $$;
 revoke all on function public.scenario_get_last_sent_at_many(uuid[], text, integer) from public, anon, authenticated;
 grant execute on function public.scenario_get_last_sent_at_many(uuid[], text, integer) to service_role;
 
--- Whether a notification of the type was sent to each user at the cutoff or later: true or false.
+-- Whether a notification of the type was sent to each user that was triggered at the cutoff or later: true or false.
 create or replace function public.scenario_has_been_sent_since_threshold_many(
   p_user_ids uuid[], p_scenario_type text, p_cutoff timestamptz, p_needs_schema integer default null
 )
@@ -2180,10 +3199,12 @@ set search_path = ''
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_ids', p_user_ids);
   perform scenario_private.require_at_most(cardinality(p_user_ids), 50000);
   perform scenario_private.require_scenario_type(p_scenario_type);
+  perform scenario_private.require_given('p_cutoff', p_cutoff);
   return (
-    select coalesce(json_agg(last_sent.triggered_at is not null order by asked.ordinal), '[]')
+    select json_build_object('answers', coalesce(json_agg(last_sent.triggered_at is not null order by asked.ordinal), '[]'))
     from (
       select element.user_id, element.ordinal
       from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
@@ -2195,6 +3216,7 @@ begin
       where notification.user_id = asked.user_id
         and notification.scenario_type = p_scenario_type
         and notification.delivery_status = 'sent'
+        and not notification.is_failed
         and notification.triggered_at >= p_cutoff
       order by notification.triggered_at desc
       limit 1
@@ -2207,7 +3229,87 @@ revoke all on function public.scenario_has_been_sent_since_threshold_many(uuid[]
 grant execute on function public.scenario_has_been_sent_since_threshold_many(uuid[], text, timestamptz, integer)
   to service_role;
 
--- The record that holds a milestone for each user, pending or sent: the row or null.
+-- When a notification of the type was last delivered to each user, by settled_at: a timestamp or null.
+create or replace function public.scenario_get_last_delivered_at_many(
+  p_user_ids uuid[], p_scenario_type text, p_needs_schema integer default null
+)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+as $$
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_ids', p_user_ids);
+  perform scenario_private.require_at_most(cardinality(p_user_ids), 50000);
+  perform scenario_private.require_scenario_type(p_scenario_type);
+  return (
+    select json_build_object('answers', coalesce(json_agg(last_delivered.settled_at order by asked.ordinal), '[]'))
+    from (
+      select element.user_id, element.ordinal
+      from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
+      order by element.user_id
+    ) as asked
+    left join lateral (
+      select notification.settled_at
+      from public.scenario_notifications as notification
+      where notification.user_id = asked.user_id
+        and notification.scenario_type = p_scenario_type
+        and notification.delivery_status = 'sent'
+        and not notification.is_failed
+      order by notification.settled_at desc
+      limit 1
+    ) as last_delivered on true
+  );
+end
+$$;
+revoke all on function public.scenario_get_last_delivered_at_many(uuid[], text, integer) from public, anon, authenticated;
+grant execute on function public.scenario_get_last_delivered_at_many(uuid[], text, integer) to service_role;
+
+-- Whether a notification of the type was delivered to each user at the cutoff or later: true or false.
+create or replace function public.scenario_has_been_delivered_since_many(
+  p_user_ids uuid[], p_scenario_type text, p_cutoff timestamptz, p_needs_schema integer default null
+)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+as $$
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_ids', p_user_ids);
+  perform scenario_private.require_at_most(cardinality(p_user_ids), 50000);
+  perform scenario_private.require_scenario_type(p_scenario_type);
+  perform scenario_private.require_given('p_cutoff', p_cutoff);
+  return (
+    select json_build_object('answers', coalesce(json_agg(last_delivered.settled_at is not null order by asked.ordinal), '[]'))
+    from (
+      select element.user_id, element.ordinal
+      from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
+      order by element.user_id
+    ) as asked
+    left join lateral (
+      select notification.settled_at
+      from public.scenario_notifications as notification
+      where notification.user_id = asked.user_id
+        and notification.scenario_type = p_scenario_type
+        and notification.delivery_status = 'sent'
+        and not notification.is_failed
+        and notification.settled_at >= p_cutoff
+      order by notification.settled_at desc
+      limit 1
+    ) as last_delivered on true
+  );
+end
+$$;
+revoke all on function public.scenario_has_been_delivered_since_many(uuid[], text, timestamptz, integer)
+  from public, anon, authenticated;
+grant execute on function public.scenario_has_been_delivered_since_many(uuid[], text, timestamptz, integer)
+  to service_role;
+
+-- The record of a milestone for each user, pending or sent: the row or null.
 create or replace function public.scenario_get_milestone_record_many(
   p_user_ids uuid[], p_milestone_value integer, p_needs_schema integer default null
 )
@@ -2219,20 +3321,23 @@ set search_path = ''
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_ids', p_user_ids);
   perform scenario_private.require_at_most(cardinality(p_user_ids), 50000);
+  perform scenario_private.require_given('p_milestone_value', p_milestone_value);
   return (
-    select coalesce(json_agg(record.row order by asked.ordinal), '[]')
+    select json_build_object('answers', coalesce(json_agg(record.row order by asked.ordinal), '[]'))
     from (
       select element.user_id, element.ordinal
       from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
       order by element.user_id
     ) as asked
     left join lateral (
-      select to_json(holding) as row
-      from scenario_private.holding as holding
-      where holding.user_id = asked.user_id
-        and holding.milestone_value = p_milestone_value
-        and holding.scenario_type = 'milestone'
+      select to_json(notification) as row
+      from public.scenario_notifications as notification
+      where notification.user_id = asked.user_id
+        and notification.milestone_value = p_milestone_value
+        and notification.scenario_type = 'milestone'
+        and not notification.is_failed
       limit 1
     ) as record on true
   );
@@ -2247,15 +3352,165 @@ grant execute on function public.scenario_get_milestone_record_many(uuid[], inte
 -- Evaluation: find who is due and claim for them, a page of mentors at a time, inside the database.
 --
 -- Most passes find most of those who are due in a cooldown: the scheduler runs every few minutes, a cooldown lasts
--- weeks. Whom a cooldown holds costs one index look-up: no facts are put together, nothing is sorted, and no claim is
+-- weeks. Who is held costs one index look-up: no facts are put together, nothing is sorted, and no claim is
 -- made only to be refused. A dry run asks the same query and stops there.
+
+-- The query of a rule's verdicts on some mentors, as text, for p_condition on mentor, the rule: said once for the
+-- evaluation, the dry run and the explanation. Each mentor with
+--   verdict         not_due, held (a notification holds against all that she is due for), history (it came true before
+--                   history_before, and no series of it has begun), reminders_spent (the series is at its limit), due
+--   new_subjects    of the subjects, those that nothing holds; null where nothing holds at all
+--   predecessor_at  the newest claim before, as of the same snapshot: what is counted on top of it is exact only if the
+--                   claim comes right after that one
+--   facts           where she is due, or where p_with_facts
+-- p_history_before replaces the rule's own bound.
+create or replace function scenario_private.verdict_query(
+  p_rule regclass, p_scenario_type text, p_condition text, p_history_before timestamptz, p_with_facts boolean
+)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select format(
+    'select
+       mentor.user_id,
+       mentor.organization_id,
+       mentor.is_active,
+       mentor.is_enabled,
+       mentor.is_evaluated,
+       bounded.cooldown,
+       mentor.milestone_value,
+       mentor.finding,
+       mentor.subjects,
+       judged.verdict,
+       fresh.subjects as new_subjects,
+       predecessor.triggered_at as predecessor_at,
+       case when judged.verdict = ''due'' or %4$L then mentor.facts end as facts
+     from %1$s as mentor
+     cross join lateral (
+       select case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
+         as cooldown
+     ) as bounded
+     -- One look tells most of it: nothing yet, or the newest one holds.
+     left join lateral (
+       select
+         hold.id,
+         hold.triggered_at,
+         hold.cooldown_window_start,
+         hold.subjects,
+         case
+           when hold.holds_from > now() - bounded.cooldown then true
+           else hold.holds_until > now() or hold.holds_since > now() - bounded.cooldown
+         end as is_holding
+       from scenario_private.hold as hold
+       where mentor.is_due
+         and mentor.milestone_value is null
+         and hold.user_id = mentor.user_id
+         and hold.scenario_type = %2$L
+       order by hold.triggered_at desc
+       limit 1
+     ) as newest on true
+     left join lateral (
+       select true as is_held
+       from (
+         select
+         where newest.is_holding
+           and (mentor.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && mentor.subjects)
+         union all
+         select
+         from scenario_private.holding as holding
+         where newest.id is not null
+           and holding.user_id = mentor.user_id
+           and holding.scenario_type = %2$L
+           and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+           and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+           and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
+         union all
+         -- A milestone that is not recorded can still be held for a while, by a failure.
+         select
+         from scenario_private.hold as hold
+         where mentor.is_due
+           and mentor.milestone_value is not null
+           and hold.user_id = mentor.user_id
+           and hold.scenario_type = %2$L
+           and hold.milestone_value = mentor.milestone_value
+           and hold.held_until is not null
+           and hold.held_until > now()
+           and hold.holds_until > now()
+       ) as held
+       limit 1
+     ) as holder on true
+     left join lateral (
+       select array_agg(subject.value order by subject.value) as subjects
+       from unnest(mentor.subjects) as subject (value)
+       where holder.is_held
+         and not exists (
+           select
+           from scenario_private.holding as holding
+           where holding.user_id = mentor.user_id
+             and holding.scenario_type = %2$L
+             and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+             and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+             and (holding.subjects = ''{}'' or subject.value = any (holding.subjects))
+         )
+     ) as fresh on true
+     left join lateral (
+       select count(*) as reminders
+       from (
+         select
+         from scenario_private.reminder as reminder
+         where newest.id is not null
+           and (holder.is_held is null or fresh.subjects is not null)
+           and reminder.user_id = mentor.user_id
+           and reminder.scenario_type = %2$L
+           and reminder.triggered_at >= mentor.series_began_at
+         limit coalesce(mentor.series_limit, 1)
+       ) as counted
+     ) as series on mentor.series_began_at is not null
+     cross join lateral (
+       select case
+         when mentor.is_due is not true then ''not_due''
+         when holder.is_held and fresh.subjects is null then ''held''
+         when coalesce(series.reminders, 0) = 0
+           and mentor.crossed_at < case when mentor.history_before is not null then %3$s end
+           then ''history''
+         when series.reminders >= mentor.series_limit then ''reminders_spent''
+         else ''due''
+       end as verdict
+       offset 0
+     ) as judged
+     left join lateral (
+       select notification.triggered_at
+       from public.scenario_notifications as notification
+       where newest.id is not null
+         and judged.verdict = ''due''
+         and notification.user_id = mentor.user_id
+         and notification.scenario_type = %2$L
+         and notification.cooldown_window_start is not null
+       order by notification.cooldown_window_start desc
+       limit 1
+     ) as predecessor on true
+     where %5$s',
+    p_rule,
+    p_scenario_type,
+    case when p_history_before is null then 'mentor.history_before' else format('%L::timestamptz', p_history_before) end,
+    p_with_facts,
+    p_condition
+  )
+$$;
+revoke all on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean)
+  from public, anon, authenticated;
+grant execute on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean) to service_role;
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
 -- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "skipped": {reason: count}, "next_after"}; next_after is null at the end.
--- p_dry_run counts what would be claimed and writes nothing. Raises SR001 for a limit outside 1 to 100,000, SR004 for
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at the
+--        end; history are those for whom it came true longer than due_within ago: they are not due
+-- p_dry_run counts what would be claimed and writes nothing. p_due_within_seconds replaces the settings' due_within.
+-- Raises SR001 for a limit outside 1 to 100,000 or a due_within that is negative or longer than 36,525 days, SR004 for
 -- an unknown scenario type, SR005 without its default settings, SR008 without its rule. Every page stands for itself:
--- repeated and overlapping calls are refused by the cooldown.
+-- what repeated and overlapping calls find is held.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function public.scenario_evaluate(
@@ -2264,6 +3519,7 @@ create or replace function public.scenario_evaluate(
   p_after uuid default null,
   p_limit integer default 10000,
   p_dry_run boolean default false,
+  p_due_within_seconds double precision default null,
   p_needs_schema integer default null
 )
 returns json
@@ -2272,28 +3528,32 @@ volatile
 security invoker
 set search_path = ''
 set timezone = 'UTC'
+-- The page's bounds are in its plan; compiling it takes longer than running it.
+set jit = off
 as $$
 declare
   rule regclass;
-  bounds text := '';
+  bounds text := 'mentor.is_evaluated';
   last_user_id uuid;
+  history_before timestamptz;
+  page record;
   evaluated_count integer;
   due_count integer;
-  held_count integer;
-  candidate_count integer;
-  user_ids uuid[];
-  organization_ids uuid[];
-  cooldowns interval[];
-  milestone_values integer[];
-  facts jsonb[];
+  history_count integer;
+  claimed_count integer := 0;
   away_user_ids uuid[];
   away_reasons text[];
-  skip_reasons text[];
+  places bigint[];
+  outcome json;
+  skip_reasons text[] := '{}';
+  lost_user_ids uuid[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
-  if p_dry_run is null then
-    raise exception using errcode = 'SR001', message = 'expected p_dry_run as true or false, got null';
+  perform scenario_private.require_given('p_dry_run', p_dry_run);
+  if p_due_within_seconds is not null then
+    perform scenario_private.require_between('p_due_within_seconds', p_due_within_seconds, 0, 36525 * 86400.0);
+    history_before := now() - make_interval(secs => p_due_within_seconds);
   end if;
   rule := scenario_private.rule_of(p_scenario_type);
   perform scenario_private.require_default_settings(p_scenario_type);
@@ -2307,130 +3567,139 @@ begin
   execute format(
     'select mentor.user_id
      from scenario_source.mentors as mentor
-     where mentor.is_active%s
+     where %s
      order by mentor.user_id
      offset %s
      limit 1',
-    bounds, p_limit - 1
+    replace(bounds, 'mentor.is_evaluated', 'mentor.is_active'), p_limit - 1
   ) into last_user_id;
   if last_user_id is not null then
     bounds := bounds || format(' and mentor.user_id <= %L', last_user_id);
   end if;
 
-  -- A milestone that is due is one the user does not have: only a cooldown holds. Of a user's memberships that are due
-  -- and not held one is claimed for: that of the highest milestone or the shortest cooldown (if it refuses, so does
-  -- every longer one), then of the lowest organization_id.
-  execute format(
-    'with mentor as materialized (
-       select
-         mentor.user_id,
-         mentor.organization_id,
-         mentor.cooldown,
-         mentor.milestone_value,
-         mentor.is_due,
-         holder.is_held,
-         case when mentor.is_due and holder.is_held is null then mentor.facts end as facts
-       from %s as mentor
-       left join lateral (
-         select true as is_held
-         from scenario_private.holding as holding
-         where mentor.is_due
-           and holding.user_id = mentor.user_id
-           and holding.scenario_type = %L
-           and holding.triggered_at > now()
-             - case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
-         order by holding.triggered_at desc
-         limit 1
-       ) as holder on true
-       where mentor.is_evaluated%s
-     )
-     select tally.*, candidates.*
-     from (
-       select count(*), count(*) filter (where mentor.is_due), count(mentor.is_held)
-       from mentor
-     ) as tally
-     cross join (
-       select
-         count(*),
-         array_agg(candidate.user_id),
-         array_agg(candidate.organization_id),
-         array_agg(candidate.cooldown),
-         array_agg(candidate.milestone_value),
-         array_agg(candidate.facts)
+  -- Who loses a race to another claimer is asked about again: what is due may be about something else by now.
+  for turn in 1..3 loop
+    -- Of a user's memberships that are due one is claimed for: that of the highest milestone or the shortest cooldown
+    -- (if it refuses, so does every longer one), then of the lowest organization_id.
+    execute format(
+      'with mentor as materialized (%s)
+       select tally.*, candidates.*
        from (
-         select distinct on (mentor.user_id) mentor.*
+         select
+           count(*) as evaluated,
+           count(*) filter (where mentor.verdict not in (''not_due'', ''history'')) as due,
+           count(*) filter (where mentor.verdict = ''history'') as history,
+           count(*) filter (where mentor.verdict = ''held'') as held,
+           count(*) filter (where mentor.verdict = ''reminders_spent'') as spent
          from mentor
-         where mentor.is_due and mentor.is_held is null
-         order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
-       ) as candidate
-     ) as candidates',
-    rule, p_scenario_type, bounds
-  ) into evaluated_count, due_count, held_count, candidate_count,
-    user_ids, organization_ids, cooldowns, milestone_values, facts;
+       ) as tally
+       cross join (
+         select
+           count(*) as candidates,
+           array_agg(candidate.user_id) as user_ids,
+           array_agg(candidate.organization_id) as organization_ids,
+           array_agg(candidate.cooldown) as cooldowns,
+           array_agg(candidate.milestone_value) as milestone_values,
+           array_agg(
+             case
+               when candidate.subjects is null or candidate.subjects = ''{}'' then candidate.facts
+               when jsonb_typeof(candidate.facts) <> ''object'' then candidate.facts
+               else coalesce(candidate.facts, ''{}'')
+                 || jsonb_build_object(''new_subjects'', coalesce(candidate.new_subjects, candidate.subjects))
+             end
+           ) as facts,
+           array_agg(case when candidate.subjects <> ''{}'' then to_jsonb(candidate.subjects) end) as subjects,
+           array_agg(candidate.predecessor_at) as predecessors
+         from (
+           select distinct on (mentor.user_id) mentor.*
+           from mentor
+           where mentor.verdict = ''due''
+           order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
+         ) as candidate
+       ) as candidates',
+      scenario_private.verdict_query(
+        rule,
+        p_scenario_type,
+        bounds || case when turn > 1 then format(' and mentor.user_id = any (%L::uuid[])', lost_user_ids) else '' end,
+        history_before,
+        false
+      )
+    ) into page;
 
-  -- Users who are gone or banned are not notified: the lease asks the same again.
-  if candidate_count > 0 then
+    -- Users who are gone or banned are not notified: the lease asks the same again.
     select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
-    from scenario_private.users_away(user_ids) as away;
-  end if;
-  if cardinality(away_reasons) > 0 then
-    select
-      count(*),
-      array_agg(candidate.user_id),
-      array_agg(candidate.organization_id),
-      array_agg(candidate.cooldown),
-      array_agg(candidate.milestone_value),
-      array_agg(candidate.facts)
-    into candidate_count, user_ids, organization_ids, cooldowns, milestone_values, facts
-    from unnest(user_ids, organization_ids, cooldowns, milestone_values, facts)
-      as candidate (user_id, organization_id, cooldown, milestone_value, facts)
-    where coalesce(candidate.user_id <> all (away_user_ids), true);
-  end if;
+    from scenario_private.users_away(page.user_ids) as away;
+    if turn = 1 then
+      evaluated_count := page.evaluated;
+      due_count := page.due;
+      history_count := page.history;
+      skip_reasons := away_reasons
+        || array_fill('cooldown'::text, array[page.held::integer])
+        || array_fill('reminders_spent'::text, array[page.spent::integer])
+        || array_fill('duplicate_in_batch'::text, array[(page.due - page.held - page.spent - page.candidates)::integer]);
+    else
+      -- What the others claimed holds now.
+      skip_reasons := skip_reasons
+        || away_reasons
+        || array_fill('cooldown'::text, array[cardinality(lost_user_ids) - page.candidates::integer]);
+    end if;
+    exit when page.candidates = 0;
 
-  if p_dry_run or candidate_count = 0 then
-    skip_reasons := array_fill(null::text, array[candidate_count]);
-  else
-    -- Another claimer may have been faster since the query above: its users are skipped here.
-    skip_reasons := array(
-      select outcome.skip_reason
-      from scenario_private.claim(
-        user_ids,
-        organization_ids,
-        array_fill(p_scenario_type, array[candidate_count]),
-        cooldowns,
-        milestone_values,
-        facts
-      ) as outcome
+    places := case
+      when away_user_ids is not null then array(
+        select candidate.place
+        from unnest(page.user_ids) with ordinality as candidate (user_id, place)
+        where candidate.user_id <> all (away_user_ids)
+      )
+    end;
+    if p_dry_run then
+      claimed_count := coalesce(cardinality(places), page.candidates);
+      exit;
+    end if;
+    outcome := scenario_private.claim(
+      scenario_private.new_id_prefix(), 'evaluation', page.user_ids, page.organization_ids, null, null,
+      p_scenario_type, page.cooldowns, null, page.milestone_values, page.facts, null, page.subjects,
+      page.predecessors, places, null
     );
-  end if;
+    claimed_count := claimed_count + coalesce(cardinality(places), page.candidates)
+      - json_array_length(outcome -> 'skipped' -> 'place') - json_array_length(outcome -> 'lost');
+    skip_reasons := skip_reasons || case json_typeof(outcome -> 'skipped' -> 'reason')
+      when 'array' then array(select json_array_elements_text(outcome -> 'skipped' -> 'reason'))
+      else array_fill(
+        outcome -> 'skipped' ->> 'reason', array[json_array_length(outcome -> 'skipped' -> 'place')]
+      )
+    end;
+    lost_user_ids := array(
+      select page.user_ids[lost.place::integer]
+      from json_array_elements_text(outcome -> 'lost') as lost (place)
+    );
+    exit when cardinality(lost_user_ids) = 0;
+  end loop;
 
   return (
     select json_build_object(
       'evaluated', evaluated_count,
       'due', due_count,
-      'claimed', coalesce(sum(tally.mentors) filter (where tally.reason is null), 0),
-      'skipped', coalesce(json_object_agg(tally.reason, tally.mentors) filter (where tally.reason is not null), '{}'),
+      'claimed', claimed_count,
+      'history', history_count,
+      'skipped', coalesce(json_object_agg(tally.reason, tally.mentors), '{}'),
       'next_after', last_user_id
     )
     from (
-      select part.reason, sum(part.mentors) as mentors
-      from (
-        select element.reason, 1
-        from unnest(skip_reasons || away_reasons) as element (reason)
-        union all
-        values
-          ('cooldown', held_count),
-          ('duplicate_in_batch', due_count - held_count - candidate_count - coalesce(cardinality(away_reasons), 0))
-      ) as part (reason, mentors)
-      group by part.reason
-      having sum(part.mentors) > 0
+      select skipped.reason, count(*) as mentors
+      from unnest(skip_reasons || array_fill('concurrent_claim'::text, array[coalesce(cardinality(lost_user_ids), 0)]))
+        as skipped (reason)
+      group by skipped.reason
     ) as tally
   );
 end
 $$;
-revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer)
+revoke all on function
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) to service_role;
+grant execute on function
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
+  to service_role;
 
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
 -- far, in the row of p_organization_id (made when there is none), or in the default row for all organizations.
@@ -2440,6 +3709,7 @@ create or replace function public.scenario_evaluate_next_page(
   p_scenario_type text,
   p_organization_id uuid default null,
   p_limit integer default 10000,
+  p_due_within_seconds double precision default null,
   p_needs_schema integer default null
 )
 returns json
@@ -2469,12 +3739,15 @@ begin
   for no key update;
 
   started_at := clock_timestamp();
-  page := public.scenario_evaluate(p_scenario_type, p_organization_id, pass.resume_after, p_limit);
+  page := public.scenario_evaluate(
+    p_scenario_type, p_organization_id, pass.resume_after, p_limit, false, p_due_within_seconds
+  );
 
   if pass.resume_after is null then
     pass.pass_evaluated := 0;
     pass.pass_due := 0;
     pass.pass_claimed := 0;
+    pass.pass_history := 0;
     pass.pass_duration := '0';
   end if;
   update public.scenario_evaluation_config as config
@@ -2483,6 +3756,7 @@ begin
     pass_due = pass.pass_due + (page ->> 'due')::bigint,
     pass_claimed = pass.pass_claimed + (page ->> 'claimed')::bigint,
     pass_skipped = pass.pass_due + (page ->> 'due')::bigint - pass.pass_claimed - (page ->> 'claimed')::bigint,
+    pass_history = pass.pass_history + (page ->> 'history')::bigint,
     pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
     pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
     resume_after = (page ->> 'next_after')::uuid
@@ -2490,9 +3764,9 @@ begin
   return page;
 end
 $$;
-revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer)
+revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, integer) to service_role;
+grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer) to service_role;
 
 -- supabase/schemas/13_rules.sql =======================================================================================
 
@@ -2527,7 +3801,12 @@ select
   null::integer as milestone_value,
   null::boolean as is_due,
   null::text as finding,
-  null::jsonb as facts
+  null::jsonb as facts,
+  null::text[] as subjects,
+  null::timestamptz as crossed_at,
+  null::timestamptz as history_before,
+  null::timestamptz as series_began_at,
+  null::integer as series_limit
 where false;
 comment on view scenario_private.rule_contract is
   'The columns that every rule has, with what each means; it has no rows.';
@@ -2553,6 +3832,17 @@ comment on column scenario_private.rule_contract.finding is
   'Why, in a code of lower-case letters, digits and underscores: what an explanation says.';
 comment on column scenario_private.rule_contract.facts is
   'What the verdict rests on, as a json object of at most 8 KiB without personal data: the notification''s metadata.';
+comment on column scenario_private.rule_contract.subjects is
+  'What it is about, where a user may be told about several things of the type: ids, by scenario_private.subject_of; {}: '
+  'about the scenario as a whole.';
+comment on column scenario_private.rule_contract.crossed_at is
+  'When what it tells of came true; null in a rule that looks ahead. Before history_before it is history.';
+comment on column scenario_private.rule_contract.history_before is
+  'What came true before this is not told, unless its series has begun: mentor_setting.history_before.';
+comment on column scenario_private.rule_contract.series_began_at is
+  'Notifications since then are reminders of the same; null: nothing is counted.';
+comment on column scenario_private.rule_contract.series_limit is
+  'How many there may be; null: as many as the cooldown allows.';
 revoke all on table scenario_private.rule_contract from public, anon, authenticated;
 grant select on table scenario_private.rule_contract to service_role;
 
@@ -2840,11 +4130,12 @@ grant execute on function public.scenario_check_rule(text, integer, integer) to 
 
 -- Explains, for one user, each scenario in each organization where the user is a mentor: whether the next evaluation
 -- would claim, and why or why not.
---   out  [{"scenario_type", "organization_id", "is_due", "reason", "facts", "milestone_value", "held_by", "held_since",
---          "ends_at"}]
+--   out  {"explanations": [{"scenario_type", "organization_id", "is_due", "reason", "facts", "milestone_value",
+--        "held_by", "held_since", "ends_at"}]}
 -- reason is the rule's finding (rule_failed if the rule raises) unless something comes first: user_gone, user_banned,
--- mentor_not_active, scenario_disabled; or, for a mentor who is due, cooldown (held_by until ends_at). A user who is no
--- mentor gives [].
+-- mentor_not_active, scenario_disabled; or, for a mentor who is due, cooldown (held_by holds, until ends_at; null: for
+-- good), history (it came true too long ago) or reminders_spent. A user who is no mentor gives [].
+-- Raises SR001 without a user.
 create or replace function public.scenario_explain(p_user_id uuid, p_needs_schema integer default null)
 returns json
 language plpgsql
@@ -2860,34 +4151,39 @@ declare
   verdicts jsonb := jsonb '[]';
 begin
   perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_id', p_user_id);
   -- Rule by rule: one that raises, an app's own for example, silences none of the others.
   for known in select rules.scenario_type, rules.rule from scenario_private.rules() as rules loop
     begin
       execute format(
-        'select jsonb_agg(rule) from (
+        'select jsonb_agg(judged) from (
            select
              %L::text as scenario_type,
-             rule.organization_id::uuid,
-             coalesce(rule.is_active::boolean, false) as is_active,
-             coalesce(rule.is_enabled::boolean, false) as is_enabled,
-             coalesce(rule.is_evaluated::boolean, false) as is_evaluated,
-             case when rule.cooldown is not null then least(rule.cooldown::interval, interval ''36525 days'') end
-               as cooldown,
-             rule.milestone_value::integer,
-             rule.is_due::boolean,
-             coalesce(rule.finding::text, ''rule_failed'') as finding,
-             case when scenario_private.is_storable_metadata(rule.facts::jsonb) then rule.facts::jsonb end as facts
-           from %s as rule
-           where rule.user_id = $1 and rule.organization_id is not null
-         ) as rule',
-        known.scenario_type, known.rule
-      ) into found using p_user_id;
+             mentor.organization_id::uuid,
+             coalesce(mentor.is_active::boolean, false) as is_active,
+             coalesce(mentor.is_enabled::boolean, false) as is_enabled,
+             coalesce(mentor.is_evaluated::boolean, false) as is_evaluated,
+             mentor.cooldown,
+             mentor.milestone_value::integer,
+             mentor.verdict,
+             coalesce(mentor.subjects::text[], ''{}'') as subjects,
+             coalesce(mentor.finding::text, ''rule_failed'') as finding,
+             case when scenario_private.is_storable_metadata(mentor.facts::jsonb) then mentor.facts::jsonb end
+               as facts
+           from (%s) as mentor
+           where mentor.organization_id is not null
+         ) as judged',
+        known.scenario_type,
+        scenario_private.verdict_query(
+          known.rule, known.scenario_type, format('mentor.user_id = %L', p_user_id), null, true
+        )
+      ) into found;
     exception when others then
       select jsonb_agg(setting) into found
       from (
         select
           setting.scenario_type, setting.organization_id, setting.is_active, setting.is_enabled,
-          setting.is_evaluated, 'rule_failed' as finding
+          setting.is_evaluated, 'not_due' as verdict, 'rule_failed' as finding
         from scenario_private.mentor_setting as setting
         where setting.scenario_type = known.scenario_type and setting.user_id = p_user_id
       ) as setting;
@@ -2896,40 +4192,40 @@ begin
   end loop;
 
   return (
-    select coalesce(
+    select json_build_object('explanations', coalesce(
       json_agg(
         json_build_object(
           'scenario_type', verdict.scenario_type,
           'organization_id', verdict.organization_id,
-          'is_due', away_reason is null and verdict.is_evaluated and coalesce(verdict.is_due, false)
-            and holder.id is null,
+          'is_due', away_reason is null and verdict.is_evaluated and verdict.verdict = 'due',
           'reason', case
             when away_reason is not null then away_reason
             when not verdict.is_active then 'mentor_not_active'
             when not verdict.is_enabled then 'scenario_disabled'
-            when verdict.is_due and holder.id is not null then 'cooldown'
+            when verdict.verdict = 'held' then 'cooldown'
+            when verdict.verdict in ('history', 'reminders_spent') then verdict.verdict
             else verdict.finding
           end,
           'facts', coalesce(verdict.facts, '{}'),
           'milestone_value', verdict.milestone_value,
           'held_by', holder.id,
           'held_since', holder.triggered_at,
+          -- No later than a client's datetime can be.
           'ends_at', case
-            when holder.id is not null and verdict.cooldown is not null
-              then least(holder.triggered_at + verdict.cooldown, timestamptz '9999-12-31 23:59:59+00')
+            when holder.ends_at is not null then least(holder.ends_at, timestamptz '9999-12-31 23:59:59+00')
           end
         )
         order by verdict.organization_id, verdict.scenario_type
       ),
       '[]'
-    )
+    ))
     from jsonb_to_recordset(verdicts) as verdict (
       scenario_type text, organization_id uuid, is_active boolean, is_enabled boolean, is_evaluated boolean,
-      cooldown interval, milestone_value integer, is_due boolean, finding text, facts jsonb
+      cooldown interval, milestone_value integer, verdict text, subjects text[], finding text, facts jsonb
     )
-    cross join lateral scenario_private.current_holder(
-      p_user_id, verdict.scenario_type, verdict.cooldown, verdict.milestone_value
-    ) as holder
+    left join lateral scenario_private.current_holder(
+      p_user_id, verdict.scenario_type, verdict.cooldown, verdict.milestone_value, verdict.subjects
+    ) as holder on true
   );
 end
 $$;
@@ -2962,43 +4258,56 @@ $$;
 -- Delivery: lease pending notifications, settle what became of them. At least once: a worker that dies after sending
 -- and before settling is not known to have sent, and its rows are handed out again when the lease runs out.
 --
--- A lease is a row's attempt_count: every lease counts one up, so a worker whose lease went to another can't settle.
+-- Where a notification is stands in scenario_private.handover; a lease is known by its lease_number.
+--
+-- Locks: a settlement locks notifications by id, then their hand-overs by id. A lease locks hand-overs that nobody
+-- holds, and then only notifications that nobody holds: it never waits, so nothing it meets can deadlock.
 
--- Fails those of the notifications whose users are gone or banned, with that reason; returns their ids. The caller has
--- locked them.
-create or replace function scenario_private.fail_for_users_away(p_ids uuid[])
-returns uuid[]
+-- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
+-- "leased_until" and "device_tokens": [{"token", "platform"}].
+create or replace function scenario_private.leased_rows(p_ids uuid[])
+returns json
 language sql
 volatile
 set search_path = ''
 as $$
-  with refused as (
-    update public.scenario_notifications as notification
-    set delivery_status = 'failed', failure_code = away.reason
-    from scenario_private.users_away(
-      array(
-        select distinct due.user_id
-        from public.scenario_notifications as due
-        where due.id = any (p_ids)
+  select coalesce(
+    json_agg(
+      to_jsonb(notification) - '{is_failed, late_at, held_until, unsettled_at}'::text[] || jsonb_build_object(
+        'lease_number', handover.lease_number,
+        'attempt_count', handover.attempt_count,
+        'leased_until', handover.leased_until,
+        'device_tokens', devices.tokens
       )
-    ) as away
-    where notification.id = any (p_ids)
-      and notification.user_id = away.user_id
-    returning notification.id
+      order by notification.triggered_at, notification.id
+    ),
+    '[]'
   )
-  select coalesce(array_agg(refused.id), '{}') from refused
+  from unnest(p_ids) as leased (id)
+  join public.scenario_notifications as notification on notification.id = leased.id
+  join scenario_private.handover as handover on handover.notification_id = leased.id
+  cross join lateral (
+    select coalesce(
+      jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
+    ) as tokens
+    from scenario_source.device_tokens as device
+    where device.user_id = notification.user_id
+  ) as devices
 $$;
-revoke all on function scenario_private.fail_for_users_away(uuid[]) from public, anon, authenticated;
-grant execute on function scenario_private.fail_for_users_away(uuid[]) to service_role;
+revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
 
 -- Leases up to p_limit pending rows that are due, the longest due first, of one organization and of some scenario types
 -- if given; rows that another worker is leasing at this moment are passed over. Until p_lease_seconds from now nobody
 -- else gets them.
---   out  [{...the row..., "device_tokens": [{"token", "platform"}]}], oldest first
+--   out  {"leased": the rows as scenario_private.leased_rows says}
+-- What is handed out is asked again first; what is refused fails, with its reason:
+--   user_gone, user_banned, and of those that an evaluation claimed mentor_not_active, scenario_disabled
+--   expired         deliver_until is over
+--   attempts_spent  it was tried max_attempts times (a lease that runs out unsettled is a try)
+--   superseded      after a lease that nobody settled, another one about the same has been claimed
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
--- app has another way to tell (failing the row here would free the cooldown, and the next evaluation would claim
--- again, every few minutes). A row of a user who is gone or banned fails with that reason instead, which the evaluation
--- asks as well.
+-- app has another way to tell; one that has none says suppressed.
 -- Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day, SR004 for an unknown scenario type.
 create or replace function public.scenario_lease_notifications(
   p_limit integer,
@@ -3012,11 +4321,12 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 declare
-  due_ids uuid[];
-  refused_ids uuid[];
-  leased json;
+  due record;
+  refused record;
+  leased_ids uuid[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
@@ -3026,47 +4336,95 @@ begin
 
   -- Again, where all that was due had to be refused; not for ever, for one call has a bounded time.
   for attempt in 1..10 loop
-    due_ids := array(
-      select notification.id
-      from public.scenario_notifications as notification
-      where notification.delivery_status = 'pending'
-        and notification.next_attempt_at <= now()
-        and (p_organization_id is null or notification.organization_id = p_organization_id)
-        and (p_scenario_types is null or notification.scenario_type = any (p_scenario_types))
-      order by notification.next_attempt_at
+    with locked as materialized (
+      select handover.*
+      from scenario_private.handover as handover
+      where handover.next_attempt_at <= now()
+        and (handover.leased_until is null or handover.leased_until <= now())
+        and (p_organization_id is null or handover.organization_id = p_organization_id)
+        and (p_scenario_types is null or handover.scenario_type = any (p_scenario_types))
+      order by handover.next_attempt_at
       limit p_limit
       for update skip locked
-    );
-    refused_ids := scenario_private.fail_for_users_away(due_ids);
+    )
+    select
+      array_agg(locked.notification_id) as ids,
+      array_agg(locked.user_id) as user_ids,
+      array_agg(locked.organization_id) as organization_ids,
+      array_agg(locked.scenario_type) as scenario_types,
+      array_agg(notification.origin = 'evaluation') as by_rule,
+      array_agg(
+        case
+          when notification.delivery_status is distinct from 'pending' then 'settled'
+          when notification.deliver_until <= now() then 'expired'
+          when locked.attempt_count >= coalesce(own.max_attempts, standard.max_attempts, 8) then 'attempts_spent'
+          when greatest(locked.leased_until, locked.unsettled_at) is not null
+            and exists (
+              select
+              from scenario_private.hold as newer
+              where newer.user_id = locked.user_id
+                and newer.scenario_type = locked.scenario_type
+                and not newer.is_failed
+                and newer.triggered_at > notification.triggered_at
+                and newer.milestone_value is null
+                and newer.cooldown_window_start is not null
+                and (newer.subjects = '{}' or newer.subjects && notification.subjects)
+            )
+            then 'superseded'
+        end
+      ) as reasons
+    into due
+    from locked
+    left join public.scenario_notifications as notification on notification.id = locked.notification_id
+    left join scenario_private.delivery_setting as own
+      on own.scenario_type = locked.scenario_type
+      and own.organization_id = locked.organization_id
+    left join scenario_private.delivery_setting as standard
+      on standard.scenario_type = locked.scenario_type
+      and standard.organization_id is null;
+    exit when due.ids is null;
+
+    select array_agg(element.id) as ids, array_agg(element.reason) as reasons into refused
+    from (
+      select asked.id, coalesce(refusal.reason, asked.reason) as reason
+      from unnest(due.ids, due.reasons) with ordinality as asked (id, reason, place)
+      left join scenario_private.refusals(due.user_ids, due.organization_ids, due.scenario_types, due.by_rule)
+        as refusal on refusal.place = asked.place
+    ) as element
+    where element.reason is not null;
+
+    if refused.ids is not null then
+      delete from scenario_private.handover as handover
+      using unnest(refused.ids, refused.reasons) as refusal (id, reason)
+      where handover.notification_id = refusal.id and refusal.reason = 'settled';
+      with locked as materialized (
+        select notification.id, refusal.reason
+        from unnest(refused.ids, refused.reasons) as refusal (id, reason)
+        join public.scenario_notifications as notification on notification.id = refusal.id
+        where notification.delivery_status = 'pending'
+        for no key update of notification skip locked
+      )
+      update public.scenario_notifications as notification
+      set delivery_status = 'failed', failure_code = locked.reason
+      from locked
+      where notification.id = locked.id;
+    end if;
 
     with taken as (
-      update public.scenario_notifications as notification
+      update scenario_private.handover as handover
       set
-        attempt_count = notification.attempt_count + 1,
-        next_attempt_at = now() + make_interval(secs => p_lease_seconds)
-      where notification.id = any (due_ids)
-        and notification.id <> all (refused_ids)
-      returning notification.*
+        leased_until = now() + make_interval(secs => p_lease_seconds),
+        lease_number = handover.lease_number + 1,
+        attempt_count = handover.attempt_count + 1,
+        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at)
+      where handover.notification_id = any (due.ids)
+        and (refused.ids is null or handover.notification_id <> all (refused.ids))
+      returning handover.notification_id
     )
-    select coalesce(
-      json_agg(
-        to_jsonb(taken) || jsonb_build_object('device_tokens', devices.tokens)
-        order by taken.triggered_at, taken.id
-      ),
-      '[]'
-    )
-    into leased
-    from taken
-    cross join lateral (
-      select coalesce(
-        jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
-      ) as tokens
-      from scenario_source.device_tokens as device
-      where device.user_id = taken.user_id
-    ) as devices;
-    exit when cardinality(refused_ids) < p_limit;
+    select array_agg(taken.notification_id) into leased_ids from taken;
+    exit when coalesce(cardinality(refused.ids), 0) < p_limit;
   end loop;
-  return leased;
+  return json_build_object('leased', scenario_private.leased_rows(leased_ids));
 end
 $$;
 revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
@@ -3074,71 +4432,141 @@ revoke all on function public.scenario_lease_notifications(integer, double preci
 grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   to service_role;
 
--- Settles leases: an array of {"id", "attempt_count", "result", "failure_code"} in, one answer each out, in order.
---   result   sent      delivered
---            retry     try again after a while: 1 minute, doubled by every attempt, at most 6 hours, and between half
---                      and all of that, so that rows which failed together don't come back together; failed for good
---                      (attempts_spent) once p_max_attempts are spent
---            failed    failed for good, which frees the cooldown or the milestone
---            released  not tried: due again at once (an attempt all the same: the count names the lease)
---   answer   sent, pending or failed (what the row is now), or why it was refused: lease_lost (another worker has it),
---            already_settled, unknown
--- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
--- A failure_code that is no code becomes unnamed_failure. Each result is judged by its own lease; the same lease twice
--- in one call settles once. Rows are locked by id: overlapping calls can't deadlock.
--- Raises SR001 for anything but an array of known results, SR003 for more than 1,000.
+-- Whether each field of a settlement can be read as what it should be.
+create or replace function scenario_private.is_readable_settlement(p_settlement jsonb)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  return coalesce(
+    jsonb_typeof(p_settlement) = 'object'
+      and (p_settlement ->> 'id')::uuid is not null
+      and coalesce(p_settlement ->> 'lease_number', p_settlement ->> 'attempt_count')::integer > 0
+      and p_settlement ->> 'result' in ('sent', 'retry', 'failed', 'suppressed', 'released'),
+    false
+  );
+exception when data_exception then
+  return false;
+end
+$$;
+revoke all on function scenario_private.is_readable_settlement(jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.is_readable_settlement(jsonb) to service_role;
+
+-- Settles leases: an array of {"id", "lease_number", "result", "failure_code"} in, one answer each out, in order.
+--   result   sent        delivered
+--            retry       try again after a while: 1 minute, doubled by every attempt, at most 6 hours, and between half
+--                        and all of that, so that rows which failed together don't come back together; failed for good
+--                        (attempts_spent) once p_max_attempts are spent (null: the settings' max_attempts)
+--            failed      failed for good; what it holds: scenario_private.keep_books
+--            suppressed  failed for good, for there is nobody to send to: no device, no permission
+--            released    not tried: due again at once, and no attempt is spent
+--   out  {"answers": […]}: sent, pending or failed (what the row is now), or why it was refused: lease_lost (another
+--        worker has it), already_settled, unknown, invalid_settlement
+-- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost. A
+-- failure_code that is no code, or one of scenario_repo's own, becomes unnamed_failure. Each result is judged by its own
+-- lease; the same lease twice in one call settles once. A caller that names a lease by attempt_count is understood.
+-- Raises SR001 for anything but an array, SR003 for more than 1,000.
 create or replace function public.scenario_settle_notifications(
-  p_results jsonb, p_max_attempts integer default 8, p_needs_schema integer default null
+  p_results jsonb, p_max_attempts integer default null, p_needs_schema integer default null
 )
 returns json
 language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 declare
   answers json;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_array('p_results', p_results, 1000);
-  if exists (
-    select
-    from jsonb_array_elements(p_results) as element (value)
-    where coalesce(element.value ->> 'result', '') not in ('sent', 'retry', 'failed', 'released')
-  ) then
-    raise exception using errcode = 'SR001', message = 'expected a result: sent, retry, failed or released';
+  if p_max_attempts is not null then
+    perform scenario_private.require_between('p_max_attempts', p_max_attempts, 1, 2147483647);
   end if;
+
+  -- First, so that what follows sees what a lease or a settlement has done meanwhile.
+  perform notification.id
+  from public.scenario_notifications as notification
+  where notification.id in (
+    select (element.value ->> 'id')::uuid
+    from jsonb_array_elements(p_results) as element (value)
+    where scenario_private.is_readable_settlement(element.value)
+  )
+  order by notification.id
+  for no key update;
 
   with result as materialized (
     select
-      element.*,
-      row_number() over (partition by element.id, element.attempt_count order by element.ordinality) as repetition
-    from rows from (
-      jsonb_to_recordset(p_results) as (id uuid, attempt_count integer, result text, failure_code text)
-    ) with ordinality as element
+      readable.id,
+      readable.lease_number,
+      readable.result,
+      readable.failure_code,
+      readable.ordinal,
+      row_number() over (partition by readable.id, readable.lease_number order by readable.ordinal) as repetition
+    from (
+      select
+        (settlement.value ->> 'id')::uuid as id,
+        coalesce(settlement.value ->> 'lease_number', settlement.value ->> 'attempt_count')::integer as lease_number,
+        settlement.value ->> 'result' as result,
+        case
+          when settlement.value ->> 'result' = 'suppressed' then 'suppressed'
+          when settlement.value ->> 'failure_code' is null then null
+          when settlement.value ->> 'failure_code' ~ '^[a-z][a-z0-9_]{0,62}$'
+            and scenario_private.hold_of_failure(settlement.value ->> 'failure_code') is null
+            then settlement.value ->> 'failure_code'
+          else 'unnamed_failure'
+        end as failure_code,
+        settlement.ordinal
+      from jsonb_array_elements(p_results) with ordinality as element (value, ordinal)
+      cross join lateral (
+        select
+          case when scenario_private.is_readable_settlement(element.value) then element.value end as value,
+          element.ordinal
+        offset 0
+      ) as settlement
+    ) as readable
   ),
   locked as materialized (
-    select notification.id, notification.attempt_count, notification.delivery_status
-    from public.scenario_notifications as notification
-    where notification.id in (select result.id from result)
-    order by notification.id
-    for no key update
+    select
+      handover.notification_id as id,
+      handover.lease_number,
+      handover.attempt_count,
+      handover.leased_until,
+      coalesce(p_max_attempts, own.max_attempts, standard.max_attempts, 8) as max_attempts
+    from scenario_private.handover as handover
+    left join scenario_private.delivery_setting as own
+      on own.scenario_type = handover.scenario_type
+      and own.organization_id = handover.organization_id
+    left join scenario_private.delivery_setting as standard
+      on standard.scenario_type = handover.scenario_type
+      and standard.organization_id is null
+    where handover.notification_id in (select result.id from result)
+    order by handover.notification_id
+    for no key update of handover
   ),
   judged as materialized (
     select
       result.*,
       case
-        when locked.id is null then 'unknown'
-        when locked.delivery_status <> 'pending' then 'already_settled'
-        when locked.attempt_count is distinct from result.attempt_count then 'lease_lost'
+        when result.result is null then 'invalid_settlement'
+        when notification.id is null then 'unknown'
+        when notification.delivery_status <> 'pending' then 'already_settled'
+        when locked.lease_number is distinct from result.lease_number then 'lease_lost'
         when result.repetition > 1 then 'already_settled'
       end as refusal,
       case
         when result.result in ('sent', 'failed') then result.result
-        when result.result = 'retry' and result.attempt_count >= coalesce(p_max_attempts, 8) then 'failed'
+        when result.result = 'suppressed' then 'failed'
+        when result.result = 'retry' and locked.attempt_count >= locked.max_attempts then 'failed'
         else 'pending'
-      end as delivery_status
+      end as delivery_status,
+      locked.attempt_count,
+      locked.leased_until
     from result
+    left join public.scenario_notifications as notification on notification.id = result.id
     left join locked on locked.id = result.id
   ),
   settled as (
@@ -3148,21 +4576,46 @@ begin
       failure_code = case
         when judged.result = 'sent' then null
         when judged.result = 'retry' and judged.delivery_status = 'failed' then 'attempts_spent'
-        when judged.result = 'released' then notification.failure_code
-        when judged.failure_code is null then null
-        when judged.failure_code ~ '^[a-z][a-z0-9_]{0,62}$' then judged.failure_code
-        else 'unnamed_failure'
+        else judged.failure_code
       end,
+      -- It was sent before its lease was over, however late that is told.
+      settled_at = case
+        when judged.delivery_status = 'sent' then greatest(notification.triggered_at, least(now(), judged.leased_until))
+        when judged.delivery_status = 'failed' then now()
+      end
+    from judged
+    where notification.id = judged.id
+      and judged.refusal is null
+      and (judged.delivery_status <> 'pending' or judged.failure_code is distinct from notification.failure_code)
+      and judged.result <> 'released'
+  ),
+  given_back as (
+    update scenario_private.handover as handover
+    set
+      leased_until = null,
+      attempt_count = handover.attempt_count - (judged.result = 'released')::integer,
       next_attempt_at = case judged.result
         when 'retry' then now() + (0.5 + random() / 2)
           * least(interval '1 minute' * power(2, least(judged.attempt_count, 20) - 1), interval '6 hours')
         else now()
       end
     from judged
-    where notification.id = judged.id
+    where handover.notification_id = judged.id
       and judged.refusal is null
+      and judged.delivery_status = 'pending'
+      -- Once: what is reported again changes nothing.
+      and judged.leased_until is not null
+  ),
+  ended as (
+    delete from scenario_private.handover as handover
+    using judged
+    where handover.notification_id = judged.id
+      and judged.refusal is null
+      and judged.delivery_status = 'sent'
   )
-  select coalesce(json_agg(coalesce(judged.refusal, judged.delivery_status) order by judged.ordinality), '[]')
+  select json_build_object(
+    'answers', coalesce(json_agg(coalesce(judged.refusal, judged.delivery_status) order by judged.ordinal), '[]')
+  )
   into answers
   from judged;
   return answers;
@@ -3175,12 +4628,14 @@ grant execute on function public.scenario_settle_notifications(jsonb, integer, i
 
 -- Keeping: history stays small without forgetting what a decision rests on.
 
--- Purges, for the next p_limit users after p_after, what was settled longer than p_older_than_seconds ago.
+-- Purges, for the next p_limit users after p_after, what has been over for longer than p_older_than_seconds: the latest
+-- of triggered_at, settled_at, held_until and unsettled_at.
 --   out  {"purged", "next_after"}; next_after is null at the end
--- Kept whatever their age: pending rows, milestones (once ever), and of every user and scenario type the newest row of
--- each status and the newest claim. So no decision changes, for whatever cooldown: the rolling check sees the newest
--- row that has not failed, the chain of claims its head, and get_last_sent_at the newest sent one.
--- Raises SR001 for a period shorter than the longest cooldown configured, or a limit outside 1 to 100,000.
+-- Kept whatever their age, so that no decision changes: pending rows; milestones that are recorded or held for good; of
+-- every user and scenario type the newest claim (the chain's head), the rows sent and delivered last, and the newest
+-- notifications that count as reminders, as many as a series may have (one at least), with the newest of these for each
+-- subject. A scenario type whose longest cooldown is longer than the period is left alone.
+-- Raises SR001 for a period that is negative or longer than 36,525 days, or a limit outside 1 to 100,000.
 create or replace function public.scenario_purge_notifications(
   p_older_than_seconds double precision,
   p_after uuid default null,
@@ -3195,8 +4650,7 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
-  older_than interval;
-  longest_cooldown interval;
+  over_before timestamptz;
   last_user_id uuid;
   user_count integer;
   purged_count integer;
@@ -3204,13 +4658,7 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_between('p_older_than_seconds', p_older_than_seconds, 0, 36525 * 86400.0);
-  older_than := make_interval(secs => p_older_than_seconds);
-  select max(config.cooldown) into longest_cooldown from public.scenario_evaluation_config as config;
-  if older_than < longest_cooldown then
-    raise exception using
-      errcode = 'SR001',
-      message = format('expected a period of at least the longest cooldown configured, %s', longest_cooldown);
-  end if;
+  over_before := now() - make_interval(secs => p_older_than_seconds);
 
   -- A loose scan: one index descent per user, however long the histories are.
   with recursive page (user_id, position) as (
@@ -3234,33 +4682,98 @@ begin
     ) as following
     where page.position < p_limit
   ),
+  kind as (
+    select config.scenario_type, greatest(max(config.max_reminders), 1) as series
+    from public.scenario_evaluation_config as config
+    group by config.scenario_type
+    having coalesce(max(config.cooldown), '0') <= make_interval(secs => p_older_than_seconds)
+  ),
+  -- What is kept of each user and type, looked up once, however many rows there are.
+  history as (
+    select
+      page.user_id,
+      kind.scenario_type,
+      head.cooldown_window_start as head_window,
+      sent.id as sent_id,
+      delivered.id as delivered_id,
+      coalesce(series.triggered_at, '-infinity') as series_from
+    from page
+    cross join kind
+    left join lateral (
+      select notification.cooldown_window_start
+      from public.scenario_notifications as notification
+      where notification.user_id = page.user_id
+        and notification.scenario_type = kind.scenario_type
+        and notification.cooldown_window_start is not null
+      order by notification.cooldown_window_start desc
+      limit 1
+    ) as head on true
+    left join lateral (
+      select notification.id
+      from public.scenario_notifications as notification
+      where notification.user_id = page.user_id
+        and notification.scenario_type = kind.scenario_type
+        and not notification.is_failed
+        and notification.delivery_status = 'sent'
+      order by notification.triggered_at desc
+      limit 1
+    ) as sent on true
+    left join lateral (
+      select notification.id
+      from public.scenario_notifications as notification
+      where notification.user_id = page.user_id
+        and notification.scenario_type = kind.scenario_type
+        and not notification.is_failed
+        and notification.delivery_status = 'sent'
+      order by notification.settled_at desc
+      limit 1
+    ) as delivered on true
+    left join lateral (
+      select reminder.triggered_at
+      from scenario_private.reminder as reminder
+      where reminder.user_id = page.user_id
+        and reminder.scenario_type = kind.scenario_type
+      order by reminder.triggered_at desc
+      offset kind.series - 1
+      limit 1
+    ) as series on true
+  ),
   old as (
     select notification.id
-    from page
-    join public.scenario_notifications as notification on notification.user_id = page.user_id
-    where notification.triggered_at < now() - older_than
-      and notification.delivery_status <> 'pending'
-      and notification.scenario_type <> 'milestone'
-      and exists (
-        select
-        from public.scenario_notifications as newer
-        where newer.user_id = notification.user_id
-          and newer.scenario_type = notification.scenario_type
-          and newer.delivery_status = notification.delivery_status
-          and (newer.triggered_at, newer.id) > (notification.triggered_at, notification.id)
-      )
+    from history
+    join scenario_private.hold as notification
+      on notification.user_id = history.user_id
+      and notification.scenario_type = history.scenario_type
+    join public.scenario_notifications as locked on locked.id = notification.id
+    where notification.triggered_at < over_before
+      and notification.settled_at < over_before
+      and coalesce(notification.held_until, '-infinity') < over_before
+      and coalesce(notification.unsettled_at, '-infinity') < over_before
+      and (notification.scenario_type <> 'milestone' or notification.is_failed)
+      and (notification.cooldown_window_start is null or notification.cooldown_window_start < history.head_window)
+      and notification.id is distinct from history.sent_id
+      and notification.id is distinct from history.delivered_id
       and (
-        notification.cooldown_window_start is null
-        or exists (
-          select
-          from public.scenario_notifications as newer
-          where newer.user_id = notification.user_id
-            and newer.scenario_type = notification.scenario_type
-            and newer.cooldown_window_start > notification.cooldown_window_start
+        not notification.counts
+        or (
+          notification.triggered_at < history.series_from
+          and not exists (
+            select
+            from unnest(notification.subjects) as subject (value)
+            where not exists (
+              select
+              from scenario_private.hold as newer
+              where newer.user_id = notification.user_id
+                and newer.scenario_type = notification.scenario_type
+                and newer.counts
+                and newer.triggered_at > notification.triggered_at
+                and (newer.subjects = '{}' or subject.value = any (newer.subjects))
+            )
+          )
         )
       )
     order by notification.id
-    for update of notification skip locked
+    for update of locked skip locked
   ),
   purged as (
     delete from public.scenario_notifications as notification
@@ -3287,8 +4800,10 @@ grant execute on function public.scenario_purge_notifications(double precision, 
 -- supabase/schemas/18_report.sql ======================================================================================
 
 -- Counts an organization's notifications from p_since (inclusive) to p_until (exclusive), per day in UTC, scenario type
--- and delivery status.
---   out  [{"day", "scenario_type", "delivery_status", "notifications"}], only what is not zero
+-- delivery status and, for failed ones, the code.
+--   out  {"lines": [{"day", "scenario_type", "delivery_status", "failure_code", "notifications"}]}, only what is not
+--        zero; failure_code is null but for failed ones
+-- Raises SR001 if an argument is missing.
 create or replace function public.scenario_get_organization_report(
   p_organization_id uuid, p_since timestamptz, p_until timestamptz, p_needs_schema integer default null
 )
@@ -3301,35 +4816,42 @@ set timezone = 'UTC'
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_organization_id', p_organization_id);
+  perform scenario_private.require_given('p_since', p_since);
+  perform scenario_private.require_given('p_until', p_until);
   return (
-    select coalesce(
+    select json_build_object('lines', coalesce(
       json_agg(
         json_build_object(
           'day', tally.day,
           'scenario_type', tally.scenario_type,
           'delivery_status', tally.delivery_status,
+          'failure_code', tally.failure_code,
           'notifications', tally.notifications
         )
-        order by tally.day, tally.scenario_type, tally.delivery_status
+        order by tally.day, tally.scenario_type, tally.delivery_status, tally.failure_code
       ),
       '[]'
-    )
+    ))
     from (
       select
         notification.triggered_at::date as day,
         notification.scenario_type,
         notification.delivery_status,
+        case when notification.is_failed then notification.failure_code end as failure_code,
         count(*) as notifications
       from unnest(scenario_private.scenario_types()) as scenario (type)
       cross join lateral (
-        select counted.triggered_at, counted.scenario_type, counted.delivery_status
+        select
+          counted.triggered_at, counted.scenario_type, counted.delivery_status, counted.is_failed,
+          counted.failure_code
         from public.scenario_notifications as counted
         where counted.organization_id = p_organization_id
           and counted.scenario_type = scenario.type
           and counted.triggered_at >= p_since
           and counted.triggered_at < p_until
       ) as notification
-      group by 1, 2, 3
+      group by 1, 2, 3, 4
     ) as tally
   );
 end
@@ -3352,7 +4874,7 @@ grant execute on function public.scenario_get_organization_report(uuid, timestam
 -- search_path is empty and every name qualified, so that no caller's objects get in between; no text is executed.
 
 -- The active mentors of an organization without activity for p_inactive_after, by user_id; p_limit after p_after.
---   out  [{"user_id", "last_activity_at"}]; fewer than p_limit is the end, else go on after the last user_id
+--   out  {"mentors": [{"user_id", "last_activity_at"}]}; fewer than p_limit is the end, else go on after the last user_id
 -- The meaning is the inactivity rule's: a user's activities count whichever organization they belong to, future ones do
 -- not, the boundary is inclusive, and a mentor who was never active has not gone quiet.
 -- Raises SR001 without an organization, for a period that is not positive or longer than 36,525 days, or a limit
@@ -3385,13 +4907,13 @@ begin
   perform scenario_private.require_between('p_limit', p_limit, 1, 10000);
 
   return (
-    select coalesce(
+    select json_build_object('mentors', coalesce(
       json_agg(
         json_build_object('user_id', quiet.user_id, 'last_activity_at', quiet.activity_date)
         order by quiet.user_id
       ),
       '[]'
-    )
+    ))
     from (
       select mentor.user_id, last.activity_date
       from scenario_source.mentors as mentor
@@ -3425,7 +4947,8 @@ grant execute on function public.scenario_find_inactive_mentors(uuid, interval, 
 
 -- certification_expiry: a certificate of this organization lapses within expires_within, has not lapsed yet, and is not
 -- renewed: no certificate of the same user, organization and kind lapses later. A certificate without a kind renews
--- nothing. The facts list the certificates (the 50 that lapse first: metadata is bounded).
+-- nothing. What it is about is the kinds, and the certificates without one. The facts list the certificates (the 50 that
+-- lapse first: metadata is bounded).
 create or replace view scenario_private.certification_expiry_rule
 with (security_invoker = true)
 as
@@ -3441,15 +4964,24 @@ select
   expiring.certificate_ids is not null as is_due,
   case when expiring.certificate_ids is not null then 'certificate_expiring' else 'no_certificate_expiring' end
     as finding,
-  jsonb_build_object('certificate_ids', expiring.certificate_ids, 'expires_at', expiring.expires_at) as facts
+  jsonb_build_object('certificate_ids', expiring.certificate_ids, 'expires_at', expiring.expires_at) as facts,
+  coalesce(expiring.subjects, '{}') as subjects,
+  null::timestamptz as crossed_at,
+  setting.history_before,
+  null::timestamptz as series_began_at,
+  null::integer as series_limit
 from scenario_private.mentor_setting as setting
 left join lateral (
   select
-    jsonb_agg(certificate.certificate_id order by certificate.expires_at, certificate.certificate_id)
-      as certificate_ids,
-    min(certificate.expires_at) as expires_at
+    jsonb_agg(
+      scenario_private.subject_of(certificate.certificate_id)
+      order by certificate.expires_at, certificate.certificate_id
+    ) as certificate_ids,
+    min(certificate.expires_at) as expires_at,
+    array_agg(distinct scenario_private.subject_of(coalesce(certificate.kind, certificate.certificate_id)))
+      as subjects
   from (
-    select held.certificate_id, held.expires_at
+    select held.certificate_id, held.kind, held.expires_at
     from scenario_source.certificates as held
     where held.user_id = setting.user_id
       and held.organization_id = setting.organization_id
@@ -3475,7 +5007,7 @@ grant select on table scenario_private.certification_expiry_rule to service_role
 
 -- supabase/schemas/rules/inactivity.sql ===============================================================================
 
--- inactivity: no activity for inactive_after. A mentor who was never active has not gone quiet: there is nothing to
+-- inactivity: no activity for inactive_after, and at most max_reminders of it until the next activity. A mentor who was never active has not gone quiet: there is nothing to
 -- measure from (peer_mentors has no date of joining), and somebody who joined today must not be told so.
 create or replace view scenario_private.inactivity_rule
 with (security_invoker = true)
@@ -3495,7 +5027,12 @@ select
     when last.activity_date <= setting.inactive_since then 'inactive'
     else 'recently_active'
   end as finding,
-  jsonb_build_object('last_activity_at', last.activity_date) as facts
+  jsonb_build_object('last_activity_at', last.activity_date) as facts,
+  '{}'::text[] as subjects,
+  last.activity_date + setting.inactive_after as crossed_at,
+  setting.history_before,
+  last.activity_date as series_began_at,
+  setting.max_reminders as series_limit
 from scenario_private.mentor_setting as setting
 left join lateral (
   select activity.activity_date
@@ -3515,7 +5052,8 @@ grant select on table scenario_private.inactivity_rule to service_role;
 
 -- milestone: the number of activities reached a threshold above every milestone the user has. Only the highest is
 -- due: a first run over old data sends one notification, not one per threshold, and a threshold that is added below
--- what a user has already reached and been told stays silent. A failed milestone is not one the user has.
+-- what a user has already reached and been told stays silent. A failed milestone that is not held for good is not one
+-- the user has.
 create or replace view scenario_private.milestone_rule
 with (security_invoker = true)
 as
@@ -3534,7 +5072,12 @@ select
     when reached.milestone_value > coalesce(recorded.milestone_value, 0) then 'milestone_crossed'
     else 'no_new_milestone'
   end as finding,
-  jsonb_build_object('activity_count', counted.activity_count) as facts
+  jsonb_build_object('activity_count', counted.activity_count, 'reached_at', crossed.activity_date) as facts,
+  '{}'::text[] as subjects,
+  crossed.activity_date as crossed_at,
+  setting.history_before,
+  null::timestamptz as series_began_at,
+  null::integer as series_limit
 from scenario_private.mentor_setting as setting
 left join lateral (
   select count(*) as activity_count
@@ -3552,14 +5095,27 @@ left join lateral (
   where threshold.value <= counted.activity_count
 ) as reached on true
 left join lateral (
-  select holding.milestone_value
-  from scenario_private.holding as holding
+  select hold.milestone_value
+  from scenario_private.hold as hold
   where reached.milestone_value is not null
-    and holding.user_id = setting.user_id
-    and holding.scenario_type = 'milestone'
-  order by holding.milestone_value desc
+    and hold.user_id = setting.user_id
+    and hold.scenario_type = 'milestone'
+    and (not hold.is_failed or hold.held_until = 'infinity')
+    and hold.holds_until = 'infinity'
+  order by hold.milestone_value desc
   limit 1
 ) as recorded on true
+-- By which activity: asked only where the milestone is due.
+left join lateral (
+  select activity.activity_date
+  from scenario_source.activities as activity
+  where reached.milestone_value > coalesce(recorded.milestone_value, 0)
+    and activity.user_id = setting.user_id
+    and activity.activity_date <= now()
+  order by activity.activity_date
+  offset reached.milestone_value - 1
+  limit 1
+) as crossed on true
 where setting.scenario_type = 'milestone';
 comment on view scenario_private.milestone_rule is
   'Due: the activity count reached a threshold higher than every milestone the user has; the highest such one.';
@@ -3569,7 +5125,7 @@ grant select on table scenario_private.milestone_rule to service_role;
 -- supabase/schemas/rules/welcome_back.sql =============================================================================
 
 -- welcome_back: the first activity inside the last returned_within comes at least inactive_after after the one before
--- it. A first activity ever is no return. An inactivity notice just before changes nothing: scenarios are
+-- it; once per return. A first activity ever is no return. An inactivity notice just before changes nothing: scenarios are
 -- independent of each other.
 create or replace view scenario_private.welcome_back_rule
 with (security_invoker = true)
@@ -3590,7 +5146,12 @@ select
     when returned.activity_date >= before.activity_date + setting.inactive_after then 'returned'
     else 'never_away'
   end as finding,
-  jsonb_build_object('returned_at', returned.activity_date, 'last_activity_before', before.activity_date) as facts
+  jsonb_build_object('returned_at', returned.activity_date, 'last_activity_before', before.activity_date) as facts,
+  '{}'::text[] as subjects,
+  returned.activity_date as crossed_at,
+  setting.history_before,
+  before.activity_date + setting.inactive_after as series_began_at,
+  1 as series_limit
 from scenario_private.mentor_setting as setting
 left join lateral (
   select activity.activity_date

@@ -106,3 +106,19 @@ end
 $$;
 revoke all on function scenario_private.require_array(text, jsonb, integer) from public, anon, authenticated;
 grant execute on function scenario_private.require_array(text, jsonb, integer) to service_role;
+
+-- Raises SR001 for null, an argument that is needed.
+create or replace function scenario_private.require_given(p_argument text, p_value anyelement)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if p_value is null then
+    raise exception using errcode = 'SR001', message = format('expected %s, got null', p_argument);
+  end if;
+end
+$$;
+revoke all on function scenario_private.require_given(text, anyelement) from public, anon, authenticated;
+grant execute on function scenario_private.require_given(text, anyelement) to service_role;

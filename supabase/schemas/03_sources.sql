@@ -4,7 +4,7 @@
 --   mentors        user_id uuid, organization_id uuid, is_active boolean
 --   activities     user_id uuid, activity_date timestamptz
 --   certificates   certificate_id text, user_id uuid, organization_id uuid, kind text (or null), expires_at timestamptz
---   device_tokens  user_id uuid, token text, platform text
+--   device_tokens  user_id uuid, token text, platform text, registered_at timestamptz (or null)
 --
 -- An app whose tables have other names, types or meanings makes a view of its own before this file runs, or replaces
 -- one later (docs/own-tables.md). A view that is there is kept. For every other one the default is made: over the
@@ -38,7 +38,7 @@ begin
       ),
       (
         'device_tokens', 'device_tokens',
-        '{user_id uuid, token text, platform text}',
+        '{user_id uuid, token text, platform text, registered_at timestamptz}',
         '{user_id uuid, token text, platform text}'
       )
   ),
@@ -325,6 +325,7 @@ begin
       user_id uuid not null references auth.users (id) on delete cascade,
       token text not null,
       platform text not null,
+      registered_at timestamptz not null default now(),
       primary key (user_id, token),
       constraint device_tokens_platform_is_known check (platform in ('android', 'ios', 'web'))
     );
@@ -342,13 +343,33 @@ begin
     grant select, insert, update, delete on table public.device_tokens to service_role;
   end if;
 
-  create view scenario_source.device_tokens
-  with (security_invoker = true)
-  as
-  select device.user_id::uuid as user_id, device.token::text as token, device.platform::text as platform
-  from public.device_tokens as device;
+  -- An app's own table may not say since when; then null.
+  execute format(
+    'create view scenario_source.device_tokens
+     with (security_invoker = true)
+     as
+     select
+       device.user_id::uuid as user_id,
+       device.token::text as token,
+       device.platform::text as platform,
+       %s::timestamptz as registered_at
+     from public.device_tokens as device',
+    coalesce(
+      (
+        select format('device.%I', attname)
+        from pg_attribute
+        where attrelid = 'public.device_tokens'::regclass
+          and attname in ('registered_at', 'created_at')
+          and atttypid = 'timestamptz'::regtype
+          and not attisdropped
+        order by attname desc
+        limit 1
+      ),
+      'null'
+    )
+  );
   comment on view scenario_source.device_tokens is
-    'Where a user''s notifications are delivered.';
+    'Where a user''s notifications are delivered, and since when; null where that is not known.';
 end
 $device_tokens$;
 

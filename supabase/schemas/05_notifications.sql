@@ -1,14 +1,61 @@
 -- scenario_notifications: what was decided for whom, and what became of it. One row is one notification.
 --
 -- The table is a history: what a row says of the past (whose, which, when) never changes; only its delivery moves
--- on, from pending to sent or failed, and failed is final. Two unique constraints make double notification
--- impossible, whoever writes:
+-- on, from pending to sent or failed, and both are final. Two unique constraints make double notification impossible,
+-- whoever writes:
 --   * one_claim_per_window: a claim's cooldown_window_start is the triggered_at of that user's previous claim of
 --     the same scenario type ('epoch' for the first), so every claim has one successor at the most;
---   * one_notification_per_milestone: a milestone that has not failed exists once per user, for ever.
+--   * one_notification_per_milestone: a milestone that has not failed, or failed and is held for good, exists once per
+--     user, for ever.
 -- A row without cooldown_window_start was recorded unconditionally, by a plain insert.
 --
+-- What a row holds, and until when, is said by scenario_private.hold (09_holding.sql). Where a pending row is on its way
+-- stands in scenario_private.handover (06_handover.sql).
+--
 -- The list of scenario types in the CHECK is the one that functions read, by scenario_private.scenario_types.
+
+-- Whether texts can be a notification's subjects: one to fifty, each of 1 to 100 characters, without personal data.
+create or replace function scenario_private.are_storable_subjects(p_subjects text[])
+returns boolean
+language sql
+immutable
+strict
+set search_path = ''
+as $$
+  select
+    array_ndims(p_subjects) = 1
+    and cardinality(p_subjects) <= 50
+    and array_position(p_subjects, null) is null
+    and not exists (
+      select
+      from unnest(p_subjects) as element (subject)
+      where char_length(element.subject) not between 1 and 100
+        or scenario_private.holds_personal_data(jsonb_build_object('subject', element.subject))
+    )
+$$;
+revoke all on function scenario_private.are_storable_subjects(text[]) from public, anon, authenticated;
+grant execute on function scenario_private.are_storable_subjects(text[]) to service_role;
+
+-- What an id is called among a notification's subjects and facts: the id itself, or its md5 in UUID form where it is
+-- longer than 64 characters or looks like personal data.
+create or replace function scenario_private.subject_of(p_id text)
+returns text
+language sql
+immutable
+strict
+set search_path = ''
+as $$
+  select case
+    -- An ordinary UUID is never personal data.
+    when p_id ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then p_id
+    when char_length(p_id) between 1 and 64
+      and not scenario_private.holds_personal_data(jsonb_build_object('subject', p_id))
+      then p_id
+    else md5(p_id)::uuid::text
+  end
+$$;
+revoke all on function scenario_private.subject_of(text) from public, anon, authenticated;
+grant execute on function scenario_private.subject_of(text) to service_role;
 
 create table if not exists public.scenario_notifications (
   id uuid primary key default gen_random_uuid(),
@@ -20,9 +67,23 @@ create table if not exists public.scenario_notifications (
   milestone_value integer,
   metadata jsonb,
   cooldown_window_start timestamptz,
-  attempt_count integer not null default 0,
-  next_attempt_at timestamptz not null default now(),
   failure_code text,
+  origin text not null default 'insert',
+  cooldown interval,
+  subjects text[] not null default '{}',
+  deliver_until timestamptz not null,
+  settled_at timestamptz,
+  held_until timestamptz,
+  unsettled_at timestamptz,
+  -- What sending does not change, so that sending touches no index (a HOT update).
+  is_failed boolean not null generated always as (delivery_status = 'failed') stored,
+  late_at timestamptz generated always as (
+    case
+      when not isfinite(triggered_at) or not isfinite(deliver_until) then null
+      when delivery_status = 'pending' and deliver_until - triggered_at > interval '7 days' then deliver_until
+      when delivery_status = 'sent' and settled_at - triggered_at > interval '8 days' then settled_at
+    end
+  ) stored,
 
   constraint scenario_notifications_scenario_type_is_known
     check (scenario_type in ('inactivity', 'milestone', 'certification_expiry', 'welcome_back')),
@@ -43,10 +104,24 @@ create table if not exists public.scenario_notifications (
     check (cooldown_window_start < triggered_at),
   constraint scenario_notifications_milestones_have_no_window
     check (scenario_type <> 'milestone' or cooldown_window_start is null),
-  constraint scenario_notifications_attempt_count_is_not_negative
-    check (attempt_count >= 0),
+  constraint scenario_notifications_triggered_at_is_at_most_a_day_ahead
+    check (triggered_at <= now() + interval '1 day'),
   constraint scenario_notifications_failure_code_is_a_code
     check (failure_code is null or (failure_code ~ '^[a-z][a-z0-9_]{0,62}$' and delivery_status <> 'sent')),
+  constraint scenario_notifications_origin_is_known
+    check (origin in ('evaluation', 'claim', 'insert')),
+  constraint scenario_notifications_cooldown_is_positive
+    check (cooldown > interval '0'),
+  constraint scenario_notifications_milestones_have_no_cooldown
+    check (scenario_type <> 'milestone' or cooldown is null),
+  constraint scenario_notifications_subjects_are_storable
+    check (subjects = '{}' or scenario_private.are_storable_subjects(subjects)),
+  constraint scenario_notifications_deliver_until_fits_a_datetime
+    check (deliver_until >= '0001-01-01 00:00:00+00' and deliver_until < '10000-01-01 00:00:00+00'),
+  constraint scenario_notifications_settled_at_unless_pending
+    check ((delivery_status = 'pending') = (settled_at is null)),
+  constraint scenario_notifications_only_failed_ones_are_held_until
+    check (delivery_status = 'failed' or (held_until is null and unsettled_at is null)),
   -- The expression spares an ordinary small object the function: see scenario_private.holds_personal_data.
   constraint scenario_notifications_metadata_holds_no_personal_data
     check (
@@ -56,8 +131,9 @@ create table if not exists public.scenario_notifications (
   constraint scenario_notifications_one_claim_per_window
     unique (user_id, scenario_type, cooldown_window_start)
 )
+-- Rows that were claimed together are settled together: each needs a free place in its page, to be settled in place.
 -- Index-only look-ups need the visibility map: vacuum after 5 % of new rows instead of 20 %.
-with (autovacuum_vacuum_insert_scale_factor = 0.05);
+with (fillfactor = 50, autovacuum_vacuum_insert_scale_factor = 0.05);
 
 comment on table public.scenario_notifications is
   'One row is one notification of a scenario to a user: pending, then sent or failed. Holds no personal data.';
@@ -67,40 +143,58 @@ comment on column public.scenario_notifications.milestone_value is
   'The activity count that was reached, for scenario_type milestone only.';
 comment on column public.scenario_notifications.cooldown_window_start is
   'The triggered_at of the claim before this one, epoch for the first; null for rows recorded by a plain insert.';
-comment on column public.scenario_notifications.attempt_count is
-  'How often the row was leased for delivery; also the lease''s token: it changes with every lease.';
-comment on column public.scenario_notifications.next_attempt_at is
-  'When a pending row may be leased; a lease pushes it ahead.';
 comment on column public.scenario_notifications.failure_code is
-  'Why the last attempt failed: a short code, never text of the provider''s, which may hold personal data.';
+  'Why it failed, or why the last attempt did: a short code, never the provider''s text, which may hold personal data.';
+comment on column public.scenario_notifications.origin is
+  'Who made the row: an evaluation, a claim of the app''s, or a plain insert.';
+comment on column public.scenario_notifications.cooldown is
+  'The cooldown it was claimed with; null for milestones and plain inserts.';
+comment on column public.scenario_notifications.subjects is
+  'The ids of everything it names, a certificate''s for example; empty: it is about its scenario as a whole.';
+comment on column public.scenario_notifications.deliver_until is
+  'After this it is no longer handed out.';
+comment on column public.scenario_notifications.settled_at is
+  'When it became sent or failed; null while pending. Never later than the lease it was sent under.';
+comment on column public.scenario_notifications.held_until is
+  'For a failed one: until when it refuses a later claim (infinity: for good); null: it does not.';
+comment on column public.scenario_notifications.unsettled_at is
+  'For one that was refused after a lease which nobody settled: when that lease ended. She may have been told by then.';
+comment on column public.scenario_notifications.late_at is
+  'Where it outlasts its trigger by more than a week: the time from which it is looked for, by scenario_private.holding.';
 
 create index if not exists scenario_notifications_user_id_scenario_type_triggered_at_idx
   on public.scenario_notifications (user_id, scenario_type, triggered_at desc);
 comment on index public.scenario_notifications_user_id_scenario_type_triggered_at_idx is
-  'Serves: the rolling cooldown check of a claim (the newest row that has not failed), and a user''s history.';
+  'Serves: a claim''s look at the user''s newest notification, and a user''s history.';
 
 create index if not exists scenario_notifications_organization_id_scenario_type_idx
   on public.scenario_notifications (organization_id, scenario_type, triggered_at desc);
 comment on index public.scenario_notifications_organization_id_scenario_type_idx is
   'Serves: the report of an organization over a period.';
 
-create index if not exists scenario_notifications_sent_idx
+create index if not exists scenario_notifications_not_failed_idx
   on public.scenario_notifications (user_id, scenario_type, triggered_at desc)
-  where delivery_status = 'sent';
-comment on index public.scenario_notifications_sent_idx is
-  'Serves: get_last_sent_at and has_been_sent_since_threshold, index-only.';
+  where not is_failed;
+comment on index public.scenario_notifications_not_failed_idx is
+  'Serves: what holds against a claim, the count of a series, and when one was last sent, past any number of failures.';
+
+create index if not exists scenario_notifications_late_idx
+  on public.scenario_notifications (user_id, scenario_type, late_at desc)
+  where late_at is not null;
+comment on index public.scenario_notifications_late_idx is
+  'Serves: what holds against a claim long after its trigger. Almost nothing is in it.';
+
+create index if not exists scenario_notifications_held_idx
+  on public.scenario_notifications (user_id, scenario_type, held_until desc)
+  where held_until is not null;
+comment on index public.scenario_notifications_held_idx is
+  'Serves: the failures that hold against a claim, and how long the last one did.';
 
 create unique index if not exists scenario_notifications_one_notification_per_milestone
   on public.scenario_notifications (user_id, milestone_value)
-  where scenario_type = 'milestone' and delivery_status <> 'failed';
+  where scenario_type = 'milestone' and (not is_failed or held_until = 'infinity');
 comment on index public.scenario_notifications_one_notification_per_milestone is
   'Keeps a milestone once per user; serves: get_milestone_record and the claim of a milestone.';
-
-create index if not exists scenario_notifications_pending_idx
-  on public.scenario_notifications (next_attempt_at)
-  where delivery_status = 'pending';
-comment on index public.scenario_notifications_pending_idx is
-  'Serves: the lease (the pending rows that are due, oldest first).';
 
 alter table public.scenario_notifications enable row level security;
 

@@ -15,10 +15,17 @@ create table if not exists public.scenario_evaluation_config (
   returned_within interval,
   expires_within interval,
   milestones integer[],
+  due_within interval,
+  max_reminders integer,
+  retry_failed_after interval,
+  deliver_within interval,
+  max_attempts integer,
+  priority smallint,
   pass_evaluated bigint not null default 0,
   pass_due bigint not null default 0,
   pass_claimed bigint not null default 0,
   pass_skipped bigint not null default 0,
+  pass_history bigint not null default 0,
   pass_duration interval not null default '0',
   pass_finished_at timestamptz,
   resume_after uuid,
@@ -36,6 +43,12 @@ create table if not exists public.scenario_evaluation_config (
       and (returned_within is not null or scenario_type <> 'welcome_back')
       and (expires_within is not null or scenario_type <> 'certification_expiry')
       and (milestones is not null or scenario_type <> 'milestone')
+      and (due_within is not null or scenario_type not in ('inactivity', 'milestone', 'welcome_back'))
+      and (max_reminders is not null or scenario_type <> 'inactivity')
+      and retry_failed_after is not null
+      and deliver_within is not null
+      and max_attempts is not null
+      and priority is not null
     ),
   -- A built-in scenario has the settings that its rule reads. A rule of the app's own may read any but milestones.
   constraint scenario_evaluation_config_settings_belong_to_their_scenario
@@ -45,11 +58,19 @@ create table if not exists public.scenario_evaluation_config (
       and (returned_within is null or scenario_type not in ('inactivity', 'milestone', 'certification_expiry'))
       and (expires_within is null or scenario_type not in ('inactivity', 'milestone', 'welcome_back'))
       and (milestones is null or scenario_type = 'milestone')
+      and (due_within is null or scenario_type <> 'certification_expiry')
+      and (max_reminders is null or scenario_type not in ('milestone', 'certification_expiry', 'welcome_back'))
     ),
   constraint scenario_evaluation_config_intervals_are_positive
-    check (least(cooldown, inactive_after, returned_within, expires_within) > interval '0'),
+    check (
+      least(cooldown, inactive_after, returned_within, expires_within, due_within, retry_failed_after, deliver_within)
+        > interval '0'
+    ),
   constraint scenario_evaluation_config_intervals_are_at_most_36525_days
-    check (greatest(cooldown, inactive_after, returned_within, expires_within) <= interval '36525 days'),
+    check (
+      greatest(cooldown, inactive_after, returned_within, expires_within, due_within, retry_failed_after, deliver_within)
+        <= interval '36525 days'
+    ),
   -- A month is not a length of time; days are 24 hours here, in UTC.
   constraint scenario_evaluation_config_intervals_have_no_months
     check (
@@ -57,7 +78,12 @@ create table if not exists public.scenario_evaluation_config (
       and coalesce(extract(year from inactive_after) + extract(month from inactive_after), 0) = 0
       and coalesce(extract(year from returned_within) + extract(month from returned_within), 0) = 0
       and coalesce(extract(year from expires_within) + extract(month from expires_within), 0) = 0
+      and coalesce(extract(year from due_within) + extract(month from due_within), 0) = 0
+      and coalesce(extract(year from retry_failed_after) + extract(month from retry_failed_after), 0) = 0
+      and coalesce(extract(year from deliver_within) + extract(month from deliver_within), 0) = 0
     ),
+  constraint scenario_evaluation_config_counts_are_in_bounds
+    check (max_reminders between 1 and 1000 and max_attempts between 1 and 1000 and priority between 0 and 9),
   -- Else a gap inside the window could be one to welcome back from, and the rule would have to look at every activity.
   constraint scenario_evaluation_config_window_fits_inside_gap
     check (returned_within <= inactive_after),
@@ -83,6 +109,20 @@ comment on column public.scenario_evaluation_config.expires_within is
   'certification_expiry: how long before a certificate lapses its holder is due.';
 comment on column public.scenario_evaluation_config.milestones is
   'milestone: the activity counts that call for a notification, in any order.';
+comment on column public.scenario_evaluation_config.due_within is
+  'What came true longer ago is history and not told. Null: the scenario looks ahead, nothing of it is history.';
+comment on column public.scenario_evaluation_config.max_reminders is
+  'inactivity: how many notifications one absence calls for at most. Null in a rule of the app''s own: no limit.';
+comment on column public.scenario_evaluation_config.retry_failed_after is
+  'How long a failure to deliver refuses a later claim; doubled by each failure in a row, up to the cooldown.';
+comment on column public.scenario_evaluation_config.deliver_within is
+  'How long after its trigger a notification is still handed out.';
+comment on column public.scenario_evaluation_config.max_attempts is
+  'How many tries a notification has before it fails for good.';
+comment on column public.scenario_evaluation_config.priority is
+  'What a user is told first where several things wait: 1 before 9; 0 is urgent.';
+comment on column public.scenario_evaluation_config.pass_history is
+  'Of the pass: how many were left out since it came true longer ago than due_within.';
 comment on column public.scenario_evaluation_config.pass_finished_at is
   'When the last complete pass ended; the pass_ figures are those of the pass under way, or of the last one.';
 comment on column public.scenario_evaluation_config.resume_after is
@@ -102,12 +142,18 @@ revoke all on table public.scenario_evaluation_config from public, anon, authent
 grant select, insert, update, delete on table public.scenario_evaluation_config to service_role;
 
 insert into public.scenario_evaluation_config
-  (scenario_type, is_enabled, cooldown, inactive_after, returned_within, expires_within, milestones)
+  (
+    scenario_type, is_enabled, cooldown, inactive_after, returned_within, expires_within, milestones, due_within,
+    max_reminders, retry_failed_after, deliver_within, max_attempts, priority
+  )
 values
-  ('inactivity', true, '30 days', '30 days', null, null, null),
-  ('milestone', true, null, null, null, null, '{10, 25, 50, 100, 250, 500, 1000}'),
-  ('certification_expiry', true, '14 days', null, null, '30 days', null),
-  ('welcome_back', true, '30 days', '30 days', '7 days', null, null)
+  ('inactivity', true, '30 days', '30 days', null, null, null, '30 days', 3, '1 day', '7 days', 8, 5),
+  (
+    'milestone', true, null, null, null, null, '{10, 25, 50, 100, 250, 500, 1000}', '30 days',
+    null, '1 day', '7 days', 8, 5
+  ),
+  ('certification_expiry', true, '14 days', null, null, '30 days', null, null, null, '1 day', '7 days', 8, 3),
+  ('welcome_back', true, '30 days', '30 days', '7 days', null, null, '30 days', null, '1 day', '7 days', 8, 5)
 on conflict do nothing;
 
 -- Raises SR005 unless the scenario type has its default row.
@@ -163,14 +209,17 @@ select
     )
   end as returned_since,
   coalesce(now() + override.expires_within, standard.expires_until) as expires_until,
-  coalesce(override.milestones, standard.milestones) as milestones
+  coalesce(override.milestones, standard.milestones) as milestones,
+  coalesce(override.max_reminders, standard.max_reminders) as max_reminders,
+  coalesce(now() - override.due_within, standard.history_before) as history_before
 from scenario_source.mentors as mentor
 cross join (
   select
     config.*,
     now() - config.inactive_after as inactive_since,
     now() - least(config.returned_within, config.inactive_after) as returned_since,
-    now() + config.expires_within as expires_until
+    now() + config.expires_within as expires_until,
+    now() - config.due_within as history_before
   from public.scenario_evaluation_config as config
   where config.organization_id is null
   offset 0
@@ -182,3 +231,43 @@ comment on view scenario_private.mentor_setting is
   'Every mentor of every organization with the settings that hold there: the organization''s, or the default.';
 revoke all on table scenario_private.mentor_setting from public, anon, authenticated;
 grant select on table scenario_private.mentor_setting to service_role;
+
+-- How a notification is delivered: the settings that hold for each scenario type, for all organizations (null), and for
+-- those that override something.
+create or replace view scenario_private.delivery_setting
+with (security_invoker = true)
+as
+select
+  scope.scenario_type,
+  scope.organization_id,
+  coalesce(scope.cooldown, standard.cooldown) as cooldown,
+  coalesce(scope.retry_failed_after, standard.retry_failed_after) as retry_failed_after,
+  coalesce(scope.deliver_within, standard.deliver_within) as deliver_within,
+  coalesce(scope.max_attempts, standard.max_attempts) as max_attempts,
+  coalesce(scope.priority, standard.priority) as priority,
+  standard.due_within is null as looks_ahead
+from public.scenario_evaluation_config as scope
+join public.scenario_evaluation_config as standard
+  on standard.scenario_type = scope.scenario_type
+  and standard.organization_id is null;
+comment on view scenario_private.delivery_setting is
+  'How notifications are delivered: the settings of each scenario type, for all, and for organizations of their own.';
+revoke all on table scenario_private.delivery_setting from public, anon, authenticated;
+grant select on table scenario_private.delivery_setting to service_role;
+
+-- The one of them that holds for a notification.
+create or replace function scenario_private.delivery_setting_of(p_scenario_type text, p_organization_id uuid)
+returns scenario_private.delivery_setting
+language sql
+stable
+set search_path = ''
+as $$
+  select setting
+  from scenario_private.delivery_setting as setting
+  where setting.scenario_type = p_scenario_type
+    and (setting.organization_id = p_organization_id or setting.organization_id is null)
+  order by setting.organization_id nulls last
+  limit 1
+$$;
+revoke all on function scenario_private.delivery_setting_of(text, uuid) from public, anon, authenticated;
+grant execute on function scenario_private.delivery_setting_of(text, uuid) to service_role;

@@ -1,38 +1,141 @@
--- What holds: a notification that has not failed refuses a later claim of the same, for a cooldown or, a milestone, for
--- ever. It is said here once: claim, evaluation, dry run, rules, explanations and look-ups read this view.
+-- What holds: what refuses a later claim of the same user and scenario type about the same thing, and until when. It is
+-- said here once: claim, evaluation, dry run, rules, explanations, look-ups and the purge read these views.
+--
+--   pending, in nobody's hands     until the later of deliver_until and triggered_at plus the claim's cooldown
+--   pending, leased, or its lease  as sent when the lease ends
+--     ran out unsettled
+--   sent                           until the later of triggered_at and settled_at, plus the claim's cooldown
+--   failed                         until held_until: scenario_private.keep_books says what each failure holds
+--   a milestone                    pending or sent: for good
+--
+-- About the same thing: a row without subjects holds every subject of its type, and a claim without subjects is refused
+-- by any row of its type.
 
+-- Every notification with what it holds. It refuses a claim with cooldown c while holds_until > now() or holds_since >
+-- now() - c. holds_from is what can be told without looking at leases: never later than holds_since.
+create or replace view scenario_private.hold
+with (security_invoker = true)
+as
+select
+  notification.*,
+  case when not notification.is_failed then notification.triggered_at end as holds_from,
+  case notification.delivery_status
+    when 'sent' then greatest(notification.triggered_at, notification.settled_at)
+    when 'pending' then greatest(
+      notification.triggered_at,
+      (
+        select greatest(handover.leased_until, handover.unsettled_at)
+        from scenario_private.handover as handover
+        where handover.notification_id = notification.id
+      )
+    )
+  end as holds_since,
+  case
+    when notification.is_failed then case
+      -- Nobody could be told: it is over when the user registers a device.
+      when notification.failure_code = 'suppressed'
+        and notification.held_until > now()
+        and exists (
+          select
+          from scenario_source.device_tokens as device
+          where device.user_id = notification.user_id
+            and device.registered_at > notification.settled_at
+        )
+        then null
+      else notification.held_until
+    end
+    when notification.scenario_type = 'milestone' then timestamptz 'infinity'
+    when notification.delivery_status = 'pending' and not exists (
+      select
+      from scenario_private.handover as handover
+      where handover.notification_id = notification.id
+        and handover.leased_until is not null
+    )
+      then notification.deliver_until
+  end as holds_until,
+  -- Whether it counts as a reminder: the user was told, will be, or may have been.
+  not notification.is_failed or notification.unsettled_at is not null as counts
+from public.scenario_notifications as notification;
+comment on view scenario_private.hold is
+  'Every notification with what it holds: it refuses a claim until holds_until, and for the cooldown after holds_since.';
+revoke all on table scenario_private.hold from public, anon, authenticated;
+grant select on table scenario_private.hold to service_role;
+
+-- Where to look for what holds: whatever may refuse a claim with cooldown c has found_at > now() - c - 8 days. Each part
+-- is found by its own index, past any number of failed and old rows. Seven days is how long a notification is usually
+-- handed out, and a lease lasts a day at the most: what outlasts that is in the second part.
 create or replace view scenario_private.holding
 with (security_invoker = true)
 as
-select notification.*
-from public.scenario_notifications as notification
-where notification.delivery_status <> 'failed';
+select hold.*, hold.triggered_at as found_at
+from scenario_private.hold as hold
+where not hold.is_failed
+union all
+select hold.*, hold.late_at
+from scenario_private.hold as hold
+where hold.late_at is not null
+union all
+select hold.*, hold.held_until
+from scenario_private.hold as hold
+where hold.held_until is not null;
 comment on view scenario_private.holding is
-  'The notifications that refuse a later claim: pending and sent ones.';
+  'The notifications that may hold, with the time by which each is found (a late one is found twice).';
 revoke all on table scenario_private.holding from public, anon, authenticated;
 grant select on table scenario_private.holding to service_role;
 
--- The notification that holds against a claim as of now, outside the calling statement's snapshot: volatile, so it sees
--- what was committed since the statement began, and tells the loser of a race who won.
+-- The notifications that count as reminders, each found by an index.
+create or replace view scenario_private.reminder
+with (security_invoker = true)
+as
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at
+from scenario_private.hold as hold
+where hold.counts
+  and not hold.is_failed
+union all
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at
+from scenario_private.hold as hold
+where hold.counts
+  and hold.is_failed
+  and hold.held_until is not null;
+comment on view scenario_private.reminder is
+  'The notifications by which a user was told, will be told or may have been: what a series counts.';
+revoke all on table scenario_private.reminder from public, anon, authenticated;
+grant select on table scenario_private.reminder to service_role;
+
+-- The notification that holds longest against a claim as of now, outside the calling statement's snapshot (volatile);
+-- null if none does. A milestone is held by its own record.
 create or replace function scenario_private.current_holder(
-  p_user_id uuid, p_scenario_type text, p_cooldown interval, p_milestone_value integer
+  p_user_id uuid, p_scenario_type text, p_cooldown interval, p_milestone_value integer, p_subjects text[]
 )
-returns scenario_private.holding
+returns table (id uuid, triggered_at timestamptz, ends_at timestamptz)
 language sql
 volatile
 set search_path = ''
 set timezone = 'UTC'
 as $$
-  select holding
-  from scenario_private.holding as holding
-  where holding.user_id = p_user_id
-    and holding.scenario_type = p_scenario_type
-    and (
-      holding.milestone_value = p_milestone_value
-      or (p_milestone_value is null and holding.triggered_at > now() - p_cooldown)
-    )
-  order by holding.triggered_at desc
+  select holder.id, holder.triggered_at, nullif(holder.ends_at, 'infinity')
+  from (
+    select
+      holding.id,
+      holding.triggered_at,
+      greatest(holding.holds_until, holding.holds_since + p_cooldown) as ends_at
+    from scenario_private.holding as holding
+    where p_milestone_value is null
+      and holding.user_id = p_user_id
+      and holding.scenario_type = p_scenario_type
+      and holding.found_at > now() - p_cooldown - interval '8 days'
+      and (p_subjects = '{}' or holding.subjects = '{}' or holding.subjects && p_subjects)
+    union all
+    select hold.id, hold.triggered_at, hold.holds_until
+    from scenario_private.hold as hold
+    where hold.user_id = p_user_id
+      and hold.scenario_type = 'milestone'
+      and hold.milestone_value = p_milestone_value
+  ) as holder
+  where holder.ends_at > now()
+  order by holder.ends_at desc
   limit 1
 $$;
-revoke all on function scenario_private.current_holder(uuid, text, interval, integer) from public, anon, authenticated;
-grant execute on function scenario_private.current_holder(uuid, text, interval, integer) to service_role;
+revoke all on function scenario_private.current_holder(uuid, text, interval, integer, text[])
+  from public, anon, authenticated;
+grant execute on function scenario_private.current_holder(uuid, text, interval, integer, text[]) to service_role;

@@ -38,3 +38,40 @@ as $$
 $$;
 revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.users_away(uuid[]) to service_role;
+
+-- Who is not to be told, and why: gone or banned (users_away), not an active member, scenario disabled; a mute will be
+-- asked here too. The lease asks it of notifications, the evaluation and the explanation ask the same of rules (which
+-- stand on mentor_setting). A notification that no rule made is asked about the user alone.
+-- Arrays of one length; a row for each place that is refused.
+create or replace function scenario_private.refusals(
+  p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_by_rule boolean[]
+)
+returns table (place bigint, reason text)
+language sql
+stable
+set search_path = ''
+set jit = off
+rows 10
+as $$
+  select asked.place, coalesce(away.reason, refused.reason)
+  from unnest(p_user_ids, p_organization_ids, p_scenario_types, p_by_rule) with ordinality as asked (
+    user_id, organization_id, scenario_type, by_rule, place
+  )
+  left join scenario_private.users_away(p_user_ids) as away on away.user_id = asked.user_id
+  left join lateral (
+    select case
+      when not coalesce(setting.is_active, false) then 'mentor_not_active'
+      when not setting.is_enabled then 'scenario_disabled'
+    end as reason
+    from (select) as one
+    left join scenario_private.mentor_setting as setting
+      on setting.scenario_type = asked.scenario_type
+      and setting.user_id = asked.user_id
+      and setting.organization_id = asked.organization_id
+    where asked.by_rule
+    limit 1
+  ) as refused on true
+  where coalesce(away.reason, refused.reason) is not null
+$$;
+revoke all on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) from public, anon, authenticated;
+grant execute on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) to service_role;

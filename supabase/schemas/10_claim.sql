@@ -3,435 +3,715 @@
 -- A claim is a compare-and-swap on history. It reads the user's newest claim of the scenario type and writes that
 -- row's triggered_at as its own cooldown_window_start, 'epoch' when there is none. Two concurrent claimers see the
 -- same predecessor, write the same key, and the unique constraint one_claim_per_window lets one through. A later
--- claimer sees the new row, and the rolling check refuses it until the cooldown has passed. No locks on users, no
--- calendar slots, any isolation level (under repeatable read and above the loser gets 40001 and may try again).
+-- claimer sees the new row, and what it holds (09_holding.sql) refuses the claim. No locks on users, no calendar slots,
+-- any isolation level (under repeatable read and above the loser gets 40001 and may try again).
 --
--- The predecessor is the newest *claim*, of any status: a status change can't alter it, and a plain insert, which
--- stands outside the chain, can't give two claimers different keys. The rolling check counts plain inserts too.
+-- The predecessor is the newest *claim*, of any status and about anything: a status change can't alter it, and a plain
+-- insert, which stands outside the chain, can't give two claimers different keys.
 --
 -- The walk of a batch:
---   scenario_claim_notifications   the API: json in, json out
---   scenario_private.claim         the one way every claim takes, the API's and the evaluation's:
---     claim_fast_path                judges all rows and inserts those that nothing refuses, with a plain INSERT
---     claim_row_by_row               only if a constraint objected to that: finds out which rows it meant
---   scenario_private.judge_claims  what both ways share: each row's verdict, on the history before the batch
+--   scenario_claim_notifications        the API: json in, json out
+--   scenario_private.claim              the one way every claim takes, the API's and the evaluation's:
+--     scenario_private.claim_once         judges, inserts and answers in one statement, with a plain INSERT
+--     scenario_private.claim_once         again, with care, only if a constraint objected to that: row by row; and
+--                                         once more for who lost a race, which may have been about another subject
 --
--- The constraints decide. The fast path trusts them with everything that is rare: a lost race, a repetition in the
+-- The constraints decide. The first time trusts them with everything that is rare: a lost race, a repetition in the
 -- batch, a user who is gone, an unknown scenario type, metadata that the table refuses. An objection undoes the whole
--- batch (a subtransaction), and the second way judges what the first one trusted.
+-- batch (a subtransaction), and the second time judges what the first one trusted.
 --
--- In both ways rows go in by user_id, scenario_type, milestone_value: batches in whatever order can't deadlock.
+-- Rows go in by user_id, scenario_type, milestone_value: batches in whatever order can't deadlock.
 
--- Judges each claim by itself, on the history before the batch. Arrays of one length in; a row per element out, in the
--- order in which they are inserted. refusal is null for a claim that may be granted:
---
---   unknown_user         p_existing_user_ids has no user in the element's place
---   invalid_claim        a field is missing or out of bounds, or p_known_types lacks the scenario type
---   cooldown             held_by holds the cooldown, since held_since
---   milestone_reached    held_by is the record of this milestone
---   invalid_metadata     the table's constraints refuse the metadata
---
--- The fast path gives p_user_ids again as p_existing_user_ids, and null as p_known_types: users, types and metadata are
--- then left to the constraints. window_start and triggered_at are the new row's; triggered_at is now(), or just after
--- the predecessor if clocks went backwards, so that the chain never wedges.
--- Look-ups are lateral with limit 1, never a join the planner could turn into a scan of the table, and in the order of
--- the indexes: neighbours share pages.
-create or replace function scenario_private.judge_claims(
-  p_user_ids uuid[],
-  p_existing_user_ids uuid[],
-  p_organization_ids uuid[],
-  p_scenario_types text[],
-  p_cooldowns interval[],
-  p_milestone_values integer[],
-  p_metadata jsonb[],
-  p_known_types text[]
-)
-returns table (
-  ordinal bigint,
-  user_id uuid,
-  organization_id uuid,
-  scenario_type text,
-  cooldown interval,
-  milestone_value integer,
-  metadata jsonb,
-  refusal text,
-  held_by uuid,
-  held_since timestamptz,
-  triggered_at timestamptz,
-  window_start timestamptz
-)
-language sql
-stable
-set search_path = ''
-set timezone = 'UTC'
-rows 1000
-as $$
-  select
-    looked_up.ordinal,
-    looked_up.user_id,
-    looked_up.organization_id,
-    looked_up.scenario_type,
-    looked_up.cooldown,
-    looked_up.milestone_value,
-    looked_up.metadata,
-    looked_up.refusal,
-    looked_up.held_by,
-    looked_up.held_since,
-    greatest(now(), predecessor.triggered_at + interval '1 microsecond'),
-    case when looked_up.milestone_value is null then coalesce(predecessor.triggered_at, 'epoch') end
-  from (
-    select
-      checked.*,
-      holder.id as held_by,
-      holder.triggered_at as held_since,
-      case
-        when checked.fault is not null then checked.fault
-        when holder.id is not null and checked.milestone_value is null then 'cooldown'
-        when holder.id is not null then 'milestone_reached'
-        when p_known_types is not null
-          and checked.metadata is not null
-          and not scenario_private.is_storable_metadata(checked.metadata)
-          then 'invalid_metadata'
-      end as refusal
-    from (
-      select
-        element.*,
-        case
-          when element.user_id is not null and element.existing_user_id is null then 'unknown_user'
-          when element.user_id is null
-            or element.organization_id is null
-            or element.scenario_type is null
-            or element.scenario_type <> all (p_known_types)
-            then 'invalid_claim'
-          when element.scenario_type = 'milestone'
-            then case when element.milestone_value > 0 and element.cooldown is null then null else 'invalid_claim' end
-          when element.milestone_value is null
-            and element.cooldown > interval '0'
-            and element.cooldown <= interval '36525 days'
-            then null
-          else 'invalid_claim'
-        end as fault
-      from unnest(
-        p_user_ids, p_existing_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values,
-        p_metadata
-      ) with ordinality as element (
-        user_id, existing_user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, ordinal
-      )
-      order by element.user_id, element.scenario_type, element.milestone_value
-      offset 0
-    ) as checked
-    left join lateral (
-      (
-        select holding.id, holding.triggered_at
-        from scenario_private.holding as holding
-        where checked.fault is null
-          and checked.milestone_value is null
-          and holding.user_id = checked.user_id
-          and holding.scenario_type = checked.scenario_type
-          and holding.triggered_at > now() - checked.cooldown
-        order by holding.triggered_at desc
-        limit 1
-      )
-      union all
-      (
-        select holding.id, holding.triggered_at
-        from scenario_private.holding as holding
-        where checked.fault is null
-          and checked.milestone_value is not null
-          and holding.user_id = checked.user_id
-          and holding.milestone_value = checked.milestone_value
-          and holding.scenario_type = 'milestone'
-        limit 1
-      )
-    ) as holder on true
-    offset 0
-  ) as looked_up
-  left join lateral (
-    select notification.triggered_at
-    from public.scenario_notifications as notification
-    where looked_up.refusal is null
-      and looked_up.milestone_value is null
-      and notification.user_id = looked_up.user_id
-      and notification.scenario_type = looked_up.scenario_type
-      and notification.cooldown_window_start is not null
-    order by notification.cooldown_window_start desc
-    limit 1
-  ) as predecessor on true
-$$;
-revoke all on function
-  scenario_private.judge_claims(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[], text[])
-  from public, anon, authenticated;
-grant execute on function
-  scenario_private.judge_claims(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[], text[])
-  to service_role;
-
--- Claims a batch to which no constraint objects: outcomes as of scenario_private.claim. Ids are made beforehand, so
--- that the INSERT needs neither ON CONFLICT nor RETURNING. An objection (unique, foreign key or check) raises, and
--- nothing is inserted.
-create or replace function scenario_private.claim_fast_path(
-  p_user_ids uuid[],
-  p_organization_ids uuid[],
-  p_scenario_types text[],
-  p_cooldowns interval[],
-  p_milestone_values integer[],
-  p_metadata jsonb[]
-)
-returns table (
-  ordinal bigint,
-  id uuid,
-  triggered_at timestamptz,
-  cooldown_window_start timestamptz,
-  skip_reason text,
-  held_by uuid,
-  ends_at timestamptz
-)
+-- A prefix for the ids of a batch, which end with the place in it, in five hexadecimal digits: 48 bits of the clock,
+-- version 7, 54 random bits. Neighbours in time are neighbours in the index, and the answer needs no ids.
+create or replace function scenario_private.new_id_prefix()
+returns text
 language sql
 volatile
 set search_path = ''
-set timezone = 'UTC'
 as $$
-  with judged as materialized (
-    select judged.*, case when judged.refusal is null then gen_random_uuid() end as id
-    from scenario_private.judge_claims(
-      p_user_ids, p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata, null
-    ) as judged
+  select
+    lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0')
+      || '7' || substr(random.digits, 14, 3) || substr(random.digits, 17, 11)
+  from (select replace(gen_random_uuid()::text, '-', '') as digits) as random
+$$;
+revoke all on function scenario_private.new_id_prefix() from public, anon, authenticated;
+grant execute on function scenario_private.new_id_prefix() to service_role;
+
+-- Judges a batch, inserts what nothing refuses, and answers, all in one statement: exact at whatever isolation level.
+--
+-- Arrays of one length; p_organization_id, p_scenario_type, p_cooldown and p_metadata stand for a column that is null
+-- or null in a place. p_subjects has a json array or null in each place.
+--   p_predecessors       of an evaluation, which has judged on the same snapshot: the triggered_at of the claim before
+--                        (null: none). Nothing is judged here then but what the constraints are about.
+--   p_existing_user_ids  with care: the users who exist and can't be deleted meanwhile, in their places; else null
+--   p_judges_values      with care: whether types, subjects and metadata are judged too, each value a second time
+--   p_places             with care: the places to claim now; null: all
+--   p_leased_until       for claims with a lease
+--
+-- Answers the exceptions, by columns; every other place was claimed as p_id_prefix and its place, triggered now, after
+-- 'epoch', with all its subjects new, to be delivered within 7 days:
+--   skipped    place, reason (one for all or one each), held_by, ends_at
+--   following  place, triggered_at, cooldown_window_start: claimed after an earlier claim
+--   partly     place, new_subjects: claimed, and some of the subjects are held already
+--   deliver    place, deliver_until: where it is not 7 days from now
+--   lost       with care: the places that lost a race
+--
+-- Reasons: unknown_user; invalid_claim (a field is missing or out of bounds); cooldown and milestone_reached (held_by
+-- holds, until ends_at); invalid_metadata; duplicate_in_batch (an earlier place names the same); concurrent_claim (an
+-- earlier place claims the same user and type about something else: claim again).
+create or replace function scenario_private.claim_once(
+  p_id_prefix text,
+  p_origin text,
+  p_user_ids uuid[],
+  p_organization_ids uuid[],
+  p_organization_id uuid,
+  p_scenario_types text[],
+  p_scenario_type text,
+  p_cooldowns interval[],
+  p_cooldown interval,
+  p_milestone_values integer[],
+  p_metadata jsonb[],
+  p_all_metadata jsonb,
+  p_subjects jsonb[],
+  p_predecessors timestamptz[],
+  p_existing_user_ids uuid[],
+  p_judges_values boolean,
+  p_places bigint[],
+  p_leased_until timestamptz
+)
+returns json
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+-- The planner takes long arrays for a reason to compile; compiling takes longer than the statement.
+set jit = off
+as $$
+declare
+  with_care constant boolean := p_existing_user_ids is not null;
+  is_judged constant boolean := p_predecessors is not null;
+  known_types constant text[] := case when p_judges_values then scenario_private.scenario_types() end;
+  answer json;
+begin
+  with judged as (
+    select
+      element.*,
+      case
+        when element.user_id is null or element.organization_id is null or element.scenario_type is null
+          then 'invalid_claim'
+        when with_care and element.existing_user_id is null then 'unknown_user'
+        when element.scenario_type <> all (known_types) then 'invalid_claim'
+        when (
+          case
+            when element.scenario_type = 'milestone' then element.milestone_value > 0 and element.cooldown is null
+            else element.milestone_value is null
+              and element.cooldown > interval '0'
+              and element.cooldown <= interval '36525 days'
+          end
+        ) is not true
+          then 'invalid_claim'
+        when known_types is null then null
+        when element.subjects <> '{}' and not scenario_private.are_storable_subjects(element.subjects)
+          then 'invalid_claim'
+        when element.metadata is not null and not scenario_private.is_storable_metadata(element.metadata)
+          then 'invalid_metadata'
+      end as fault
+    from (
+      select
+        part.place,
+        part.user_id,
+        coalesce(part.organization_id, p_organization_id) as organization_id,
+        coalesce(part.scenario_type, p_scenario_type) as scenario_type,
+        coalesce(part.cooldown, p_cooldown) as cooldown,
+        part.milestone_value,
+        coalesce(nullif(part.metadata, 'null'), p_all_metadata) as metadata,
+        case
+          when nullif(part.subjects, 'null') is null then '{}'
+          else array(
+            select distinct subject.value
+            from jsonb_array_elements_text(part.subjects) as subject (value)
+            order by subject.value
+          )
+        end as subjects,
+        part.predecessor_at,
+        part.existing_user_id
+      from unnest(
+        p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata, p_subjects,
+        p_predecessors, p_existing_user_ids
+      ) with ordinality as part (
+        user_id, organization_id, scenario_type, cooldown, milestone_value, metadata, subjects, predecessor_at,
+        existing_user_id, place
+      )
+      where p_places is null or part.place = any (p_places)
+      offset 0
+    ) as element
+    order by element.user_id, element.scenario_type, element.milestone_value, element.place
+    offset 0
+  ),
+  -- One look tells most of it: nothing yet, or the newest one holds.
+  probed as (
+    select
+      judged.*,
+      newest.id as newest_id,
+      newest.triggered_at as newest_at,
+      newest.cooldown_window_start as newest_window,
+      newest.holds_until as newest_ends_at,
+      newest.subjects as newest_subjects
+    from judged
+    left join lateral (
+      select
+        hold.id,
+        hold.triggered_at,
+        hold.cooldown_window_start,
+        hold.subjects,
+        greatest(hold.holds_until, hold.holds_since + judged.cooldown) as holds_until
+      from scenario_private.hold as hold
+      where judged.fault is null
+        and judged.milestone_value is null
+        and not is_judged
+        and hold.user_id = judged.user_id
+        and hold.scenario_type = judged.scenario_type
+      order by hold.triggered_at desc
+      limit 1
+    ) as newest on true
+    offset 0
+  ),
+  held as (
+    select
+      probed.*,
+      coalesce(holder.id, record.id) as held_by,
+      case when holder.id is not null then holder.ends_at else record.ends_at end as ends_at,
+      fresh.subjects as fresh_subjects
+    from probed
+    -- Where the newest one doesn't settle it, whatever may hold.
+    left join lateral (
+      select holding.id, holding.ends_at
+      from (
+        select probed.newest_id as id, probed.newest_ends_at as ends_at
+        where probed.newest_ends_at > now()
+          and (probed.subjects = '{}' or probed.newest_subjects = '{}' or probed.newest_subjects && probed.subjects)
+        union all
+        select holding.id, greatest(holding.holds_until, holding.holds_since + probed.cooldown)
+        from scenario_private.holding as holding
+        where probed.newest_id is not null
+          and holding.user_id = probed.user_id
+          and holding.scenario_type = probed.scenario_type
+          and holding.found_at > now() - probed.cooldown - interval '8 days'
+          and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
+          and (probed.subjects = '{}' or holding.subjects = '{}' or holding.subjects && probed.subjects)
+      ) as holding
+      limit 1
+    ) as holder on true
+    left join lateral (
+      select array_agg(subject.value order by subject.ordinal) as subjects
+      from unnest(probed.subjects) with ordinality as subject (value, ordinal)
+      where holder.id is not null
+        and not exists (
+          select
+          from scenario_private.holding as holding
+          where holding.user_id = probed.user_id
+            and holding.scenario_type = probed.scenario_type
+            and holding.found_at > now() - probed.cooldown - interval '8 days'
+            and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
+            and (holding.subjects = '{}' or subject.value = any (holding.subjects))
+        )
+    ) as fresh on true
+    left join lateral (
+      select hold.id, hold.holds_until as ends_at
+      from scenario_private.hold as hold
+      where probed.fault is null
+        and probed.milestone_value is not null
+        and not is_judged
+        and hold.user_id = probed.user_id
+        and hold.milestone_value = probed.milestone_value
+        and hold.scenario_type = 'milestone'
+        and (not hold.is_failed or hold.held_until = 'infinity')
+        and hold.holds_until > now()
+      union all
+      select hold.id, hold.holds_until
+      from scenario_private.hold as hold
+      where probed.fault is null
+        and probed.milestone_value is not null
+        and not is_judged
+        and hold.user_id = probed.user_id
+        and hold.milestone_value = probed.milestone_value
+        and hold.scenario_type = 'milestone'
+        and hold.held_until is not null
+        and hold.held_until > now()
+        and hold.holds_until > now()
+      limit 1
+    ) as record on true
+    offset 0
+  ),
+  decided as materialized (
+    select
+      held.*,
+      case
+        when held.fault is not null then held.fault
+        when held.held_by is null or held.fresh_subjects is not null then null
+        when held.milestone_value is null then 'cooldown'
+        else 'milestone_reached'
+      end as refusal,
+      (p_id_prefix || lpad(to_hex(held.place), 5, '0'))::uuid as id,
+      -- Just after the predecessor if clocks went backwards, so that the chain never wedges.
+      greatest(now(), predecessor.triggered_at + interval '1 microsecond') as triggered_at,
+      case when held.milestone_value is null then coalesce(predecessor.triggered_at, 'epoch') end as window_start,
+      coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_within
+    from held
+    cross join lateral (
+      select
+        case
+          when is_judged then held.predecessor_at
+          when held.newest_window is not null then held.newest_at
+          when held.newest_id is not null then (
+            select notification.triggered_at
+            from public.scenario_notifications as notification
+            where notification.user_id = held.user_id
+              and notification.scenario_type = held.scenario_type
+              and notification.cooldown_window_start is not null
+            order by notification.cooldown_window_start desc
+            limit 1
+          )
+        end as triggered_at
+    ) as predecessor
+    left join scenario_private.delivery_setting as own
+      on own.scenario_type = held.scenario_type
+      and own.organization_id = held.organization_id
+    left join scenario_private.delivery_setting as standard
+      on standard.scenario_type = held.scenario_type
+      and standard.organization_id is null
+  ),
+  granted as (
+    select decided.*
+    from decided
+    where decided.refusal is null
+    order by decided.user_id, decided.scenario_type, decided.milestone_value, decided.place
   ),
   inserted as (
     insert into public.scenario_notifications
-      (id, user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
+      (
+        id, user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start,
+        origin, cooldown, subjects, deliver_until
+      )
     select
-      judged.id,
-      judged.user_id,
-      judged.organization_id,
-      judged.scenario_type,
-      judged.triggered_at,
-      judged.milestone_value,
-      judged.metadata,
-      judged.window_start
-    from judged
-    where judged.id is not null
-    order by judged.user_id, judged.scenario_type, judged.milestone_value
-  )
-  select
-    judged.ordinal,
-    judged.id,
-    case when judged.id is not null then judged.triggered_at end,
-    case when judged.id is not null then judged.window_start end,
-    judged.refusal,
-    judged.held_by,
-    -- No later than a client's datetime can be.
-    case
-      when judged.held_since is not null and judged.cooldown is not null
-        then least(judged.held_since + judged.cooldown, timestamptz '9999-12-31 23:59:59+00')
-    end
-  from judged
-$$;
-revoke all on function scenario_private.claim_fast_path(uuid[], uuid[], text[], interval[], integer[], jsonb[])
-  from public, anon, authenticated;
-grant execute on function
-  scenario_private.claim_fast_path(uuid[], uuid[], text[], interval[], integer[], jsonb[])
-  to service_role;
-
--- Claims a batch to which a constraint objected: outcomes as of scenario_private.claim. p_existing_user_ids has the
--- users who exist and can't be deleted meanwhile, in their places among p_user_ids, and null for the others. Metadata
--- and types are judged beforehand, and ON CONFLICT leaves out whoever lost a race: no constraint is left to object.
-create or replace function scenario_private.claim_row_by_row(
-  p_user_ids uuid[],
-  p_existing_user_ids uuid[],
-  p_organization_ids uuid[],
-  p_scenario_types text[],
-  p_cooldowns interval[],
-  p_milestone_values integer[],
-  p_metadata jsonb[]
-)
-returns table (
-  ordinal bigint,
-  id uuid,
-  triggered_at timestamptz,
-  cooldown_window_start timestamptz,
-  skip_reason text,
-  held_by uuid,
-  ends_at timestamptz
-)
-language sql
-volatile
-set search_path = ''
-set timezone = 'UTC'
-as $$
-  with judged as materialized (
-    select
-      judged.*,
-      row_number() over (
-        partition by judged.user_id, judged.scenario_type, judged.milestone_value, judged.refusal is null
-        order by judged.ordinal
-      ) as repetition
-    from scenario_private.judge_claims(
-      p_user_ids,
-      p_existing_user_ids,
-      p_organization_ids,
-      p_scenario_types,
-      p_cooldowns,
-      p_milestone_values,
-      p_metadata,
-      scenario_private.scenario_types()
-    ) as judged
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
+      granted.milestone_value, granted.metadata, granted.window_start,
+      p_origin, granted.cooldown, granted.subjects, granted.triggered_at + granted.deliver_within
+    from granted
+    where not with_care
   ),
-  inserted as (
+  inserted_with_care as (
     insert into public.scenario_notifications as notification
-      (user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
+      (
+        id, user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start,
+        origin, cooldown, subjects, deliver_until
+      )
     select
-      judged.user_id,
-      judged.organization_id,
-      judged.scenario_type,
-      judged.triggered_at,
-      judged.milestone_value,
-      judged.metadata,
-      judged.window_start
-    from judged
-    where judged.refusal is null and judged.repetition = 1
-    order by judged.user_id, judged.scenario_type, judged.milestone_value
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
+      granted.milestone_value, granted.metadata, granted.window_start,
+      p_origin, granted.cooldown, granted.subjects, granted.triggered_at + granted.deliver_within
+    from granted
+    where with_care
     on conflict do nothing
-    returning
-      notification.id,
-      notification.user_id,
-      notification.scenario_type,
-      notification.milestone_value,
-      notification.triggered_at,
-      notification.cooldown_window_start
-  )
-  select
-    outcome.ordinal,
-    outcome.id,
-    outcome.triggered_at,
-    outcome.cooldown_window_start,
-    case
-      when (outcome.winner).id is null then outcome.skip_reason
-      when outcome.milestone_value is null then 'cooldown'
-      else 'milestone_reached'
-    end,
-    coalesce(outcome.held_by, (outcome.winner).id),
-    -- No later than a client's datetime can be.
-    case
-      when coalesce(outcome.held_since, (outcome.winner).triggered_at) is not null and outcome.cooldown is not null
-        then least(
-          coalesce(outcome.held_since, (outcome.winner).triggered_at) + outcome.cooldown,
-          timestamptz '9999-12-31 23:59:59+00'
-        )
-    end
-  from (
+    returning notification.id, notification.user_id, notification.scenario_type, notification.milestone_value,
+      notification.subjects
+  ),
+  handed_over as (
+    insert into scenario_private.handover
+      (notification_id, user_id, organization_id, scenario_type, leased_until, lease_number, attempt_count)
+    select
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, p_leased_until,
+      (p_leased_until is not null)::integer, (p_leased_until is not null)::integer
+    from granted
+    where not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id)
+  ),
+  outcome as (
     select
       decided.*,
       case
-        when decided.skip_reason = 'concurrent_claim' then scenario_private.current_holder(
-          decided.user_id, decided.scenario_type, decided.cooldown, decided.milestone_value
-        )
-      end as winner
-    from (
-      select
-        judged.ordinal,
-        judged.user_id,
-        judged.scenario_type,
-        judged.cooldown,
-        judged.milestone_value,
-        judged.held_by,
-        judged.held_since,
-        inserted.id,
-        inserted.triggered_at,
-        inserted.cooldown_window_start,
-        case
-          when inserted.id is not null then null
-          when judged.refusal is not null then judged.refusal
-          when judged.repetition > 1 then 'duplicate_in_batch'
-          else 'concurrent_claim'
-        end as skip_reason
-      from judged
-      left join inserted
-        on inserted.user_id = judged.user_id
-        and inserted.scenario_type = judged.scenario_type
-        and inserted.milestone_value is not distinct from judged.milestone_value
-        and judged.refusal is null
-        and judged.repetition = 1
-    ) as decided
-    offset 0 -- looks up the winner once, and after the insert
-  ) as outcome
+        when decided.refusal is not null then decided.refusal
+        when not with_care or inserted.id is not null then null
+        when earlier.id is null then 'lost'
+        when earlier.subjects = '{}' or (decided.subjects <> '{}' and decided.subjects <@ earlier.subjects)
+          then 'duplicate_in_batch'
+        else 'concurrent_claim'
+      end as reason
+    from decided
+    left join inserted_with_care as inserted on with_care and inserted.id = decided.id
+    -- Of the same user and type (and milestone) one place has come in: the first.
+    left join inserted_with_care as earlier
+      on with_care
+      and decided.refusal is null
+      and earlier.user_id = decided.user_id
+      and earlier.scenario_type = decided.scenario_type
+      and earlier.milestone_value is not distinct from decided.milestone_value
+  )
+  select json_build_object(
+    'skipped', json_build_object(
+      'place', coalesce(json_agg(outcome.place) filter (where outcome.reason <> 'lost'), '[]'),
+      'reason', case
+        when not with_care and min(outcome.reason) = max(outcome.reason) then to_json(min(outcome.reason))
+        else coalesce(json_agg(outcome.reason) filter (where outcome.reason <> 'lost'), '[]')
+      end,
+      'held_by', coalesce(json_agg(outcome.held_by) filter (where outcome.reason <> 'lost'), '[]'),
+      'ends_at', coalesce(
+        json_agg(
+          -- No later than a client's datetime can be; null for good.
+          case when outcome.ends_at <> 'infinity' then least(outcome.ends_at, '9999-12-31 23:59:59+00') end
+        ) filter (where outcome.reason <> 'lost'),
+        '[]'
+      )
+    ),
+    'following', json_build_object(
+      'place', coalesce(
+        json_agg(outcome.place) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+      ),
+      'triggered_at', coalesce(
+        json_agg(outcome.triggered_at) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+      ),
+      'cooldown_window_start', coalesce(
+        json_agg(outcome.window_start) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+      )
+    ),
+    'partly', json_build_object(
+      'place', coalesce(
+        json_agg(outcome.place) filter (where outcome.reason is null and outcome.fresh_subjects is not null), '[]'
+      ),
+      'new_subjects', coalesce(
+        json_agg(outcome.fresh_subjects) filter (where outcome.reason is null and outcome.fresh_subjects is not null),
+        '[]'
+      )
+    ),
+    'deliver', json_build_object(
+      'place', coalesce(
+        json_agg(outcome.place)
+          filter (where outcome.reason is null and outcome.triggered_at + outcome.deliver_within <> now() + '7 days'),
+        '[]'
+      ),
+      'deliver_until', coalesce(
+        json_agg(outcome.triggered_at + outcome.deliver_within)
+          filter (where outcome.reason is null and outcome.triggered_at + outcome.deliver_within <> now() + '7 days'),
+        '[]'
+      )
+    ),
+    'lost', coalesce(json_agg(outcome.place) filter (where outcome.reason = 'lost'), '[]')
+  )
+  into answer
+  from outcome;
+  return answer;
+end
 $$;
 revoke all on function
-  scenario_private.claim_row_by_row(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[])
+  scenario_private.claim_once(
+    text, text, uuid[], uuid[], uuid, text[], text, interval[], interval, integer[], jsonb[], jsonb, jsonb[],
+    timestamptz[], uuid[], boolean, bigint[], timestamptz
+  )
   from public, anon, authenticated;
 grant execute on function
-  scenario_private.claim_row_by_row(uuid[], uuid[], uuid[], text[], interval[], integer[], jsonb[])
+  scenario_private.claim_once(
+    text, text, uuid[], uuid[], uuid, text[], text, interval[], interval, integer[], jsonb[], jsonb, jsonb[],
+    timestamptz[], uuid[], boolean, bigint[], timestamptz
+  )
   to service_role;
 
--- Claims a batch. Arrays of one length in; one outcome per element out, in any order: claimed (id is not null) or
--- skipped for a reason, one of scenario_private.judge_claims or:
---
---   duplicate_in_batch   an earlier element of the batch claims the same
---   concurrent_claim     another claimer was first, and its row has failed or gone since: claim again
---
--- Each element is judged on the history before the batch. Who lost a race is told cooldown or milestone_reached, with
--- the winner as held_by.
+-- Puts two answers by columns together: arrays are joined.
+create or replace function scenario_private.joined_answers(p_first jsonb, p_second jsonb)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select jsonb_object_agg(
+    part.key,
+    case jsonb_typeof(part.value)
+      when 'array' then coalesce(p_first -> part.key, '[]') || part.value
+      else (
+        select jsonb_object_agg(inner_part.key, p_first -> part.key -> inner_part.key || inner_part.value)
+        from jsonb_each(part.value) as inner_part
+      )
+    end
+  )
+  from jsonb_each(p_second) as part
+$$;
+revoke all on function scenario_private.joined_answers(jsonb, jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.joined_answers(jsonb, jsonb) to service_role;
+
+-- Claims a batch: arguments and answer of scenario_private.claim_once. Who lost a race is judged again, on what was
+-- committed meanwhile; an evaluation's claims are not (it asks its rule again), and stay lost.
 create or replace function scenario_private.claim(
+  p_id_prefix text,
+  p_origin text,
   p_user_ids uuid[],
   p_organization_ids uuid[],
+  p_organization_id uuid,
   p_scenario_types text[],
+  p_scenario_type text,
   p_cooldowns interval[],
+  p_cooldown interval,
   p_milestone_values integer[],
-  p_metadata jsonb[]
+  p_metadata jsonb[],
+  p_all_metadata jsonb,
+  p_subjects jsonb[],
+  p_predecessors timestamptz[],
+  p_places bigint[],
+  p_leased_until timestamptz
 )
-returns table (
-  ordinal bigint,
-  id uuid,
-  triggered_at timestamptz,
-  cooldown_window_start timestamptz,
-  skip_reason text,
-  held_by uuid,
-  ends_at timestamptz
-)
+returns json
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
   existing_user_ids uuid[];
+  judges_values boolean := false;
+  places bigint[] := p_places;
+  part jsonb;
+  answer jsonb;
 begin
-  return query
-  select *
-  from scenario_private.claim_fast_path(
-    p_user_ids, p_organization_ids, p_scenario_types, p_cooldowns, p_milestone_values, p_metadata
+  begin
+    return scenario_private.claim_once(
+      p_id_prefix, p_origin, p_user_ids, p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type,
+      p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
+      null, false, p_places, p_leased_until
+    );
+  exception
+    when unique_violation or foreign_key_violation then null;
+    when check_violation then judges_values := true;
+  end;
+
+  existing_user_ids := array(
+    select existing.id
+    from unnest(p_user_ids) with ordinality as element (user_id, place)
+    left join scenario_private.lock_existing_users(p_user_ids) as existing (id) on existing.id = element.user_id
+    order by element.place
   );
-exception
-  when unique_violation or foreign_key_violation or check_violation then
-    existing_user_ids := array(
-      select existing.id
-      from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
-      left join scenario_private.lock_existing_users(p_user_ids) as existing (id) on existing.id = element.user_id
-      order by element.ordinal
-    );
-    return query
-    select *
-    from scenario_private.claim_row_by_row(
-      p_user_ids,
-      existing_user_ids,
-      p_organization_ids,
-      p_scenario_types,
-      p_cooldowns,
-      p_milestone_values,
-      p_metadata
-    );
+  perform scenario_private.end_suppressions(p_user_ids);
+  for turn in 1..4 loop
+    begin
+      part := scenario_private.claim_once(
+        p_id_prefix, p_origin, p_user_ids, p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type,
+        p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
+        existing_user_ids, judges_values, places, p_leased_until
+      );
+    exception when check_violation then
+      -- Only the first turn can meet one; its own values are judged now.
+      judges_values := true;
+      continue;
+    end;
+    answer := case when answer is null then part else scenario_private.joined_answers(answer - 'lost', part) end;
+    places := array(select lost.place::bigint from jsonb_array_elements_text(part -> 'lost') as lost (place));
+    exit when cardinality(places) = 0 or p_predecessors is not null;
+  end loop;
+  return answer;
 end
 $$;
-revoke all on function scenario_private.claim(uuid[], uuid[], text[], interval[], integer[], jsonb[])
+revoke all on function
+  scenario_private.claim(
+    text, text, uuid[], uuid[], uuid, text[], text, interval[], interval, integer[], jsonb[], jsonb, jsonb[],
+    timestamptz[], bigint[], timestamptz
+  )
   from public, anon, authenticated;
-grant execute on function scenario_private.claim(uuid[], uuid[], text[], interval[], integer[], jsonb[])
+grant execute on function
+  scenario_private.claim(
+    text, text, uuid[], uuid[], uuid, text[], text, interval[], interval, integer[], jsonb[], jsonb, jsonb[],
+    timestamptz[], bigint[], timestamptz
+  )
   to service_role;
 
--- Claims a batch: a json array in, a json array of outcomes out, in the same order.
---   in   {"user_id", "organization_id", "scenario_type", "cooldown_seconds", "milestone_value", "metadata"}
---   out  {"id", "triggered_at", "cooldown_window_start"} of the new row, whose other columns the caller has given, or
---        {"skip_reason", "held_by", "ends_at"}
--- Raises SR001 for anything but an array, SR003 for more than 20,000 claims: one statement has to fit its timeout, and
--- splitting a batch would leave a caller whose second half failed not knowing about the first.
-create or replace function public.scenario_claim_notifications(p_claims jsonb, p_needs_schema integer default null)
+-- Whether each field of a claim can be read as what it should be; what it says is judged later.
+create or replace function scenario_private.is_readable_claim(p_claim jsonb)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  perform
+    (p_claim ->> 'user_id')::uuid,
+    (p_claim ->> 'organization_id')::uuid,
+    make_interval(secs => (p_claim ->> 'cooldown_seconds')::double precision),
+    (p_claim ->> 'milestone_value')::integer;
+  return jsonb_typeof(p_claim) = 'object'
+    and coalesce(jsonb_typeof(p_claim -> 'subjects'), 'null') in ('array', 'null');
+exception when data_exception then
+  return false;
+end
+$$;
+revoke all on function scenario_private.is_readable_claim(jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.is_readable_claim(jsonb) to service_role;
+
+-- A batch of claims by columns, read from a json object of columns or from an array of claims; a claim with a field
+-- that can't be read has no user_id. all_… stand for a whole column.
+create or replace function scenario_private.read_claims(p_claims jsonb)
+returns table (
+  user_ids uuid[],
+  organization_ids uuid[],
+  scenario_types text[],
+  cooldowns interval[],
+  milestone_values integer[],
+  metadata jsonb[],
+  subjects jsonb[],
+  all_organization_id uuid,
+  all_scenario_type text,
+  all_cooldown interval,
+  all_metadata jsonb
+)
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  claims jsonb := p_claims;
+begin
+  if jsonb_typeof(p_claims) = 'object' then
+    begin
+      return query
+      select
+        columns.user_id,
+        columns.organization_id,
+        columns.scenario_type,
+        case
+          when columns.cooldown_seconds is not null then array(
+            select make_interval(secs => element.seconds)
+            from unnest(columns.cooldown_seconds) with ordinality as element (seconds, place)
+            order by element.place
+          )
+        end,
+        columns.milestone_value,
+        columns.metadata,
+        columns.subjects,
+        same.organization_id,
+        same.scenario_type,
+        make_interval(secs => same.cooldown_seconds),
+        nullif(same.metadata, 'null')
+      from jsonb_to_record(p_claims) as columns (
+        user_id uuid[], organization_id uuid[], scenario_type text[], cooldown_seconds double precision[],
+        milestone_value integer[], metadata jsonb[], subjects jsonb[], "all" jsonb
+      )
+      left join lateral jsonb_to_record(columns."all") as same (
+        organization_id uuid, scenario_type text, cooldown_seconds double precision, metadata jsonb
+      ) on true;
+      return;
+    exception when data_exception then
+      -- One claim after the other, then.
+      claims := (
+        select jsonb_agg(
+          coalesce(nullif(p_claims -> 'all', 'null'), '{}') || jsonb_strip_nulls(
+            jsonb_build_object(
+              'organization_id', p_claims -> 'organization_id' -> place,
+              'scenario_type', p_claims -> 'scenario_type' -> place,
+              'cooldown_seconds', p_claims -> 'cooldown_seconds' -> place,
+              'milestone_value', p_claims -> 'milestone_value' -> place
+            )
+          ) || jsonb_build_object(
+            'user_id', element.value,
+            'metadata', coalesce(nullif(p_claims -> 'metadata' -> place, 'null'), p_claims -> 'all' -> 'metadata'),
+            'subjects', p_claims -> 'subjects' -> place
+          )
+          order by element.ordinal
+        )
+        from jsonb_array_elements(p_claims -> 'user_id') with ordinality as element (value, ordinal)
+        cross join lateral (select (element.ordinal - 1)::integer) as counted (place)
+      );
+    end;
+  end if;
+
+  return query
+  select
+    array_agg(claim.user_id order by claim.ordinal),
+    array_agg(claim.organization_id order by claim.ordinal),
+    array_agg(claim.scenario_type order by claim.ordinal),
+    array_agg(claim.cooldown order by claim.ordinal),
+    array_agg(claim.milestone_value order by claim.ordinal),
+    array_agg(claim.metadata order by claim.ordinal),
+    array_agg(claim.subjects order by claim.ordinal),
+    null::uuid,
+    null::text,
+    null::interval,
+    null::jsonb
+  from (
+    select
+      element.ordinal,
+      (readable.claim ->> 'user_id')::uuid as user_id,
+      (readable.claim ->> 'organization_id')::uuid as organization_id,
+      readable.claim ->> 'scenario_type' as scenario_type,
+      make_interval(secs => (readable.claim ->> 'cooldown_seconds')::double precision) as cooldown,
+      (readable.claim ->> 'milestone_value')::integer as milestone_value,
+      readable.claim -> 'metadata' as metadata,
+      readable.claim -> 'subjects' as subjects
+    from jsonb_array_elements(claims) with ordinality as element (claim, ordinal)
+    cross join lateral (
+      select case when scenario_private.is_readable_claim(element.claim) then element.claim end as claim
+      offset 0
+    ) as readable
+  ) as claim;
+end
+$$;
+revoke all on function scenario_private.read_claims(jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.read_claims(jsonb) to service_role;
+
+-- Raises unless p_claims is an array of claims or an object of columns of one length, of at most p_most claims; returns
+-- how many.
+create or replace function scenario_private.require_claims(p_claims jsonb, p_most integer)
+returns integer
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  number_of_claims integer;
+  misfit record;
+begin
+  if jsonb_typeof(p_claims) = 'object' then
+    perform scenario_private.require_array('p_claims.user_id', p_claims -> 'user_id', p_most);
+    number_of_claims := jsonb_array_length(p_claims -> 'user_id');
+    select part.key, jsonb_typeof(part.value) as kind into misfit
+    from jsonb_each(p_claims) as part
+    where case
+      when part.key = 'all' then jsonb_typeof(part.value) not in ('object', 'null')
+      when part.key not in (
+        'user_id', 'organization_id', 'scenario_type', 'cooldown_seconds', 'milestone_value', 'metadata', 'subjects'
+      )
+        then true
+      when jsonb_typeof(part.value) = 'array' then jsonb_array_length(part.value) <> number_of_claims
+      else jsonb_typeof(part.value) <> 'null'
+    end
+    limit 1;
+    if misfit.key is not null then
+      raise exception using
+        errcode = 'SR001',
+        message = format(
+          'expected p_claims to have columns of %s claims (user_id, organization_id, scenario_type, cooldown_seconds,'
+            ' milestone_value, metadata, subjects) and all, an object; one of its columns is another (%s)',
+          number_of_claims, misfit.kind
+        );
+    end if;
+    return number_of_claims;
+  end if;
+  perform scenario_private.require_array('p_claims', p_claims, p_most);
+  return jsonb_array_length(p_claims);
+end
+$$;
+revoke all on function scenario_private.require_claims(jsonb, integer) from public, anon, authenticated;
+grant execute on function scenario_private.require_claims(jsonb, integer) to service_role;
+
+-- Claims a batch; with p_lease_seconds for a caller who sends by hand: each notification is leased to the caller at
+-- once, who settles it. Without, it is the delivery workers'.
+--   in   columns: {"user_id": […], "organization_id": […], "scenario_type": […], "cooldown_seconds": […],
+--        "milestone_value": […], "metadata": […], "subjects": […], "all": {…}}; a column may be left out, and all has
+--        one value for a whole column. Or an array of claims, each an object with these fields.
+--   out  {"id_prefix", "triggered_at", "deliver_until", "skipped", "following", "partly", "deliver"}: the exceptions, by
+--        columns, as scenario_private.claim_once says; places count from 1. With a lease also "leased", the rows as
+--        scenario_lease_notifications gives them, and "taken_over": {"place", "id"}, claims of before that nobody had in
+--        hand.
+-- With a lease a user who is gone or banned is skipped with that reason, and nothing is written.
+-- Raises SR001 for anything else, or a lease outside 1 second to 1 day; SR003 for more than 20,000 claims (1,000 with
+-- a lease): one statement has to fit its timeout, and splitting a batch would leave a caller whose second half failed
+-- not knowing about the first.
+create or replace function public.scenario_claim_notifications(
+  p_claims jsonb, p_lease_seconds double precision default null, p_needs_schema integer default null
+)
 returns json
 language plpgsql
 volatile
@@ -439,63 +719,146 @@ security invoker
 set search_path = ''
 as $$
 declare
-  outcomes json;
+  id_prefix constant text := scenario_private.new_id_prefix();
+  number_of_claims integer;
+  batch record;
+  away_places bigint[];
+  away_reasons text[];
+  places bigint[];
+  answer json;
+  skipped json;
+  taken_over json;
+  leased_ids uuid[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
-  perform scenario_private.require_array('p_claims', p_claims, 20000);
+  if p_lease_seconds is not null then
+    perform scenario_private.require_between('p_lease_seconds', p_lease_seconds, 1, 86400);
+  end if;
+  number_of_claims := scenario_private.require_claims(
+    p_claims, case when p_lease_seconds is null then 20000 else 1000 end
+  );
+  select * into batch from scenario_private.read_claims(p_claims);
 
-  select coalesce(
-    json_agg(
-      case
-        when outcome.id is null then json_build_object(
-          'skip_reason', outcome.skip_reason,
-          'held_by', outcome.held_by,
-          'ends_at', outcome.ends_at
-        )
-        else json_build_object(
-          'id', outcome.id,
-          'triggered_at', outcome.triggered_at,
-          'cooldown_window_start', outcome.cooldown_window_start
-        )
-      end
-      order by outcome.ordinal
+  if p_lease_seconds is not null then
+    select array_agg(element.place), array_agg(away.reason) into away_places, away_reasons
+    from unnest(batch.user_ids) with ordinality as element (user_id, place)
+    join scenario_private.users_away(
+      array(select distinct asked.user_id from unnest(batch.user_ids) as asked (user_id))
+    ) as away on away.user_id = element.user_id;
+    places := array(
+      select place
+      from generate_series(1, number_of_claims) as place
+      where away_places is null or place <> all (away_places)
+    );
+  end if;
+
+  answer := scenario_private.claim(
+    id_prefix, 'claim', batch.user_ids, batch.organization_ids, batch.all_organization_id, batch.scenario_types,
+    batch.all_scenario_type, batch.cooldowns, batch.all_cooldown, batch.milestone_values, batch.metadata,
+    batch.all_metadata, batch.subjects, null, places, now() + make_interval(secs => p_lease_seconds)
+  );
+  skipped := answer -> 'skipped';
+
+  if json_array_length(answer -> 'lost') > 0 or p_lease_seconds is not null then
+    with skip as (
+      select
+        (element.place #>> '{}')::bigint as place,
+        case jsonb_typeof(columns.reason)
+          when 'array' then columns.reason ->> at.index
+          else columns.reason #>> '{}'
+        end as reason,
+        (columns.held_by ->> at.index)::uuid as held_by,
+        (columns.ends_at ->> at.index)::timestamptz as ends_at
+      from jsonb_to_record(skipped::jsonb) as columns (place jsonb, reason jsonb, held_by jsonb, ends_at jsonb)
+      cross join lateral jsonb_array_elements(columns.place) with ordinality as element (place, ordinal)
+      cross join lateral (select (element.ordinal - 1)::integer) as at (index)
+      union all
+      select lost.place::bigint, 'concurrent_claim', null, null
+      from json_array_elements_text(answer -> 'lost') as lost (place)
+      union all
+      select away.place, away.reason, null, null
+      from unnest(away_places, away_reasons) as away (place, reason)
     ),
-    '[]'
-  )
-  into outcomes
-  from (
-    select
-      array_agg(claim.user_id) as user_ids,
-      array_agg(claim.organization_id) as organization_ids,
-      array_agg(claim.scenario_type) as scenario_types,
-      array_agg(make_interval(secs => claim.cooldown_seconds)) as cooldowns,
-      array_agg(claim.milestone_value) as milestone_values,
-      array_agg(nullif(claim.metadata, 'null')) as metadata
-    from (
-      select *
-      from rows from (
-        jsonb_to_recordset(p_claims) as (
-          user_id uuid,
-          organization_id uuid,
-          scenario_type text,
-          cooldown_seconds double precision,
-          milestone_value integer,
-          metadata jsonb
+    -- With a lease: a claim of before, for the same, that nobody has in hand.
+    own as (
+      select distinct on (skip.held_by) skip.place, skip.held_by as id
+      from skip
+      join public.scenario_notifications as notification on notification.id = skip.held_by
+      cross join lateral (
+        select array(select jsonb_array_elements_text(nullif(batch.subjects[skip.place], 'null'))) as subjects
+      ) as claim
+      where p_lease_seconds is not null
+        and notification.origin = 'claim'
+        and notification.delivery_status = 'pending'
+        and notification.deliver_until > now()
+        and claim.subjects <@ notification.subjects
+        and (claim.subjects <> '{}' or notification.subjects = '{}')
+      order by skip.held_by, skip.place
+    ),
+    free as materialized (
+      select handover.notification_id as id, own.place
+      from own
+      join scenario_private.handover as handover on handover.notification_id = own.id
+      where (handover.leased_until is null or handover.leased_until <= now())
+        and handover.attempt_count < coalesce(
+          (scenario_private.delivery_setting_of(handover.scenario_type, handover.organization_id)).max_attempts, 8
         )
-      ) with ordinality
-      order by ordinality
-    ) as claim
-  ) as batch
-  cross join lateral scenario_private.claim(
-    batch.user_ids,
-    batch.organization_ids,
-    batch.scenario_types,
-    batch.cooldowns,
-    batch.milestone_values,
-    batch.metadata
-  ) as outcome;
-  return outcomes;
+      order by handover.notification_id
+      for no key update of handover skip locked
+    ),
+    taken as (
+      update scenario_private.handover as handover
+      set
+        leased_until = lease.until,
+        lease_number = handover.lease_number + 1,
+        attempt_count = handover.attempt_count + 1,
+        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at)
+      from free
+      cross join (select now() + make_interval(secs => p_lease_seconds)) as lease (until)
+      where handover.notification_id = free.id
+      returning free.id, free.place
+    )
+    select
+      (
+        select json_build_object(
+          'place', coalesce(json_agg(skip.place order by skip.place), '[]'),
+          'reason', coalesce(json_agg(skip.reason order by skip.place), '[]'),
+          'held_by', coalesce(json_agg(skip.held_by order by skip.place), '[]'),
+          'ends_at', coalesce(json_agg(skip.ends_at order by skip.place), '[]')
+        )
+        from skip
+        where not exists (select from taken where taken.place = skip.place)
+      ),
+      (
+        select json_build_object(
+          'place', coalesce(json_agg(taken.place order by taken.place), '[]'),
+          'id', coalesce(json_agg(taken.id order by taken.place), '[]')
+        )
+        from taken
+      ),
+      array(
+        select taken.id from taken
+        union all
+        select (id_prefix || lpad(to_hex(claimed.place), 5, '0'))::uuid
+        from generate_series(1, number_of_claims) as claimed (place)
+        where not exists (select from skip where skip.place = claimed.place)
+      )
+    into skipped, taken_over, leased_ids;
+  end if;
+
+  return json_build_object(
+    'id_prefix', id_prefix,
+    'triggered_at', now(),
+    'deliver_until', now() + interval '7 days',
+    'skipped', skipped,
+    'following', answer -> 'following',
+    'partly', answer -> 'partly',
+    'deliver', answer -> 'deliver',
+    'taken_over', taken_over,
+    'leased', case when p_lease_seconds is not null then scenario_private.leased_rows(leased_ids) end
+  );
 end
 $$;
-revoke all on function public.scenario_claim_notifications(jsonb, integer) from public, anon, authenticated;
-grant execute on function public.scenario_claim_notifications(jsonb, integer) to service_role;
+revoke all on function public.scenario_claim_notifications(jsonb, double precision, integer)
+  from public, anon, authenticated;
+grant execute on function public.scenario_claim_notifications(jsonb, double precision, integer) to service_role;

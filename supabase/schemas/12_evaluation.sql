@@ -1,15 +1,165 @@
 -- Evaluation: find who is due and claim for them, a page of mentors at a time, inside the database.
 --
 -- Most passes find most of those who are due in a cooldown: the scheduler runs every few minutes, a cooldown lasts
--- weeks. Whom a cooldown holds costs one index look-up: no facts are put together, nothing is sorted, and no claim is
+-- weeks. Who is held costs one index look-up: no facts are put together, nothing is sorted, and no claim is
 -- made only to be refused. A dry run asks the same query and stops there.
+
+-- The query of a rule's verdicts on some mentors, as text, for p_condition on mentor, the rule: said once for the
+-- evaluation, the dry run and the explanation. Each mentor with
+--   verdict         not_due, held (a notification holds against all that she is due for), history (it came true before
+--                   history_before, and no series of it has begun), reminders_spent (the series is at its limit), due
+--   new_subjects    of the subjects, those that nothing holds; null where nothing holds at all
+--   predecessor_at  the newest claim before, as of the same snapshot: what is counted on top of it is exact only if the
+--                   claim comes right after that one
+--   facts           where she is due, or where p_with_facts
+-- p_history_before replaces the rule's own bound.
+create or replace function scenario_private.verdict_query(
+  p_rule regclass, p_scenario_type text, p_condition text, p_history_before timestamptz, p_with_facts boolean
+)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select format(
+    'select
+       mentor.user_id,
+       mentor.organization_id,
+       mentor.is_active,
+       mentor.is_enabled,
+       mentor.is_evaluated,
+       bounded.cooldown,
+       mentor.milestone_value,
+       mentor.finding,
+       mentor.subjects,
+       judged.verdict,
+       fresh.subjects as new_subjects,
+       predecessor.triggered_at as predecessor_at,
+       case when judged.verdict = ''due'' or %4$L then mentor.facts end as facts
+     from %1$s as mentor
+     cross join lateral (
+       select case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
+         as cooldown
+     ) as bounded
+     -- One look tells most of it: nothing yet, or the newest one holds.
+     left join lateral (
+       select
+         hold.id,
+         hold.triggered_at,
+         hold.cooldown_window_start,
+         hold.subjects,
+         case
+           when hold.holds_from > now() - bounded.cooldown then true
+           else hold.holds_until > now() or hold.holds_since > now() - bounded.cooldown
+         end as is_holding
+       from scenario_private.hold as hold
+       where mentor.is_due
+         and mentor.milestone_value is null
+         and hold.user_id = mentor.user_id
+         and hold.scenario_type = %2$L
+       order by hold.triggered_at desc
+       limit 1
+     ) as newest on true
+     left join lateral (
+       select true as is_held
+       from (
+         select
+         where newest.is_holding
+           and (mentor.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && mentor.subjects)
+         union all
+         select
+         from scenario_private.holding as holding
+         where newest.id is not null
+           and holding.user_id = mentor.user_id
+           and holding.scenario_type = %2$L
+           and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+           and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+           and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
+         union all
+         -- A milestone that is not recorded can still be held for a while, by a failure.
+         select
+         from scenario_private.hold as hold
+         where mentor.is_due
+           and mentor.milestone_value is not null
+           and hold.user_id = mentor.user_id
+           and hold.scenario_type = %2$L
+           and hold.milestone_value = mentor.milestone_value
+           and hold.held_until is not null
+           and hold.held_until > now()
+           and hold.holds_until > now()
+       ) as held
+       limit 1
+     ) as holder on true
+     left join lateral (
+       select array_agg(subject.value order by subject.value) as subjects
+       from unnest(mentor.subjects) as subject (value)
+       where holder.is_held
+         and not exists (
+           select
+           from scenario_private.holding as holding
+           where holding.user_id = mentor.user_id
+             and holding.scenario_type = %2$L
+             and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+             and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+             and (holding.subjects = ''{}'' or subject.value = any (holding.subjects))
+         )
+     ) as fresh on true
+     left join lateral (
+       select count(*) as reminders
+       from (
+         select
+         from scenario_private.reminder as reminder
+         where newest.id is not null
+           and (holder.is_held is null or fresh.subjects is not null)
+           and reminder.user_id = mentor.user_id
+           and reminder.scenario_type = %2$L
+           and reminder.triggered_at >= mentor.series_began_at
+         limit coalesce(mentor.series_limit, 1)
+       ) as counted
+     ) as series on mentor.series_began_at is not null
+     cross join lateral (
+       select case
+         when mentor.is_due is not true then ''not_due''
+         when holder.is_held and fresh.subjects is null then ''held''
+         when coalesce(series.reminders, 0) = 0
+           and mentor.crossed_at < case when mentor.history_before is not null then %3$s end
+           then ''history''
+         when series.reminders >= mentor.series_limit then ''reminders_spent''
+         else ''due''
+       end as verdict
+       offset 0
+     ) as judged
+     left join lateral (
+       select notification.triggered_at
+       from public.scenario_notifications as notification
+       where newest.id is not null
+         and judged.verdict = ''due''
+         and notification.user_id = mentor.user_id
+         and notification.scenario_type = %2$L
+         and notification.cooldown_window_start is not null
+       order by notification.cooldown_window_start desc
+       limit 1
+     ) as predecessor on true
+     where %5$s',
+    p_rule,
+    p_scenario_type,
+    case when p_history_before is null then 'mentor.history_before' else format('%L::timestamptz', p_history_before) end,
+    p_with_facts,
+    p_condition
+  )
+$$;
+revoke all on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean)
+  from public, anon, authenticated;
+grant execute on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean) to service_role;
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
 -- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "skipped": {reason: count}, "next_after"}; next_after is null at the end.
--- p_dry_run counts what would be claimed and writes nothing. Raises SR001 for a limit outside 1 to 100,000, SR004 for
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at the
+--        end; history are those for whom it came true longer than due_within ago: they are not due
+-- p_dry_run counts what would be claimed and writes nothing. p_due_within_seconds replaces the settings' due_within.
+-- Raises SR001 for a limit outside 1 to 100,000 or a due_within that is negative or longer than 36,525 days, SR004 for
 -- an unknown scenario type, SR005 without its default settings, SR008 without its rule. Every page stands for itself:
--- repeated and overlapping calls are refused by the cooldown.
+-- what repeated and overlapping calls find is held.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function public.scenario_evaluate(
@@ -18,6 +168,7 @@ create or replace function public.scenario_evaluate(
   p_after uuid default null,
   p_limit integer default 10000,
   p_dry_run boolean default false,
+  p_due_within_seconds double precision default null,
   p_needs_schema integer default null
 )
 returns json
@@ -26,28 +177,32 @@ volatile
 security invoker
 set search_path = ''
 set timezone = 'UTC'
+-- The page's bounds are in its plan; compiling it takes longer than running it.
+set jit = off
 as $$
 declare
   rule regclass;
-  bounds text := '';
+  bounds text := 'mentor.is_evaluated';
   last_user_id uuid;
+  history_before timestamptz;
+  page record;
   evaluated_count integer;
   due_count integer;
-  held_count integer;
-  candidate_count integer;
-  user_ids uuid[];
-  organization_ids uuid[];
-  cooldowns interval[];
-  milestone_values integer[];
-  facts jsonb[];
+  history_count integer;
+  claimed_count integer := 0;
   away_user_ids uuid[];
   away_reasons text[];
-  skip_reasons text[];
+  places bigint[];
+  outcome json;
+  skip_reasons text[] := '{}';
+  lost_user_ids uuid[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
-  if p_dry_run is null then
-    raise exception using errcode = 'SR001', message = 'expected p_dry_run as true or false, got null';
+  perform scenario_private.require_given('p_dry_run', p_dry_run);
+  if p_due_within_seconds is not null then
+    perform scenario_private.require_between('p_due_within_seconds', p_due_within_seconds, 0, 36525 * 86400.0);
+    history_before := now() - make_interval(secs => p_due_within_seconds);
   end if;
   rule := scenario_private.rule_of(p_scenario_type);
   perform scenario_private.require_default_settings(p_scenario_type);
@@ -61,130 +216,139 @@ begin
   execute format(
     'select mentor.user_id
      from scenario_source.mentors as mentor
-     where mentor.is_active%s
+     where %s
      order by mentor.user_id
      offset %s
      limit 1',
-    bounds, p_limit - 1
+    replace(bounds, 'mentor.is_evaluated', 'mentor.is_active'), p_limit - 1
   ) into last_user_id;
   if last_user_id is not null then
     bounds := bounds || format(' and mentor.user_id <= %L', last_user_id);
   end if;
 
-  -- A milestone that is due is one the user does not have: only a cooldown holds. Of a user's memberships that are due
-  -- and not held one is claimed for: that of the highest milestone or the shortest cooldown (if it refuses, so does
-  -- every longer one), then of the lowest organization_id.
-  execute format(
-    'with mentor as materialized (
-       select
-         mentor.user_id,
-         mentor.organization_id,
-         mentor.cooldown,
-         mentor.milestone_value,
-         mentor.is_due,
-         holder.is_held,
-         case when mentor.is_due and holder.is_held is null then mentor.facts end as facts
-       from %s as mentor
-       left join lateral (
-         select true as is_held
-         from scenario_private.holding as holding
-         where mentor.is_due
-           and holding.user_id = mentor.user_id
-           and holding.scenario_type = %L
-           and holding.triggered_at > now()
-             - case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
-         order by holding.triggered_at desc
-         limit 1
-       ) as holder on true
-       where mentor.is_evaluated%s
-     )
-     select tally.*, candidates.*
-     from (
-       select count(*), count(*) filter (where mentor.is_due), count(mentor.is_held)
-       from mentor
-     ) as tally
-     cross join (
-       select
-         count(*),
-         array_agg(candidate.user_id),
-         array_agg(candidate.organization_id),
-         array_agg(candidate.cooldown),
-         array_agg(candidate.milestone_value),
-         array_agg(candidate.facts)
+  -- Who loses a race to another claimer is asked about again: what is due may be about something else by now.
+  for turn in 1..3 loop
+    -- Of a user's memberships that are due one is claimed for: that of the highest milestone or the shortest cooldown
+    -- (if it refuses, so does every longer one), then of the lowest organization_id.
+    execute format(
+      'with mentor as materialized (%s)
+       select tally.*, candidates.*
        from (
-         select distinct on (mentor.user_id) mentor.*
+         select
+           count(*) as evaluated,
+           count(*) filter (where mentor.verdict not in (''not_due'', ''history'')) as due,
+           count(*) filter (where mentor.verdict = ''history'') as history,
+           count(*) filter (where mentor.verdict = ''held'') as held,
+           count(*) filter (where mentor.verdict = ''reminders_spent'') as spent
          from mentor
-         where mentor.is_due and mentor.is_held is null
-         order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
-       ) as candidate
-     ) as candidates',
-    rule, p_scenario_type, bounds
-  ) into evaluated_count, due_count, held_count, candidate_count,
-    user_ids, organization_ids, cooldowns, milestone_values, facts;
+       ) as tally
+       cross join (
+         select
+           count(*) as candidates,
+           array_agg(candidate.user_id) as user_ids,
+           array_agg(candidate.organization_id) as organization_ids,
+           array_agg(candidate.cooldown) as cooldowns,
+           array_agg(candidate.milestone_value) as milestone_values,
+           array_agg(
+             case
+               when candidate.subjects is null or candidate.subjects = ''{}'' then candidate.facts
+               when jsonb_typeof(candidate.facts) <> ''object'' then candidate.facts
+               else coalesce(candidate.facts, ''{}'')
+                 || jsonb_build_object(''new_subjects'', coalesce(candidate.new_subjects, candidate.subjects))
+             end
+           ) as facts,
+           array_agg(case when candidate.subjects <> ''{}'' then to_jsonb(candidate.subjects) end) as subjects,
+           array_agg(candidate.predecessor_at) as predecessors
+         from (
+           select distinct on (mentor.user_id) mentor.*
+           from mentor
+           where mentor.verdict = ''due''
+           order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
+         ) as candidate
+       ) as candidates',
+      scenario_private.verdict_query(
+        rule,
+        p_scenario_type,
+        bounds || case when turn > 1 then format(' and mentor.user_id = any (%L::uuid[])', lost_user_ids) else '' end,
+        history_before,
+        false
+      )
+    ) into page;
 
-  -- Users who are gone or banned are not notified: the lease asks the same again.
-  if candidate_count > 0 then
+    -- Users who are gone or banned are not notified: the lease asks the same again.
     select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
-    from scenario_private.users_away(user_ids) as away;
-  end if;
-  if cardinality(away_reasons) > 0 then
-    select
-      count(*),
-      array_agg(candidate.user_id),
-      array_agg(candidate.organization_id),
-      array_agg(candidate.cooldown),
-      array_agg(candidate.milestone_value),
-      array_agg(candidate.facts)
-    into candidate_count, user_ids, organization_ids, cooldowns, milestone_values, facts
-    from unnest(user_ids, organization_ids, cooldowns, milestone_values, facts)
-      as candidate (user_id, organization_id, cooldown, milestone_value, facts)
-    where coalesce(candidate.user_id <> all (away_user_ids), true);
-  end if;
+    from scenario_private.users_away(page.user_ids) as away;
+    if turn = 1 then
+      evaluated_count := page.evaluated;
+      due_count := page.due;
+      history_count := page.history;
+      skip_reasons := away_reasons
+        || array_fill('cooldown'::text, array[page.held::integer])
+        || array_fill('reminders_spent'::text, array[page.spent::integer])
+        || array_fill('duplicate_in_batch'::text, array[(page.due - page.held - page.spent - page.candidates)::integer]);
+    else
+      -- What the others claimed holds now.
+      skip_reasons := skip_reasons
+        || away_reasons
+        || array_fill('cooldown'::text, array[cardinality(lost_user_ids) - page.candidates::integer]);
+    end if;
+    exit when page.candidates = 0;
 
-  if p_dry_run or candidate_count = 0 then
-    skip_reasons := array_fill(null::text, array[candidate_count]);
-  else
-    -- Another claimer may have been faster since the query above: its users are skipped here.
-    skip_reasons := array(
-      select outcome.skip_reason
-      from scenario_private.claim(
-        user_ids,
-        organization_ids,
-        array_fill(p_scenario_type, array[candidate_count]),
-        cooldowns,
-        milestone_values,
-        facts
-      ) as outcome
+    places := case
+      when away_user_ids is not null then array(
+        select candidate.place
+        from unnest(page.user_ids) with ordinality as candidate (user_id, place)
+        where candidate.user_id <> all (away_user_ids)
+      )
+    end;
+    if p_dry_run then
+      claimed_count := coalesce(cardinality(places), page.candidates);
+      exit;
+    end if;
+    outcome := scenario_private.claim(
+      scenario_private.new_id_prefix(), 'evaluation', page.user_ids, page.organization_ids, null, null,
+      p_scenario_type, page.cooldowns, null, page.milestone_values, page.facts, null, page.subjects,
+      page.predecessors, places, null
     );
-  end if;
+    claimed_count := claimed_count + coalesce(cardinality(places), page.candidates)
+      - json_array_length(outcome -> 'skipped' -> 'place') - json_array_length(outcome -> 'lost');
+    skip_reasons := skip_reasons || case json_typeof(outcome -> 'skipped' -> 'reason')
+      when 'array' then array(select json_array_elements_text(outcome -> 'skipped' -> 'reason'))
+      else array_fill(
+        outcome -> 'skipped' ->> 'reason', array[json_array_length(outcome -> 'skipped' -> 'place')]
+      )
+    end;
+    lost_user_ids := array(
+      select page.user_ids[lost.place::integer]
+      from json_array_elements_text(outcome -> 'lost') as lost (place)
+    );
+    exit when cardinality(lost_user_ids) = 0;
+  end loop;
 
   return (
     select json_build_object(
       'evaluated', evaluated_count,
       'due', due_count,
-      'claimed', coalesce(sum(tally.mentors) filter (where tally.reason is null), 0),
-      'skipped', coalesce(json_object_agg(tally.reason, tally.mentors) filter (where tally.reason is not null), '{}'),
+      'claimed', claimed_count,
+      'history', history_count,
+      'skipped', coalesce(json_object_agg(tally.reason, tally.mentors), '{}'),
       'next_after', last_user_id
     )
     from (
-      select part.reason, sum(part.mentors) as mentors
-      from (
-        select element.reason, 1
-        from unnest(skip_reasons || away_reasons) as element (reason)
-        union all
-        values
-          ('cooldown', held_count),
-          ('duplicate_in_batch', due_count - held_count - candidate_count - coalesce(cardinality(away_reasons), 0))
-      ) as part (reason, mentors)
-      group by part.reason
-      having sum(part.mentors) > 0
+      select skipped.reason, count(*) as mentors
+      from unnest(skip_reasons || array_fill('concurrent_claim'::text, array[coalesce(cardinality(lost_user_ids), 0)]))
+        as skipped (reason)
+      group by skipped.reason
     ) as tally
   );
 end
 $$;
-revoke all on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer)
+revoke all on function
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_evaluate(text, uuid, uuid, integer, boolean, integer) to service_role;
+grant execute on function
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
+  to service_role;
 
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
 -- far, in the row of p_organization_id (made when there is none), or in the default row for all organizations.
@@ -194,6 +358,7 @@ create or replace function public.scenario_evaluate_next_page(
   p_scenario_type text,
   p_organization_id uuid default null,
   p_limit integer default 10000,
+  p_due_within_seconds double precision default null,
   p_needs_schema integer default null
 )
 returns json
@@ -223,12 +388,15 @@ begin
   for no key update;
 
   started_at := clock_timestamp();
-  page := public.scenario_evaluate(p_scenario_type, p_organization_id, pass.resume_after, p_limit);
+  page := public.scenario_evaluate(
+    p_scenario_type, p_organization_id, pass.resume_after, p_limit, false, p_due_within_seconds
+  );
 
   if pass.resume_after is null then
     pass.pass_evaluated := 0;
     pass.pass_due := 0;
     pass.pass_claimed := 0;
+    pass.pass_history := 0;
     pass.pass_duration := '0';
   end if;
   update public.scenario_evaluation_config as config
@@ -237,6 +405,7 @@ begin
     pass_due = pass.pass_due + (page ->> 'due')::bigint,
     pass_claimed = pass.pass_claimed + (page ->> 'claimed')::bigint,
     pass_skipped = pass.pass_due + (page ->> 'due')::bigint - pass.pass_claimed - (page ->> 'claimed')::bigint,
+    pass_history = pass.pass_history + (page ->> 'history')::bigint,
     pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
     pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
     resume_after = (page ->> 'next_after')::uuid
@@ -244,6 +413,6 @@ begin
   return page;
 end
 $$;
-revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, integer)
+revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, integer) to service_role;
+grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer) to service_role;

@@ -29,7 +29,12 @@ select
   null::integer as milestone_value,
   null::boolean as is_due,
   null::text as finding,
-  null::jsonb as facts
+  null::jsonb as facts,
+  null::text[] as subjects,
+  null::timestamptz as crossed_at,
+  null::timestamptz as history_before,
+  null::timestamptz as series_began_at,
+  null::integer as series_limit
 where false;
 comment on view scenario_private.rule_contract is
   'The columns that every rule has, with what each means; it has no rows.';
@@ -55,6 +60,17 @@ comment on column scenario_private.rule_contract.finding is
   'Why, in a code of lower-case letters, digits and underscores: what an explanation says.';
 comment on column scenario_private.rule_contract.facts is
   'What the verdict rests on, as a json object of at most 8 KiB without personal data: the notification''s metadata.';
+comment on column scenario_private.rule_contract.subjects is
+  'What it is about, where a user may be told about several things of the type: ids, by scenario_private.subject_of; {}: '
+  'about the scenario as a whole.';
+comment on column scenario_private.rule_contract.crossed_at is
+  'When what it tells of came true; null in a rule that looks ahead. Before history_before it is history.';
+comment on column scenario_private.rule_contract.history_before is
+  'What came true before this is not told, unless its series has begun: mentor_setting.history_before.';
+comment on column scenario_private.rule_contract.series_began_at is
+  'Notifications since then are reminders of the same; null: nothing is counted.';
+comment on column scenario_private.rule_contract.series_limit is
+  'How many there may be; null: as many as the cooldown allows.';
 revoke all on table scenario_private.rule_contract from public, anon, authenticated;
 grant select on table scenario_private.rule_contract to service_role;
 

@@ -1,43 +1,56 @@
 -- Delivery: lease pending notifications, settle what became of them. At least once: a worker that dies after sending
 -- and before settling is not known to have sent, and its rows are handed out again when the lease runs out.
 --
--- A lease is a row's attempt_count: every lease counts one up, so a worker whose lease went to another can't settle.
+-- Where a notification is stands in scenario_private.handover; a lease is known by its lease_number.
+--
+-- Locks: a settlement locks notifications by id, then their hand-overs by id. A lease locks hand-overs that nobody
+-- holds, and then only notifications that nobody holds: it never waits, so nothing it meets can deadlock.
 
--- Fails those of the notifications whose users are gone or banned, with that reason; returns their ids. The caller has
--- locked them.
-create or replace function scenario_private.fail_for_users_away(p_ids uuid[])
-returns uuid[]
+-- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
+-- "leased_until" and "device_tokens": [{"token", "platform"}].
+create or replace function scenario_private.leased_rows(p_ids uuid[])
+returns json
 language sql
 volatile
 set search_path = ''
 as $$
-  with refused as (
-    update public.scenario_notifications as notification
-    set delivery_status = 'failed', failure_code = away.reason
-    from scenario_private.users_away(
-      array(
-        select distinct due.user_id
-        from public.scenario_notifications as due
-        where due.id = any (p_ids)
+  select coalesce(
+    json_agg(
+      to_jsonb(notification) - '{is_failed, late_at, held_until, unsettled_at}'::text[] || jsonb_build_object(
+        'lease_number', handover.lease_number,
+        'attempt_count', handover.attempt_count,
+        'leased_until', handover.leased_until,
+        'device_tokens', devices.tokens
       )
-    ) as away
-    where notification.id = any (p_ids)
-      and notification.user_id = away.user_id
-    returning notification.id
+      order by notification.triggered_at, notification.id
+    ),
+    '[]'
   )
-  select coalesce(array_agg(refused.id), '{}') from refused
+  from unnest(p_ids) as leased (id)
+  join public.scenario_notifications as notification on notification.id = leased.id
+  join scenario_private.handover as handover on handover.notification_id = leased.id
+  cross join lateral (
+    select coalesce(
+      jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
+    ) as tokens
+    from scenario_source.device_tokens as device
+    where device.user_id = notification.user_id
+  ) as devices
 $$;
-revoke all on function scenario_private.fail_for_users_away(uuid[]) from public, anon, authenticated;
-grant execute on function scenario_private.fail_for_users_away(uuid[]) to service_role;
+revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
 
 -- Leases up to p_limit pending rows that are due, the longest due first, of one organization and of some scenario types
 -- if given; rows that another worker is leasing at this moment are passed over. Until p_lease_seconds from now nobody
 -- else gets them.
---   out  [{...the row..., "device_tokens": [{"token", "platform"}]}], oldest first
+--   out  {"leased": the rows as scenario_private.leased_rows says}
+-- What is handed out is asked again first; what is refused fails, with its reason:
+--   user_gone, user_banned, and of those that an evaluation claimed mentor_not_active, scenario_disabled
+--   expired         deliver_until is over
+--   attempts_spent  it was tried max_attempts times (a lease that runs out unsettled is a try)
+--   superseded      after a lease that nobody settled, another one about the same has been claimed
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
--- app has another way to tell (failing the row here would free the cooldown, and the next evaluation would claim
--- again, every few minutes). A row of a user who is gone or banned fails with that reason instead, which the evaluation
--- asks as well.
+-- app has another way to tell; one that has none says suppressed.
 -- Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day, SR004 for an unknown scenario type.
 create or replace function public.scenario_lease_notifications(
   p_limit integer,
@@ -51,11 +64,12 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 declare
-  due_ids uuid[];
-  refused_ids uuid[];
-  leased json;
+  due record;
+  refused record;
+  leased_ids uuid[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
@@ -65,47 +79,95 @@ begin
 
   -- Again, where all that was due had to be refused; not for ever, for one call has a bounded time.
   for attempt in 1..10 loop
-    due_ids := array(
-      select notification.id
-      from public.scenario_notifications as notification
-      where notification.delivery_status = 'pending'
-        and notification.next_attempt_at <= now()
-        and (p_organization_id is null or notification.organization_id = p_organization_id)
-        and (p_scenario_types is null or notification.scenario_type = any (p_scenario_types))
-      order by notification.next_attempt_at
+    with locked as materialized (
+      select handover.*
+      from scenario_private.handover as handover
+      where handover.next_attempt_at <= now()
+        and (handover.leased_until is null or handover.leased_until <= now())
+        and (p_organization_id is null or handover.organization_id = p_organization_id)
+        and (p_scenario_types is null or handover.scenario_type = any (p_scenario_types))
+      order by handover.next_attempt_at
       limit p_limit
       for update skip locked
-    );
-    refused_ids := scenario_private.fail_for_users_away(due_ids);
+    )
+    select
+      array_agg(locked.notification_id) as ids,
+      array_agg(locked.user_id) as user_ids,
+      array_agg(locked.organization_id) as organization_ids,
+      array_agg(locked.scenario_type) as scenario_types,
+      array_agg(notification.origin = 'evaluation') as by_rule,
+      array_agg(
+        case
+          when notification.delivery_status is distinct from 'pending' then 'settled'
+          when notification.deliver_until <= now() then 'expired'
+          when locked.attempt_count >= coalesce(own.max_attempts, standard.max_attempts, 8) then 'attempts_spent'
+          when greatest(locked.leased_until, locked.unsettled_at) is not null
+            and exists (
+              select
+              from scenario_private.hold as newer
+              where newer.user_id = locked.user_id
+                and newer.scenario_type = locked.scenario_type
+                and not newer.is_failed
+                and newer.triggered_at > notification.triggered_at
+                and newer.milestone_value is null
+                and newer.cooldown_window_start is not null
+                and (newer.subjects = '{}' or newer.subjects && notification.subjects)
+            )
+            then 'superseded'
+        end
+      ) as reasons
+    into due
+    from locked
+    left join public.scenario_notifications as notification on notification.id = locked.notification_id
+    left join scenario_private.delivery_setting as own
+      on own.scenario_type = locked.scenario_type
+      and own.organization_id = locked.organization_id
+    left join scenario_private.delivery_setting as standard
+      on standard.scenario_type = locked.scenario_type
+      and standard.organization_id is null;
+    exit when due.ids is null;
+
+    select array_agg(element.id) as ids, array_agg(element.reason) as reasons into refused
+    from (
+      select asked.id, coalesce(refusal.reason, asked.reason) as reason
+      from unnest(due.ids, due.reasons) with ordinality as asked (id, reason, place)
+      left join scenario_private.refusals(due.user_ids, due.organization_ids, due.scenario_types, due.by_rule)
+        as refusal on refusal.place = asked.place
+    ) as element
+    where element.reason is not null;
+
+    if refused.ids is not null then
+      delete from scenario_private.handover as handover
+      using unnest(refused.ids, refused.reasons) as refusal (id, reason)
+      where handover.notification_id = refusal.id and refusal.reason = 'settled';
+      with locked as materialized (
+        select notification.id, refusal.reason
+        from unnest(refused.ids, refused.reasons) as refusal (id, reason)
+        join public.scenario_notifications as notification on notification.id = refusal.id
+        where notification.delivery_status = 'pending'
+        for no key update of notification skip locked
+      )
+      update public.scenario_notifications as notification
+      set delivery_status = 'failed', failure_code = locked.reason
+      from locked
+      where notification.id = locked.id;
+    end if;
 
     with taken as (
-      update public.scenario_notifications as notification
+      update scenario_private.handover as handover
       set
-        attempt_count = notification.attempt_count + 1,
-        next_attempt_at = now() + make_interval(secs => p_lease_seconds)
-      where notification.id = any (due_ids)
-        and notification.id <> all (refused_ids)
-      returning notification.*
+        leased_until = now() + make_interval(secs => p_lease_seconds),
+        lease_number = handover.lease_number + 1,
+        attempt_count = handover.attempt_count + 1,
+        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at)
+      where handover.notification_id = any (due.ids)
+        and (refused.ids is null or handover.notification_id <> all (refused.ids))
+      returning handover.notification_id
     )
-    select coalesce(
-      json_agg(
-        to_jsonb(taken) || jsonb_build_object('device_tokens', devices.tokens)
-        order by taken.triggered_at, taken.id
-      ),
-      '[]'
-    )
-    into leased
-    from taken
-    cross join lateral (
-      select coalesce(
-        jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
-      ) as tokens
-      from scenario_source.device_tokens as device
-      where device.user_id = taken.user_id
-    ) as devices;
-    exit when cardinality(refused_ids) < p_limit;
+    select array_agg(taken.notification_id) into leased_ids from taken;
+    exit when coalesce(cardinality(refused.ids), 0) < p_limit;
   end loop;
-  return leased;
+  return json_build_object('leased', scenario_private.leased_rows(leased_ids));
 end
 $$;
 revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
@@ -113,71 +175,141 @@ revoke all on function public.scenario_lease_notifications(integer, double preci
 grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   to service_role;
 
--- Settles leases: an array of {"id", "attempt_count", "result", "failure_code"} in, one answer each out, in order.
---   result   sent      delivered
---            retry     try again after a while: 1 minute, doubled by every attempt, at most 6 hours, and between half
---                      and all of that, so that rows which failed together don't come back together; failed for good
---                      (attempts_spent) once p_max_attempts are spent
---            failed    failed for good, which frees the cooldown or the milestone
---            released  not tried: due again at once (an attempt all the same: the count names the lease)
---   answer   sent, pending or failed (what the row is now), or why it was refused: lease_lost (another worker has it),
---            already_settled, unknown
--- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
--- A failure_code that is no code becomes unnamed_failure. Each result is judged by its own lease; the same lease twice
--- in one call settles once. Rows are locked by id: overlapping calls can't deadlock.
--- Raises SR001 for anything but an array of known results, SR003 for more than 1,000.
+-- Whether each field of a settlement can be read as what it should be.
+create or replace function scenario_private.is_readable_settlement(p_settlement jsonb)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  return coalesce(
+    jsonb_typeof(p_settlement) = 'object'
+      and (p_settlement ->> 'id')::uuid is not null
+      and coalesce(p_settlement ->> 'lease_number', p_settlement ->> 'attempt_count')::integer > 0
+      and p_settlement ->> 'result' in ('sent', 'retry', 'failed', 'suppressed', 'released'),
+    false
+  );
+exception when data_exception then
+  return false;
+end
+$$;
+revoke all on function scenario_private.is_readable_settlement(jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.is_readable_settlement(jsonb) to service_role;
+
+-- Settles leases: an array of {"id", "lease_number", "result", "failure_code"} in, one answer each out, in order.
+--   result   sent        delivered
+--            retry       try again after a while: 1 minute, doubled by every attempt, at most 6 hours, and between half
+--                        and all of that, so that rows which failed together don't come back together; failed for good
+--                        (attempts_spent) once p_max_attempts are spent (null: the settings' max_attempts)
+--            failed      failed for good; what it holds: scenario_private.keep_books
+--            suppressed  failed for good, for there is nobody to send to: no device, no permission
+--            released    not tried: due again at once, and no attempt is spent
+--   out  {"answers": […]}: sent, pending or failed (what the row is now), or why it was refused: lease_lost (another
+--        worker has it), already_settled, unknown, invalid_settlement
+-- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost. A
+-- failure_code that is no code, or one of scenario_repo's own, becomes unnamed_failure. Each result is judged by its own
+-- lease; the same lease twice in one call settles once. A caller that names a lease by attempt_count is understood.
+-- Raises SR001 for anything but an array, SR003 for more than 1,000.
 create or replace function public.scenario_settle_notifications(
-  p_results jsonb, p_max_attempts integer default 8, p_needs_schema integer default null
+  p_results jsonb, p_max_attempts integer default null, p_needs_schema integer default null
 )
 returns json
 language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 declare
   answers json;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_array('p_results', p_results, 1000);
-  if exists (
-    select
-    from jsonb_array_elements(p_results) as element (value)
-    where coalesce(element.value ->> 'result', '') not in ('sent', 'retry', 'failed', 'released')
-  ) then
-    raise exception using errcode = 'SR001', message = 'expected a result: sent, retry, failed or released';
+  if p_max_attempts is not null then
+    perform scenario_private.require_between('p_max_attempts', p_max_attempts, 1, 2147483647);
   end if;
+
+  -- First, so that what follows sees what a lease or a settlement has done meanwhile.
+  perform notification.id
+  from public.scenario_notifications as notification
+  where notification.id in (
+    select (element.value ->> 'id')::uuid
+    from jsonb_array_elements(p_results) as element (value)
+    where scenario_private.is_readable_settlement(element.value)
+  )
+  order by notification.id
+  for no key update;
 
   with result as materialized (
     select
-      element.*,
-      row_number() over (partition by element.id, element.attempt_count order by element.ordinality) as repetition
-    from rows from (
-      jsonb_to_recordset(p_results) as (id uuid, attempt_count integer, result text, failure_code text)
-    ) with ordinality as element
+      readable.id,
+      readable.lease_number,
+      readable.result,
+      readable.failure_code,
+      readable.ordinal,
+      row_number() over (partition by readable.id, readable.lease_number order by readable.ordinal) as repetition
+    from (
+      select
+        (settlement.value ->> 'id')::uuid as id,
+        coalesce(settlement.value ->> 'lease_number', settlement.value ->> 'attempt_count')::integer as lease_number,
+        settlement.value ->> 'result' as result,
+        case
+          when settlement.value ->> 'result' = 'suppressed' then 'suppressed'
+          when settlement.value ->> 'failure_code' is null then null
+          when settlement.value ->> 'failure_code' ~ '^[a-z][a-z0-9_]{0,62}$'
+            and scenario_private.hold_of_failure(settlement.value ->> 'failure_code') is null
+            then settlement.value ->> 'failure_code'
+          else 'unnamed_failure'
+        end as failure_code,
+        settlement.ordinal
+      from jsonb_array_elements(p_results) with ordinality as element (value, ordinal)
+      cross join lateral (
+        select
+          case when scenario_private.is_readable_settlement(element.value) then element.value end as value,
+          element.ordinal
+        offset 0
+      ) as settlement
+    ) as readable
   ),
   locked as materialized (
-    select notification.id, notification.attempt_count, notification.delivery_status
-    from public.scenario_notifications as notification
-    where notification.id in (select result.id from result)
-    order by notification.id
-    for no key update
+    select
+      handover.notification_id as id,
+      handover.lease_number,
+      handover.attempt_count,
+      handover.leased_until,
+      coalesce(p_max_attempts, own.max_attempts, standard.max_attempts, 8) as max_attempts
+    from scenario_private.handover as handover
+    left join scenario_private.delivery_setting as own
+      on own.scenario_type = handover.scenario_type
+      and own.organization_id = handover.organization_id
+    left join scenario_private.delivery_setting as standard
+      on standard.scenario_type = handover.scenario_type
+      and standard.organization_id is null
+    where handover.notification_id in (select result.id from result)
+    order by handover.notification_id
+    for no key update of handover
   ),
   judged as materialized (
     select
       result.*,
       case
-        when locked.id is null then 'unknown'
-        when locked.delivery_status <> 'pending' then 'already_settled'
-        when locked.attempt_count is distinct from result.attempt_count then 'lease_lost'
+        when result.result is null then 'invalid_settlement'
+        when notification.id is null then 'unknown'
+        when notification.delivery_status <> 'pending' then 'already_settled'
+        when locked.lease_number is distinct from result.lease_number then 'lease_lost'
         when result.repetition > 1 then 'already_settled'
       end as refusal,
       case
         when result.result in ('sent', 'failed') then result.result
-        when result.result = 'retry' and result.attempt_count >= coalesce(p_max_attempts, 8) then 'failed'
+        when result.result = 'suppressed' then 'failed'
+        when result.result = 'retry' and locked.attempt_count >= locked.max_attempts then 'failed'
         else 'pending'
-      end as delivery_status
+      end as delivery_status,
+      locked.attempt_count,
+      locked.leased_until
     from result
+    left join public.scenario_notifications as notification on notification.id = result.id
     left join locked on locked.id = result.id
   ),
   settled as (
@@ -187,21 +319,46 @@ begin
       failure_code = case
         when judged.result = 'sent' then null
         when judged.result = 'retry' and judged.delivery_status = 'failed' then 'attempts_spent'
-        when judged.result = 'released' then notification.failure_code
-        when judged.failure_code is null then null
-        when judged.failure_code ~ '^[a-z][a-z0-9_]{0,62}$' then judged.failure_code
-        else 'unnamed_failure'
+        else judged.failure_code
       end,
+      -- It was sent before its lease was over, however late that is told.
+      settled_at = case
+        when judged.delivery_status = 'sent' then greatest(notification.triggered_at, least(now(), judged.leased_until))
+        when judged.delivery_status = 'failed' then now()
+      end
+    from judged
+    where notification.id = judged.id
+      and judged.refusal is null
+      and (judged.delivery_status <> 'pending' or judged.failure_code is distinct from notification.failure_code)
+      and judged.result <> 'released'
+  ),
+  given_back as (
+    update scenario_private.handover as handover
+    set
+      leased_until = null,
+      attempt_count = handover.attempt_count - (judged.result = 'released')::integer,
       next_attempt_at = case judged.result
         when 'retry' then now() + (0.5 + random() / 2)
           * least(interval '1 minute' * power(2, least(judged.attempt_count, 20) - 1), interval '6 hours')
         else now()
       end
     from judged
-    where notification.id = judged.id
+    where handover.notification_id = judged.id
       and judged.refusal is null
+      and judged.delivery_status = 'pending'
+      -- Once: what is reported again changes nothing.
+      and judged.leased_until is not null
+  ),
+  ended as (
+    delete from scenario_private.handover as handover
+    using judged
+    where handover.notification_id = judged.id
+      and judged.refusal is null
+      and judged.delivery_status = 'sent'
   )
-  select coalesce(json_agg(coalesce(judged.refusal, judged.delivery_status) order by judged.ordinality), '[]')
+  select json_build_object(
+    'answers', coalesce(json_agg(coalesce(judged.refusal, judged.delivery_status) order by judged.ordinal), '[]')
+  )
   into answers
   from judged;
   return answers;

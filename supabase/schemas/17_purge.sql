@@ -1,11 +1,13 @@
 -- Keeping: history stays small without forgetting what a decision rests on.
 
--- Purges, for the next p_limit users after p_after, what was settled longer than p_older_than_seconds ago.
+-- Purges, for the next p_limit users after p_after, what has been over for longer than p_older_than_seconds: the latest
+-- of triggered_at, settled_at, held_until and unsettled_at.
 --   out  {"purged", "next_after"}; next_after is null at the end
--- Kept whatever their age: pending rows, milestones (once ever), and of every user and scenario type the newest row of
--- each status and the newest claim. So no decision changes, for whatever cooldown: the rolling check sees the newest
--- row that has not failed, the chain of claims its head, and get_last_sent_at the newest sent one.
--- Raises SR001 for a period shorter than the longest cooldown configured, or a limit outside 1 to 100,000.
+-- Kept whatever their age, so that no decision changes: pending rows; milestones that are recorded or held for good; of
+-- every user and scenario type the newest claim (the chain's head), the rows sent and delivered last, and the newest
+-- notifications that count as reminders, as many as a series may have (one at least), with the newest of these for each
+-- subject. A scenario type whose longest cooldown is longer than the period is left alone.
+-- Raises SR001 for a period that is negative or longer than 36,525 days, or a limit outside 1 to 100,000.
 create or replace function public.scenario_purge_notifications(
   p_older_than_seconds double precision,
   p_after uuid default null,
@@ -20,8 +22,7 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
-  older_than interval;
-  longest_cooldown interval;
+  over_before timestamptz;
   last_user_id uuid;
   user_count integer;
   purged_count integer;
@@ -29,13 +30,7 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_between('p_older_than_seconds', p_older_than_seconds, 0, 36525 * 86400.0);
-  older_than := make_interval(secs => p_older_than_seconds);
-  select max(config.cooldown) into longest_cooldown from public.scenario_evaluation_config as config;
-  if older_than < longest_cooldown then
-    raise exception using
-      errcode = 'SR001',
-      message = format('expected a period of at least the longest cooldown configured, %s', longest_cooldown);
-  end if;
+  over_before := now() - make_interval(secs => p_older_than_seconds);
 
   -- A loose scan: one index descent per user, however long the histories are.
   with recursive page (user_id, position) as (
@@ -59,33 +54,98 @@ begin
     ) as following
     where page.position < p_limit
   ),
+  kind as (
+    select config.scenario_type, greatest(max(config.max_reminders), 1) as series
+    from public.scenario_evaluation_config as config
+    group by config.scenario_type
+    having coalesce(max(config.cooldown), '0') <= make_interval(secs => p_older_than_seconds)
+  ),
+  -- What is kept of each user and type, looked up once, however many rows there are.
+  history as (
+    select
+      page.user_id,
+      kind.scenario_type,
+      head.cooldown_window_start as head_window,
+      sent.id as sent_id,
+      delivered.id as delivered_id,
+      coalesce(series.triggered_at, '-infinity') as series_from
+    from page
+    cross join kind
+    left join lateral (
+      select notification.cooldown_window_start
+      from public.scenario_notifications as notification
+      where notification.user_id = page.user_id
+        and notification.scenario_type = kind.scenario_type
+        and notification.cooldown_window_start is not null
+      order by notification.cooldown_window_start desc
+      limit 1
+    ) as head on true
+    left join lateral (
+      select notification.id
+      from public.scenario_notifications as notification
+      where notification.user_id = page.user_id
+        and notification.scenario_type = kind.scenario_type
+        and not notification.is_failed
+        and notification.delivery_status = 'sent'
+      order by notification.triggered_at desc
+      limit 1
+    ) as sent on true
+    left join lateral (
+      select notification.id
+      from public.scenario_notifications as notification
+      where notification.user_id = page.user_id
+        and notification.scenario_type = kind.scenario_type
+        and not notification.is_failed
+        and notification.delivery_status = 'sent'
+      order by notification.settled_at desc
+      limit 1
+    ) as delivered on true
+    left join lateral (
+      select reminder.triggered_at
+      from scenario_private.reminder as reminder
+      where reminder.user_id = page.user_id
+        and reminder.scenario_type = kind.scenario_type
+      order by reminder.triggered_at desc
+      offset kind.series - 1
+      limit 1
+    ) as series on true
+  ),
   old as (
     select notification.id
-    from page
-    join public.scenario_notifications as notification on notification.user_id = page.user_id
-    where notification.triggered_at < now() - older_than
-      and notification.delivery_status <> 'pending'
-      and notification.scenario_type <> 'milestone'
-      and exists (
-        select
-        from public.scenario_notifications as newer
-        where newer.user_id = notification.user_id
-          and newer.scenario_type = notification.scenario_type
-          and newer.delivery_status = notification.delivery_status
-          and (newer.triggered_at, newer.id) > (notification.triggered_at, notification.id)
-      )
+    from history
+    join scenario_private.hold as notification
+      on notification.user_id = history.user_id
+      and notification.scenario_type = history.scenario_type
+    join public.scenario_notifications as locked on locked.id = notification.id
+    where notification.triggered_at < over_before
+      and notification.settled_at < over_before
+      and coalesce(notification.held_until, '-infinity') < over_before
+      and coalesce(notification.unsettled_at, '-infinity') < over_before
+      and (notification.scenario_type <> 'milestone' or notification.is_failed)
+      and (notification.cooldown_window_start is null or notification.cooldown_window_start < history.head_window)
+      and notification.id is distinct from history.sent_id
+      and notification.id is distinct from history.delivered_id
       and (
-        notification.cooldown_window_start is null
-        or exists (
-          select
-          from public.scenario_notifications as newer
-          where newer.user_id = notification.user_id
-            and newer.scenario_type = notification.scenario_type
-            and newer.cooldown_window_start > notification.cooldown_window_start
+        not notification.counts
+        or (
+          notification.triggered_at < history.series_from
+          and not exists (
+            select
+            from unnest(notification.subjects) as subject (value)
+            where not exists (
+              select
+              from scenario_private.hold as newer
+              where newer.user_id = notification.user_id
+                and newer.scenario_type = notification.scenario_type
+                and newer.counts
+                and newer.triggered_at > notification.triggered_at
+                and (newer.subjects = '{}' or subject.value = any (newer.subjects))
+            )
+          )
         )
       )
     order by notification.id
-    for update of notification skip locked
+    for update of locked skip locked
   ),
   purged as (
     delete from public.scenario_notifications as notification

@@ -9,7 +9,7 @@
 -- search_path is empty and every name qualified, so that no caller's objects get in between; no text is executed.
 
 -- The active mentors of an organization without activity for p_inactive_after, by user_id; p_limit after p_after.
---   out  [{"user_id", "last_activity_at"}]; fewer than p_limit is the end, else go on after the last user_id
+--   out  {"mentors": [{"user_id", "last_activity_at"}]}; fewer than p_limit is the end, else go on after the last user_id
 -- The meaning is the inactivity rule's: a user's activities count whichever organization they belong to, future ones do
 -- not, the boundary is inclusive, and a mentor who was never active has not gone quiet.
 -- Raises SR001 without an organization, for a period that is not positive or longer than 36,525 days, or a limit
@@ -42,13 +42,13 @@ begin
   perform scenario_private.require_between('p_limit', p_limit, 1, 10000);
 
   return (
-    select coalesce(
+    select json_build_object('mentors', coalesce(
       json_agg(
         json_build_object('user_id', quiet.user_id, 'last_activity_at', quiet.activity_date)
         order by quiet.user_id
       ),
       '[]'
-    )
+    ))
     from (
       select mentor.user_id, last.activity_date
       from scenario_source.mentors as mentor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -54,13 +54,16 @@ class Database:
         The triggers that keep history are off meanwhile; the exclusive lock lets no claim see half of it.
         """
         with self.connect(role=None) as owner, owner.transaction():
-            owner.execute("lock table public.scenario_notifications in access exclusive mode")
+            owner.execute("lock table public.scenario_notifications, scenario_private.handover in access exclusive mode")
             owner.execute("alter table public.scenario_notifications disable trigger user")
             owner.execute(
                 """
                 update public.scenario_notifications
                 set triggered_at = triggered_at - %(time)s,
-                    next_attempt_at = next_attempt_at - %(time)s,
+                    deliver_until = deliver_until - %(time)s,
+                    settled_at = settled_at - %(time)s,
+                    held_until = held_until - %(time)s,
+                    unsettled_at = unsettled_at - %(time)s,
                     cooldown_window_start = case
                       when cooldown_window_start > 'epoch' then cooldown_window_start - %(time)s
                       else cooldown_window_start
@@ -69,7 +72,20 @@ class Database:
                 {"time": time},
             )
             owner.execute("alter table public.scenario_notifications enable trigger user")
-            for table, column in (("activities", "activity_date"), ("certifications", "expires_at")):
+            owner.execute(
+                """
+                update scenario_private.handover
+                set next_attempt_at = next_attempt_at - %(time)s,
+                    leased_until = leased_until - %(time)s,
+                    unsettled_at = unsettled_at - %(time)s
+                """,
+                {"time": time},
+            )
+            for table, column in (
+                ("activities", "activity_date"),
+                ("certifications", "expires_at"),
+                ("device_tokens", "registered_at"),
+            ):
                 owner.execute(
                     sql.SQL("update public.{table} set {column} = {column} - %s").format(
                         table=sql.Identifier(table), column=sql.Identifier(column)
@@ -78,13 +94,54 @@ class Database:
                 )
 
 
-def claim(worker: psycopg.Connection, claims: Iterable[Mapping[str, object]]) -> list[dict[str, Any]]:
-    """Call the claim function with plain json, and return its outcomes."""
+def claim(
+    worker: psycopg.Connection, claims: Iterable[Mapping[str, object]], lease_seconds: float | None = None
+) -> list[dict[str, Any]]:
+    """Call the claim function with plain json, and return its outcomes, one for each claim.
+
+    A claimed one has the columns of its row that the caller didn't give, and new_subjects; with a lease it is the row
+    as it was leased. Any other has skip_reason, held_by and ends_at.
+    """
+    given = list(claims)
     row = worker.execute(
-        "select public.scenario_claim_notifications(%s::jsonb)", [json.dumps(list(claims), default=str)]
+        "select public.scenario_claim_notifications(%s::jsonb, %s)", [json.dumps(given, default=str), lease_seconds]
     ).fetchone()
     assert row is not None
-    outcomes: list[dict[str, Any]] = row[0]
+    answer: dict[str, Any] = row[0]
+    return outcomes_of(answer, given)
+
+
+def outcomes_of(answer: Mapping[str, Any], claims: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
+    """Make the outcomes of what the claim function answers, which has the exceptions by columns."""
+    outcomes: list[dict[str, Any]] = [
+        {
+            "id": str(UUID(f"{answer['id_prefix']}{place:05x}")),
+            "triggered_at": answer["triggered_at"],
+            "cooldown_window_start": None
+            if claim.get("scenario_type") == "milestone"
+            else "1970-01-01T00:00:00+00:00",
+            "deliver_until": answer["deliver_until"],
+            "new_subjects": sorted(set(claim.get("subjects") or [])),  # type: ignore[call-overload]
+        }
+        for place, claim in enumerate(claims, 1)
+    ]
+    for exceptions in ("following", "partly", "deliver"):
+        columns = dict(answer[exceptions])
+        for at, place in enumerate(columns.pop("place")):
+            outcomes[place - 1] |= {name: values[at] for name, values in columns.items()}
+    skipped = answer["skipped"]
+    for at, place in enumerate(skipped["place"]):
+        reason = skipped["reason"]
+        outcomes[place - 1] = {
+            "skip_reason": reason if isinstance(reason, str) else reason[at],
+            "held_by": skipped["held_by"][at],
+            "ends_at": skipped["ends_at"][at],
+        }
+    if answer["leased"] is not None:
+        for place, taken in zip(*answer["taken_over"].values(), strict=True):
+            outcomes[place - 1] = {"id": taken}
+        leased = {row["id"]: row for row in answer["leased"]}
+        outcomes = [outcome | leased.get(outcome.get("id"), {}) for outcome in outcomes]
     return outcomes
 
 

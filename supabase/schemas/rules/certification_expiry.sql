@@ -1,6 +1,7 @@
 -- certification_expiry: a certificate of this organization lapses within expires_within, has not lapsed yet, and is not
 -- renewed: no certificate of the same user, organization and kind lapses later. A certificate without a kind renews
--- nothing. The facts list the certificates (the 50 that lapse first: metadata is bounded).
+-- nothing. What it is about is the kinds, and the certificates without one. The facts list the certificates (the 50 that
+-- lapse first: metadata is bounded).
 create or replace view scenario_private.certification_expiry_rule
 with (security_invoker = true)
 as
@@ -16,15 +17,24 @@ select
   expiring.certificate_ids is not null as is_due,
   case when expiring.certificate_ids is not null then 'certificate_expiring' else 'no_certificate_expiring' end
     as finding,
-  jsonb_build_object('certificate_ids', expiring.certificate_ids, 'expires_at', expiring.expires_at) as facts
+  jsonb_build_object('certificate_ids', expiring.certificate_ids, 'expires_at', expiring.expires_at) as facts,
+  coalesce(expiring.subjects, '{}') as subjects,
+  null::timestamptz as crossed_at,
+  setting.history_before,
+  null::timestamptz as series_began_at,
+  null::integer as series_limit
 from scenario_private.mentor_setting as setting
 left join lateral (
   select
-    jsonb_agg(certificate.certificate_id order by certificate.expires_at, certificate.certificate_id)
-      as certificate_ids,
-    min(certificate.expires_at) as expires_at
+    jsonb_agg(
+      scenario_private.subject_of(certificate.certificate_id)
+      order by certificate.expires_at, certificate.certificate_id
+    ) as certificate_ids,
+    min(certificate.expires_at) as expires_at,
+    array_agg(distinct scenario_private.subject_of(coalesce(certificate.kind, certificate.certificate_id)))
+      as subjects
   from (
-    select held.certificate_id, held.expires_at
+    select held.certificate_id, held.kind, held.expires_at
     from scenario_source.certificates as held
     where held.user_id = setting.user_id
       and held.organization_id = setting.organization_id

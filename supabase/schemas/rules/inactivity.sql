@@ -1,4 +1,4 @@
--- inactivity: no activity for inactive_after. A mentor who was never active has not gone quiet: there is nothing to
+-- inactivity: no activity for inactive_after, and at most max_reminders of it until the next activity. A mentor who was never active has not gone quiet: there is nothing to
 -- measure from (peer_mentors has no date of joining), and somebody who joined today must not be told so.
 create or replace view scenario_private.inactivity_rule
 with (security_invoker = true)
@@ -18,7 +18,12 @@ select
     when last.activity_date <= setting.inactive_since then 'inactive'
     else 'recently_active'
   end as finding,
-  jsonb_build_object('last_activity_at', last.activity_date) as facts
+  jsonb_build_object('last_activity_at', last.activity_date) as facts,
+  '{}'::text[] as subjects,
+  last.activity_date + setting.inactive_after as crossed_at,
+  setting.history_before,
+  last.activity_date as series_began_at,
+  setting.max_reminders as series_limit
 from scenario_private.mentor_setting as setting
 left join lateral (
   select activity.activity_date

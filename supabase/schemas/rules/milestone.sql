@@ -1,6 +1,7 @@
 -- milestone: the number of activities reached a threshold above every milestone the user has. Only the highest is
 -- due: a first run over old data sends one notification, not one per threshold, and a threshold that is added below
--- what a user has already reached and been told stays silent. A failed milestone is not one the user has.
+-- what a user has already reached and been told stays silent. A failed milestone that is not held for good is not one
+-- the user has.
 create or replace view scenario_private.milestone_rule
 with (security_invoker = true)
 as
@@ -19,7 +20,12 @@ select
     when reached.milestone_value > coalesce(recorded.milestone_value, 0) then 'milestone_crossed'
     else 'no_new_milestone'
   end as finding,
-  jsonb_build_object('activity_count', counted.activity_count) as facts
+  jsonb_build_object('activity_count', counted.activity_count, 'reached_at', crossed.activity_date) as facts,
+  '{}'::text[] as subjects,
+  crossed.activity_date as crossed_at,
+  setting.history_before,
+  null::timestamptz as series_began_at,
+  null::integer as series_limit
 from scenario_private.mentor_setting as setting
 left join lateral (
   select count(*) as activity_count
@@ -37,14 +43,27 @@ left join lateral (
   where threshold.value <= counted.activity_count
 ) as reached on true
 left join lateral (
-  select holding.milestone_value
-  from scenario_private.holding as holding
+  select hold.milestone_value
+  from scenario_private.hold as hold
   where reached.milestone_value is not null
-    and holding.user_id = setting.user_id
-    and holding.scenario_type = 'milestone'
-  order by holding.milestone_value desc
+    and hold.user_id = setting.user_id
+    and hold.scenario_type = 'milestone'
+    and (not hold.is_failed or hold.held_until = 'infinity')
+    and hold.holds_until = 'infinity'
+  order by hold.milestone_value desc
   limit 1
 ) as recorded on true
+-- By which activity: asked only where the milestone is due.
+left join lateral (
+  select activity.activity_date
+  from scenario_source.activities as activity
+  where reached.milestone_value > coalesce(recorded.milestone_value, 0)
+    and activity.user_id = setting.user_id
+    and activity.activity_date <= now()
+  order by activity.activity_date
+  offset reached.milestone_value - 1
+  limit 1
+) as crossed on true
 where setting.scenario_type = 'milestone';
 comment on view scenario_private.milestone_rule is
   'Due: the activity count reached a threshold higher than every milestone the user has; the highest such one.';

@@ -1,5 +1,5 @@
 -- welcome_back: the first activity inside the last returned_within comes at least inactive_after after the one before
--- it. A first activity ever is no return. An inactivity notice just before changes nothing: scenarios are
+-- it; once per return. A first activity ever is no return. An inactivity notice just before changes nothing: scenarios are
 -- independent of each other.
 create or replace view scenario_private.welcome_back_rule
 with (security_invoker = true)
@@ -20,7 +20,12 @@ select
     when returned.activity_date >= before.activity_date + setting.inactive_after then 'returned'
     else 'never_away'
   end as finding,
-  jsonb_build_object('returned_at', returned.activity_date, 'last_activity_before', before.activity_date) as facts
+  jsonb_build_object('returned_at', returned.activity_date, 'last_activity_before', before.activity_date) as facts,
+  '{}'::text[] as subjects,
+  returned.activity_date as crossed_at,
+  setting.history_before,
+  before.activity_date + setting.inactive_after as series_began_at,
+  1 as series_limit
 from scenario_private.mentor_setting as setting
 left join lateral (
   select activity.activity_date

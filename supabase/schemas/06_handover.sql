@@ -1,0 +1,84 @@
+-- The hand-over: where each pending notification is on its way. One narrow row per pending notification; leases and
+-- retries touch only this, settling removes it.
+--
+-- Three things are kept apart: lease_number, the token of a lease, grows with every lease; attempt_count counts the
+-- tries that were spent; leased_until says in whose hands it is.
+
+create table if not exists scenario_private.handover (
+  notification_id uuid primary key,
+  user_id uuid not null,
+  organization_id uuid not null,
+  scenario_type text not null,
+  next_attempt_at timestamptz not null default now(),
+  leased_until timestamptz,
+  lease_number integer not null default 0,
+  attempt_count integer not null default 0,
+  unsettled_at timestamptz,
+
+  constraint handover_counts_are_not_negative
+    check (lease_number >= 0 and attempt_count >= 0)
+)
+-- Leased together, settled together: each row needs a free place in its page, so that a lease touches no index.
+with (fillfactor = 50);
+
+comment on table scenario_private.handover is
+  'The pending notifications: when each may be handed out, in whose hands it is, how often it was tried.';
+comment on column scenario_private.handover.next_attempt_at is
+  'When the notification may be leased.';
+comment on column scenario_private.handover.leased_until is
+  'When its lease ends, or ended without being settled; null: it is in nobody''s hands.';
+comment on column scenario_private.handover.lease_number is
+  'The token of its lease: it grows with every lease.';
+comment on column scenario_private.handover.attempt_count is
+  'How many tries were spent; a lease spends one, a release gives it back.';
+comment on column scenario_private.handover.unsettled_at is
+  'When the last lease ended that nobody settled: the user may have been told by then.';
+
+create index if not exists handover_next_attempt_at_idx
+  on scenario_private.handover (next_attempt_at);
+comment on index scenario_private.handover_next_attempt_at_idx is
+  'Serves: the lease (what is due, the longest due first).';
+
+alter table scenario_private.handover enable row level security;
+
+drop policy if exists handover_service_role_policy on scenario_private.handover;
+create policy handover_service_role_policy
+  on scenario_private.handover
+  for all
+  to service_role
+  using (true)
+  with check (true);
+
+revoke all on table scenario_private.handover from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table scenario_private.handover to service_role;
+
+-- No foreign key: it would cost each claim a look-up. Its work is done when notifications go.
+create or replace function scenario_private.end_handovers()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if tg_op = 'TRUNCATE' then
+    truncate scenario_private.handover;
+  else
+    delete from scenario_private.handover as handover
+    using gone
+    where handover.notification_id = gone.id;
+  end if;
+  return null;
+end
+$$;
+revoke all on function scenario_private.end_handovers() from public, anon, authenticated, service_role;
+
+create or replace trigger scenario_notifications_end_handovers
+  after delete on public.scenario_notifications
+  referencing old table as gone
+  for each statement
+  execute function scenario_private.end_handovers();
+
+create or replace trigger scenario_notifications_end_all_handovers
+  after truncate on public.scenario_notifications
+  for each statement
+  execute function scenario_private.end_handovers();
