@@ -1882,15 +1882,9 @@ as
 select
   notification.*,
   case when not notification.is_failed then notification.triggered_at end as holds_from,
-  case notification.delivery_status
-    when 'sent' then greatest(notification.triggered_at, notification.settled_at)
-    when 'pending' then greatest(
-      notification.triggered_at,
-      (
-        select greatest(handover.leased_until, handover.unsettled_at)
-        from scenario_private.handover as handover
-        where handover.notification_id = notification.id
-      )
+  case
+    when not notification.is_failed then greatest(
+      notification.triggered_at, notification.settled_at, handover.leased_until, handover.unsettled_at
     )
   end as holds_since,
   case
@@ -1908,17 +1902,19 @@ select
       else notification.held_until
     end
     when notification.scenario_type = 'milestone' then timestamptz 'infinity'
-    when notification.delivery_status = 'pending' and not exists (
-      select
-      from scenario_private.handover as handover
-      where handover.notification_id = notification.id
-        and handover.leased_until is not null
-    )
-      then notification.deliver_until
+    when notification.delivery_status = 'pending' and handover.leased_until is null then notification.deliver_until
   end as holds_until,
   -- Whether it counts as a reminder: the user was told, will be, or may have been.
   not notification.is_failed or notification.unsettled_at is not null as counts
-from public.scenario_notifications as notification;
+from public.scenario_notifications as notification
+-- One look-up a row, for pending ones alone (nothing equals null); OFFSET 0 keeps it one: a plan that was made while
+-- nothing was pending would else read all hand-overs for each row.
+left join lateral (
+  select handover.leased_until, handover.unsettled_at
+  from scenario_private.handover as handover
+  where handover.notification_id = case when notification.delivery_status = 'pending' then notification.id end
+  offset 0
+) as handover on true;
 comment on view scenario_private.hold is
   'Every notification with what it holds: it refuses a claim until holds_until, and for the cooldown after holds_since.';
 revoke all on table scenario_private.hold from public, anon, authenticated;
@@ -2058,6 +2054,7 @@ language sql
 stable
 set search_path = ''
 set jit = off
+set enable_seqscan = off
 rows 10
 as $$
   select asked.place, coalesce(away.reason, refused.reason)
@@ -2172,6 +2169,7 @@ returns trigger
 language plpgsql
 set search_path = ''
 set timezone = 'UTC'
+set enable_seqscan = off
 as $$
 declare
   handed_over scenario_private.handover;
@@ -2362,8 +2360,10 @@ language plpgsql
 volatile
 set search_path = ''
 set timezone = 'UTC'
--- The planner takes long arrays for a reason to compile; compiling takes longer than the statement.
+-- The planner takes long arrays for a reason to compile; compiling takes longer than the statement. And a plan that was
+-- made while a table was empty must not read it whole for ever.
 set jit = off
+set enable_seqscan = off
 as $$
 declare
   with_care constant boolean := p_existing_user_ids is not null;
@@ -2434,7 +2434,11 @@ begin
       newest.triggered_at as newest_at,
       newest.cooldown_window_start as newest_window,
       newest.holds_until as newest_ends_at,
-      newest.subjects as newest_subjects
+      coalesce(
+        newest.holds_until > now()
+          and (judged.subjects = '{}' or newest.subjects = '{}' or newest.subjects && judged.subjects),
+        false
+      ) as newest_holds
     from judged
     left join lateral (
       select
@@ -2454,90 +2458,105 @@ begin
     ) as newest on true
     offset 0
   ),
-  held as (
+  -- Where the newest one doesn't settle it, whatever may hold: looked up for few.
+  searched as (
     select
       probed.*,
-      coalesce(holder.id, record.id) as held_by,
-      case when holder.id is not null then holder.ends_at else record.ends_at end as ends_at,
-      fresh.subjects as fresh_subjects
-    from probed
-    -- Where the newest one doesn't settle it, whatever may hold.
-    left join lateral (
-      select holding.id, holding.ends_at
-      from (
-        select probed.newest_id as id, probed.newest_ends_at as ends_at
-        where probed.newest_ends_at > now()
-          and (probed.subjects = '{}' or probed.newest_subjects = '{}' or probed.newest_subjects && probed.subjects)
-        union all
-        select holding.id, greatest(holding.holds_until, holding.holds_since + probed.cooldown)
-        from scenario_private.holding as holding
-        where probed.newest_id is not null
-          and holding.user_id = probed.user_id
-          and holding.scenario_type = probed.scenario_type
-          and holding.found_at > now() - probed.cooldown - interval '8 days'
-          and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
-          and (probed.subjects = '{}' or holding.subjects = '{}' or holding.subjects && probed.subjects)
-      ) as holding
-      limit 1
-    ) as holder on true
-    left join lateral (
-      select array_agg(subject.value order by subject.ordinal) as subjects
-      from unnest(probed.subjects) with ordinality as subject (value, ordinal)
-      where holder.id is not null
-        and not exists (
-          select
+      case
+        when probed.newest_id is not null and not probed.newest_holds then (
+          select holding
           from scenario_private.holding as holding
           where holding.user_id = probed.user_id
             and holding.scenario_type = probed.scenario_type
             and holding.found_at > now() - probed.cooldown - interval '8 days'
             and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
-            and (holding.subjects = '{}' or subject.value = any (holding.subjects))
+            and (probed.subjects = '{}' or holding.subjects = '{}' or holding.subjects && probed.subjects)
+          limit 1
         )
-    ) as fresh on true
-    left join lateral (
-      select hold.id, hold.holds_until as ends_at
-      from scenario_private.hold as hold
-      where probed.fault is null
-        and probed.milestone_value is not null
-        and not is_judged
-        and hold.user_id = probed.user_id
-        and hold.milestone_value = probed.milestone_value
-        and hold.scenario_type = 'milestone'
-        and (not hold.is_failed or hold.held_until = 'infinity')
-        and hold.holds_until > now()
-      union all
-      select hold.id, hold.holds_until
-      from scenario_private.hold as hold
-      where probed.fault is null
-        and probed.milestone_value is not null
-        and not is_judged
-        and hold.user_id = probed.user_id
-        and hold.milestone_value = probed.milestone_value
-        and hold.scenario_type = 'milestone'
-        and hold.held_until is not null
-        and hold.held_until > now()
-        and hold.holds_until > now()
-      limit 1
-    ) as record on true
+      end as other,
+      case
+        when probed.fault is null and probed.milestone_value is not null and not is_judged then coalesce(
+          (
+            select hold
+            from scenario_private.hold as hold
+            where hold.user_id = probed.user_id
+              and hold.milestone_value = probed.milestone_value
+              and hold.scenario_type = 'milestone'
+              and (not hold.is_failed or hold.held_until = 'infinity')
+              and hold.holds_until > now()
+            limit 1
+          ),
+          (
+            select hold
+            from scenario_private.hold as hold
+            where hold.user_id = probed.user_id
+              and hold.milestone_value = probed.milestone_value
+              and hold.scenario_type = 'milestone'
+              and hold.held_until is not null
+              and hold.held_until > now()
+              and hold.holds_until > now()
+            limit 1
+          )
+        )
+      end as record
+    from probed
+    offset 0
+  ),
+  held as (
+    select
+      searched.*,
+      case when searched.newest_holds then searched.newest_id else coalesce((searched.other).id, (searched.record).id) end
+        as held_by,
+      case
+        when searched.newest_holds then searched.newest_ends_at
+        when (searched.other).id is not null
+          then greatest((searched.other).holds_until, (searched.other).holds_since + searched.cooldown)
+        else (searched.record).holds_until
+      end as ends_at
+    from searched
     offset 0
   ),
   decided as materialized (
     select
-      held.*,
+      judged.*,
       case
-        when held.fault is not null then held.fault
-        when held.held_by is null or held.fresh_subjects is not null then null
-        when held.milestone_value is null then 'cooldown'
+        when judged.fault is not null then judged.fault
+        when judged.held_by is null or judged.fresh_subjects is not null then null
+        when judged.milestone_value is null then 'cooldown'
         else 'milestone_reached'
       end as refusal,
-      (p_id_prefix || lpad(to_hex(held.place), 5, '0'))::uuid as id,
+      (p_id_prefix || lpad(to_hex(judged.place), 5, '0'))::uuid as id,
       -- Just after the predecessor if clocks went backwards, so that the chain never wedges.
-      greatest(now(), predecessor.triggered_at + interval '1 microsecond') as triggered_at,
-      case when held.milestone_value is null then coalesce(predecessor.triggered_at, 'epoch') end as window_start,
-      coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_within
-    from held
-    cross join lateral (
+      greatest(now(), judged.predecessor_at + interval '1 microsecond') as triggered_at,
+      case when judged.milestone_value is null then coalesce(judged.predecessor_at, 'epoch') end as window_start
+    from (
       select
+        held.place,
+        held.user_id,
+        held.organization_id,
+        held.scenario_type,
+        held.cooldown,
+        held.milestone_value,
+        held.metadata,
+        held.subjects,
+        held.fault,
+        held.held_by,
+        held.ends_at,
+        case
+          when held.held_by is not null and held.subjects <> '{}' then (
+            select array_agg(subject.value order by subject.ordinal)
+            from unnest(held.subjects) with ordinality as subject (value, ordinal)
+            where not exists (
+              select
+              from scenario_private.holding as holding
+              where holding.user_id = held.user_id
+                and holding.scenario_type = held.scenario_type
+                and holding.found_at > now() - held.cooldown - interval '8 days'
+                and (holding.holds_until > now() or holding.holds_since > now() - held.cooldown)
+                and (holding.subjects = '{}' or subject.value = any (holding.subjects))
+            )
+          )
+        end as fresh_subjects,
         case
           when is_judged then held.predecessor_at
           when held.newest_window is not null then held.newest_at
@@ -2550,18 +2569,22 @@ begin
             order by notification.cooldown_window_start desc
             limit 1
           )
-        end as triggered_at
-    ) as predecessor
-    left join scenario_private.delivery_setting as own
-      on own.scenario_type = held.scenario_type
-      and own.organization_id = held.organization_id
-    left join scenario_private.delivery_setting as standard
-      on standard.scenario_type = held.scenario_type
-      and standard.organization_id is null
+        end as predecessor_at
+      from held
+      offset 0
+    ) as judged
   ),
-  granted as (
-    select decided.*
+  granted as materialized (
+    select
+      decided.*,
+      decided.triggered_at + coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_until
     from decided
+    left join scenario_private.delivery_setting as own
+      on own.scenario_type = decided.scenario_type
+      and own.organization_id = decided.organization_id
+    left join scenario_private.delivery_setting as standard
+      on standard.scenario_type = decided.scenario_type
+      and standard.organization_id is null
     where decided.refusal is null
     order by decided.user_id, decided.scenario_type, decided.milestone_value, decided.place
   ),
@@ -2574,7 +2597,7 @@ begin
     select
       granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
       granted.milestone_value, granted.metadata, granted.window_start,
-      p_origin, granted.cooldown, granted.subjects, granted.triggered_at + granted.deliver_within
+      p_origin, granted.cooldown, granted.subjects, granted.deliver_until
     from granted
     where not with_care
   ),
@@ -2587,7 +2610,7 @@ begin
     select
       granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
       granted.milestone_value, granted.metadata, granted.window_start,
-      p_origin, granted.cooldown, granted.subjects, granted.triggered_at + granted.deliver_within
+      p_origin, granted.cooldown, granted.subjects, granted.deliver_until
     from granted
     where with_care
     on conflict do nothing
@@ -2628,7 +2651,7 @@ begin
     'skipped', json_build_object(
       'place', coalesce(json_agg(outcome.place) filter (where outcome.reason <> 'lost'), '[]'),
       'reason', case
-        when not with_care and min(outcome.reason) = max(outcome.reason) then to_json(min(outcome.reason))
+        when not with_care and bool_and(outcome.reason = 'cooldown') then to_json('cooldown'::text)
         else coalesce(json_agg(outcome.reason) filter (where outcome.reason <> 'lost'), '[]')
       end,
       'held_by', coalesce(json_agg(outcome.held_by) filter (where outcome.reason <> 'lost'), '[]'),
@@ -2660,17 +2683,14 @@ begin
         '[]'
       )
     ),
-    'deliver', json_build_object(
-      'place', coalesce(
-        json_agg(outcome.place)
-          filter (where outcome.reason is null and outcome.triggered_at + outcome.deliver_within <> now() + '7 days'),
-        '[]'
-      ),
-      'deliver_until', coalesce(
-        json_agg(outcome.triggered_at + outcome.deliver_within)
-          filter (where outcome.reason is null and outcome.triggered_at + outcome.deliver_within <> now() + '7 days'),
-        '[]'
+    'deliver', (
+      select json_build_object(
+        'place', coalesce(json_agg(granted.place), '[]'),
+        'deliver_until', coalesce(json_agg(granted.deliver_until), '[]')
       )
+      from granted
+      where granted.deliver_until <> now() + interval '7 days'
+        and (not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id))
     ),
     'lost', coalesce(json_agg(outcome.place) filter (where outcome.reason = 'lost'), '[]')
   )
@@ -2994,6 +3014,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
   id_prefix constant text := scenario_private.new_id_prefix();
@@ -3060,7 +3081,9 @@ begin
     own as (
       select distinct on (skip.held_by) skip.place, skip.held_by as id
       from skip
-      join public.scenario_notifications as notification on notification.id = skip.held_by
+      cross join lateral (
+        select * from public.scenario_notifications as row where row.id = skip.held_by offset 0
+      ) as notification
       cross join lateral (
         select array(select jsonb_array_elements_text(nullif(batch.subjects[skip.place], 'null'))) as subjects
       ) as claim
@@ -3076,7 +3099,8 @@ begin
       select handover.notification_id as id, own.place
       from own
       join scenario_private.handover as handover on handover.notification_id = own.id
-      where (handover.leased_until is null or handover.leased_until <= now())
+      where handover.notification_id = any (array(select own.id from own))
+        and (handover.leased_until is null or handover.leased_until <= now())
         and handover.attempt_count < coalesce(
           (scenario_private.delivery_setting_of(handover.scenario_type, handover.organization_id)).max_attempts, 8
         )
@@ -3092,7 +3116,8 @@ begin
         unsettled_at = coalesce(handover.leased_until, handover.unsettled_at)
       from free
       cross join (select now() + make_interval(secs => p_lease_seconds)) as lease (until)
-      where handover.notification_id = free.id
+      where handover.notification_id = any (array(select free.id from free))
+        and handover.notification_id = free.id
       returning free.id, free.place
     )
     select
@@ -4262,6 +4287,9 @@ $$;
 --
 -- Locks: a settlement locks notifications by id, then their hand-overs by id. A lease locks hand-overs that nobody
 -- holds, and then only notifications that nobody holds: it never waits, so nothing it meets can deadlock.
+--
+-- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
+-- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an index can answer.
 
 -- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
 -- "leased_until" and "device_tokens": [{"token", "platform"}].
@@ -4270,6 +4298,7 @@ returns json
 language sql
 volatile
 set search_path = ''
+set enable_seqscan = off
 as $$
   select coalesce(
     json_agg(
@@ -4284,8 +4313,12 @@ as $$
     '[]'
   )
   from unnest(p_ids) as leased (id)
-  join public.scenario_notifications as notification on notification.id = leased.id
-  join scenario_private.handover as handover on handover.notification_id = leased.id
+  cross join lateral (
+    select * from public.scenario_notifications as row where row.id = leased.id offset 0
+  ) as notification
+  cross join lateral (
+    select * from scenario_private.handover as row where row.notification_id = leased.id offset 0
+  ) as handover
   cross join lateral (
     select coalesce(
       jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
@@ -4322,6 +4355,7 @@ volatile
 security invoker
 set search_path = ''
 set jit = off
+set enable_seqscan = off
 as $$
 declare
   due record;
@@ -4375,7 +4409,9 @@ begin
       ) as reasons
     into due
     from locked
-    left join public.scenario_notifications as notification on notification.id = locked.notification_id
+    left join lateral (
+      select * from public.scenario_notifications as row where row.id = locked.notification_id offset 0
+    ) as notification on true
     left join scenario_private.delivery_setting as own
       on own.scenario_type = locked.scenario_type
       and own.organization_id = locked.organization_id
@@ -4395,19 +4431,23 @@ begin
 
     if refused.ids is not null then
       delete from scenario_private.handover as handover
-      using unnest(refused.ids, refused.reasons) as refusal (id, reason)
-      where handover.notification_id = refusal.id and refusal.reason = 'settled';
+      where handover.notification_id = any (
+        array(
+          select refusal.id
+          from unnest(refused.ids, refused.reasons) as refusal (id, reason)
+          where refusal.reason = 'settled'
+        )
+      );
       with locked as materialized (
-        select notification.id, refusal.reason
-        from unnest(refused.ids, refused.reasons) as refusal (id, reason)
-        join public.scenario_notifications as notification on notification.id = refusal.id
-        where notification.delivery_status = 'pending'
-        for no key update of notification skip locked
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.id = any (refused.ids)
+          and notification.delivery_status = 'pending'
+        for no key update skip locked
       )
       update public.scenario_notifications as notification
-      set delivery_status = 'failed', failure_code = locked.reason
-      from locked
-      where notification.id = locked.id;
+      set delivery_status = 'failed', failure_code = refused.reasons[array_position(refused.ids, notification.id)]
+      where notification.id = any (array(select locked.id from locked));
     end if;
 
     with taken as (
@@ -4477,6 +4517,7 @@ volatile
 security invoker
 set search_path = ''
 set jit = off
+set enable_seqscan = off
 as $$
 declare
   answers json;
@@ -4490,10 +4531,12 @@ begin
   -- First, so that what follows sees what a lease or a settlement has done meanwhile.
   perform notification.id
   from public.scenario_notifications as notification
-  where notification.id in (
-    select (element.value ->> 'id')::uuid
-    from jsonb_array_elements(p_results) as element (value)
-    where scenario_private.is_readable_settlement(element.value)
+  where notification.id = any (
+    array(
+      select (element.value ->> 'id')::uuid
+      from jsonb_array_elements(p_results) as element (value)
+      where scenario_private.is_readable_settlement(element.value)
+    )
   )
   order by notification.id
   for no key update;
@@ -4543,7 +4586,7 @@ begin
     left join scenario_private.delivery_setting as standard
       on standard.scenario_type = handover.scenario_type
       and standard.organization_id is null
-    where handover.notification_id in (select result.id from result)
+    where handover.notification_id = any (array(select result.id from result))
     order by handover.notification_id
     for no key update of handover
   ),
@@ -4566,7 +4609,9 @@ begin
       locked.attempt_count,
       locked.leased_until
     from result
-    left join public.scenario_notifications as notification on notification.id = result.id
+    left join lateral (
+      select * from public.scenario_notifications as row where row.id = result.id offset 0
+    ) as notification on true
     left join locked on locked.id = result.id
   ),
   settled as (
@@ -4584,7 +4629,8 @@ begin
         when judged.delivery_status = 'failed' then now()
       end
     from judged
-    where notification.id = judged.id
+    where notification.id = any (array(select result.id from result))
+      and notification.id = judged.id
       and judged.refusal is null
       and (judged.delivery_status <> 'pending' or judged.failure_code is distinct from notification.failure_code)
       and judged.result <> 'released'
@@ -4600,7 +4646,8 @@ begin
         else now()
       end
     from judged
-    where handover.notification_id = judged.id
+    where handover.notification_id = any (array(select result.id from result))
+      and handover.notification_id = judged.id
       and judged.refusal is null
       and judged.delivery_status = 'pending'
       -- Once: what is reported again changes nothing.
@@ -4609,7 +4656,8 @@ begin
   ended as (
     delete from scenario_private.handover as handover
     using judged
-    where handover.notification_id = judged.id
+    where handover.notification_id = any (array(select result.id from result))
+      and handover.notification_id = judged.id
       and judged.refusal is null
       and judged.delivery_status = 'sent'
   )

@@ -19,15 +19,9 @@ as
 select
   notification.*,
   case when not notification.is_failed then notification.triggered_at end as holds_from,
-  case notification.delivery_status
-    when 'sent' then greatest(notification.triggered_at, notification.settled_at)
-    when 'pending' then greatest(
-      notification.triggered_at,
-      (
-        select greatest(handover.leased_until, handover.unsettled_at)
-        from scenario_private.handover as handover
-        where handover.notification_id = notification.id
-      )
+  case
+    when not notification.is_failed then greatest(
+      notification.triggered_at, notification.settled_at, handover.leased_until, handover.unsettled_at
     )
   end as holds_since,
   case
@@ -45,17 +39,19 @@ select
       else notification.held_until
     end
     when notification.scenario_type = 'milestone' then timestamptz 'infinity'
-    when notification.delivery_status = 'pending' and not exists (
-      select
-      from scenario_private.handover as handover
-      where handover.notification_id = notification.id
-        and handover.leased_until is not null
-    )
-      then notification.deliver_until
+    when notification.delivery_status = 'pending' and handover.leased_until is null then notification.deliver_until
   end as holds_until,
   -- Whether it counts as a reminder: the user was told, will be, or may have been.
   not notification.is_failed or notification.unsettled_at is not null as counts
-from public.scenario_notifications as notification;
+from public.scenario_notifications as notification
+-- One look-up a row, for pending ones alone (nothing equals null); OFFSET 0 keeps it one: a plan that was made while
+-- nothing was pending would else read all hand-overs for each row.
+left join lateral (
+  select handover.leased_until, handover.unsettled_at
+  from scenario_private.handover as handover
+  where handover.notification_id = case when notification.delivery_status = 'pending' then notification.id end
+  offset 0
+) as handover on true;
 comment on view scenario_private.hold is
   'Every notification with what it holds: it refuses a claim until holds_until, and for the cooldown after holds_since.';
 revoke all on table scenario_private.hold from public, anon, authenticated;

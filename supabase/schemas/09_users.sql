@@ -51,6 +51,7 @@ language sql
 stable
 set search_path = ''
 set jit = off
+set enable_seqscan = off
 rows 10
 as $$
   select asked.place, coalesce(away.reason, refused.reason)

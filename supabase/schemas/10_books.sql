@@ -85,6 +85,7 @@ returns trigger
 language plpgsql
 set search_path = ''
 set timezone = 'UTC'
+set enable_seqscan = off
 as $$
 declare
   handed_over scenario_private.handover;

@@ -85,8 +85,10 @@ language plpgsql
 volatile
 set search_path = ''
 set timezone = 'UTC'
--- The planner takes long arrays for a reason to compile; compiling takes longer than the statement.
+-- The planner takes long arrays for a reason to compile; compiling takes longer than the statement. And a plan that was
+-- made while a table was empty must not read it whole for ever.
 set jit = off
+set enable_seqscan = off
 as $$
 declare
   with_care constant boolean := p_existing_user_ids is not null;
@@ -157,7 +159,11 @@ begin
       newest.triggered_at as newest_at,
       newest.cooldown_window_start as newest_window,
       newest.holds_until as newest_ends_at,
-      newest.subjects as newest_subjects
+      coalesce(
+        newest.holds_until > now()
+          and (judged.subjects = '{}' or newest.subjects = '{}' or newest.subjects && judged.subjects),
+        false
+      ) as newest_holds
     from judged
     left join lateral (
       select
@@ -177,90 +183,105 @@ begin
     ) as newest on true
     offset 0
   ),
-  held as (
+  -- Where the newest one doesn't settle it, whatever may hold: looked up for few.
+  searched as (
     select
       probed.*,
-      coalesce(holder.id, record.id) as held_by,
-      case when holder.id is not null then holder.ends_at else record.ends_at end as ends_at,
-      fresh.subjects as fresh_subjects
-    from probed
-    -- Where the newest one doesn't settle it, whatever may hold.
-    left join lateral (
-      select holding.id, holding.ends_at
-      from (
-        select probed.newest_id as id, probed.newest_ends_at as ends_at
-        where probed.newest_ends_at > now()
-          and (probed.subjects = '{}' or probed.newest_subjects = '{}' or probed.newest_subjects && probed.subjects)
-        union all
-        select holding.id, greatest(holding.holds_until, holding.holds_since + probed.cooldown)
-        from scenario_private.holding as holding
-        where probed.newest_id is not null
-          and holding.user_id = probed.user_id
-          and holding.scenario_type = probed.scenario_type
-          and holding.found_at > now() - probed.cooldown - interval '8 days'
-          and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
-          and (probed.subjects = '{}' or holding.subjects = '{}' or holding.subjects && probed.subjects)
-      ) as holding
-      limit 1
-    ) as holder on true
-    left join lateral (
-      select array_agg(subject.value order by subject.ordinal) as subjects
-      from unnest(probed.subjects) with ordinality as subject (value, ordinal)
-      where holder.id is not null
-        and not exists (
-          select
+      case
+        when probed.newest_id is not null and not probed.newest_holds then (
+          select holding
           from scenario_private.holding as holding
           where holding.user_id = probed.user_id
             and holding.scenario_type = probed.scenario_type
             and holding.found_at > now() - probed.cooldown - interval '8 days'
             and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
-            and (holding.subjects = '{}' or subject.value = any (holding.subjects))
+            and (probed.subjects = '{}' or holding.subjects = '{}' or holding.subjects && probed.subjects)
+          limit 1
         )
-    ) as fresh on true
-    left join lateral (
-      select hold.id, hold.holds_until as ends_at
-      from scenario_private.hold as hold
-      where probed.fault is null
-        and probed.milestone_value is not null
-        and not is_judged
-        and hold.user_id = probed.user_id
-        and hold.milestone_value = probed.milestone_value
-        and hold.scenario_type = 'milestone'
-        and (not hold.is_failed or hold.held_until = 'infinity')
-        and hold.holds_until > now()
-      union all
-      select hold.id, hold.holds_until
-      from scenario_private.hold as hold
-      where probed.fault is null
-        and probed.milestone_value is not null
-        and not is_judged
-        and hold.user_id = probed.user_id
-        and hold.milestone_value = probed.milestone_value
-        and hold.scenario_type = 'milestone'
-        and hold.held_until is not null
-        and hold.held_until > now()
-        and hold.holds_until > now()
-      limit 1
-    ) as record on true
+      end as other,
+      case
+        when probed.fault is null and probed.milestone_value is not null and not is_judged then coalesce(
+          (
+            select hold
+            from scenario_private.hold as hold
+            where hold.user_id = probed.user_id
+              and hold.milestone_value = probed.milestone_value
+              and hold.scenario_type = 'milestone'
+              and (not hold.is_failed or hold.held_until = 'infinity')
+              and hold.holds_until > now()
+            limit 1
+          ),
+          (
+            select hold
+            from scenario_private.hold as hold
+            where hold.user_id = probed.user_id
+              and hold.milestone_value = probed.milestone_value
+              and hold.scenario_type = 'milestone'
+              and hold.held_until is not null
+              and hold.held_until > now()
+              and hold.holds_until > now()
+            limit 1
+          )
+        )
+      end as record
+    from probed
+    offset 0
+  ),
+  held as (
+    select
+      searched.*,
+      case when searched.newest_holds then searched.newest_id else coalesce((searched.other).id, (searched.record).id) end
+        as held_by,
+      case
+        when searched.newest_holds then searched.newest_ends_at
+        when (searched.other).id is not null
+          then greatest((searched.other).holds_until, (searched.other).holds_since + searched.cooldown)
+        else (searched.record).holds_until
+      end as ends_at
+    from searched
     offset 0
   ),
   decided as materialized (
     select
-      held.*,
+      judged.*,
       case
-        when held.fault is not null then held.fault
-        when held.held_by is null or held.fresh_subjects is not null then null
-        when held.milestone_value is null then 'cooldown'
+        when judged.fault is not null then judged.fault
+        when judged.held_by is null or judged.fresh_subjects is not null then null
+        when judged.milestone_value is null then 'cooldown'
         else 'milestone_reached'
       end as refusal,
-      (p_id_prefix || lpad(to_hex(held.place), 5, '0'))::uuid as id,
+      (p_id_prefix || lpad(to_hex(judged.place), 5, '0'))::uuid as id,
       -- Just after the predecessor if clocks went backwards, so that the chain never wedges.
-      greatest(now(), predecessor.triggered_at + interval '1 microsecond') as triggered_at,
-      case when held.milestone_value is null then coalesce(predecessor.triggered_at, 'epoch') end as window_start,
-      coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_within
-    from held
-    cross join lateral (
+      greatest(now(), judged.predecessor_at + interval '1 microsecond') as triggered_at,
+      case when judged.milestone_value is null then coalesce(judged.predecessor_at, 'epoch') end as window_start
+    from (
       select
+        held.place,
+        held.user_id,
+        held.organization_id,
+        held.scenario_type,
+        held.cooldown,
+        held.milestone_value,
+        held.metadata,
+        held.subjects,
+        held.fault,
+        held.held_by,
+        held.ends_at,
+        case
+          when held.held_by is not null and held.subjects <> '{}' then (
+            select array_agg(subject.value order by subject.ordinal)
+            from unnest(held.subjects) with ordinality as subject (value, ordinal)
+            where not exists (
+              select
+              from scenario_private.holding as holding
+              where holding.user_id = held.user_id
+                and holding.scenario_type = held.scenario_type
+                and holding.found_at > now() - held.cooldown - interval '8 days'
+                and (holding.holds_until > now() or holding.holds_since > now() - held.cooldown)
+                and (holding.subjects = '{}' or subject.value = any (holding.subjects))
+            )
+          )
+        end as fresh_subjects,
         case
           when is_judged then held.predecessor_at
           when held.newest_window is not null then held.newest_at
@@ -273,18 +294,22 @@ begin
             order by notification.cooldown_window_start desc
             limit 1
           )
-        end as triggered_at
-    ) as predecessor
-    left join scenario_private.delivery_setting as own
-      on own.scenario_type = held.scenario_type
-      and own.organization_id = held.organization_id
-    left join scenario_private.delivery_setting as standard
-      on standard.scenario_type = held.scenario_type
-      and standard.organization_id is null
+        end as predecessor_at
+      from held
+      offset 0
+    ) as judged
   ),
-  granted as (
-    select decided.*
+  granted as materialized (
+    select
+      decided.*,
+      decided.triggered_at + coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_until
     from decided
+    left join scenario_private.delivery_setting as own
+      on own.scenario_type = decided.scenario_type
+      and own.organization_id = decided.organization_id
+    left join scenario_private.delivery_setting as standard
+      on standard.scenario_type = decided.scenario_type
+      and standard.organization_id is null
     where decided.refusal is null
     order by decided.user_id, decided.scenario_type, decided.milestone_value, decided.place
   ),
@@ -297,7 +322,7 @@ begin
     select
       granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
       granted.milestone_value, granted.metadata, granted.window_start,
-      p_origin, granted.cooldown, granted.subjects, granted.triggered_at + granted.deliver_within
+      p_origin, granted.cooldown, granted.subjects, granted.deliver_until
     from granted
     where not with_care
   ),
@@ -310,7 +335,7 @@ begin
     select
       granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
       granted.milestone_value, granted.metadata, granted.window_start,
-      p_origin, granted.cooldown, granted.subjects, granted.triggered_at + granted.deliver_within
+      p_origin, granted.cooldown, granted.subjects, granted.deliver_until
     from granted
     where with_care
     on conflict do nothing
@@ -351,7 +376,7 @@ begin
     'skipped', json_build_object(
       'place', coalesce(json_agg(outcome.place) filter (where outcome.reason <> 'lost'), '[]'),
       'reason', case
-        when not with_care and min(outcome.reason) = max(outcome.reason) then to_json(min(outcome.reason))
+        when not with_care and bool_and(outcome.reason = 'cooldown') then to_json('cooldown'::text)
         else coalesce(json_agg(outcome.reason) filter (where outcome.reason <> 'lost'), '[]')
       end,
       'held_by', coalesce(json_agg(outcome.held_by) filter (where outcome.reason <> 'lost'), '[]'),
@@ -383,17 +408,14 @@ begin
         '[]'
       )
     ),
-    'deliver', json_build_object(
-      'place', coalesce(
-        json_agg(outcome.place)
-          filter (where outcome.reason is null and outcome.triggered_at + outcome.deliver_within <> now() + '7 days'),
-        '[]'
-      ),
-      'deliver_until', coalesce(
-        json_agg(outcome.triggered_at + outcome.deliver_within)
-          filter (where outcome.reason is null and outcome.triggered_at + outcome.deliver_within <> now() + '7 days'),
-        '[]'
+    'deliver', (
+      select json_build_object(
+        'place', coalesce(json_agg(granted.place), '[]'),
+        'deliver_until', coalesce(json_agg(granted.deliver_until), '[]')
       )
+      from granted
+      where granted.deliver_until <> now() + interval '7 days'
+        and (not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id))
     ),
     'lost', coalesce(json_agg(outcome.place) filter (where outcome.reason = 'lost'), '[]')
   )
@@ -717,6 +739,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
   id_prefix constant text := scenario_private.new_id_prefix();
@@ -783,7 +806,9 @@ begin
     own as (
       select distinct on (skip.held_by) skip.place, skip.held_by as id
       from skip
-      join public.scenario_notifications as notification on notification.id = skip.held_by
+      cross join lateral (
+        select * from public.scenario_notifications as row where row.id = skip.held_by offset 0
+      ) as notification
       cross join lateral (
         select array(select jsonb_array_elements_text(nullif(batch.subjects[skip.place], 'null'))) as subjects
       ) as claim
@@ -799,7 +824,8 @@ begin
       select handover.notification_id as id, own.place
       from own
       join scenario_private.handover as handover on handover.notification_id = own.id
-      where (handover.leased_until is null or handover.leased_until <= now())
+      where handover.notification_id = any (array(select own.id from own))
+        and (handover.leased_until is null or handover.leased_until <= now())
         and handover.attempt_count < coalesce(
           (scenario_private.delivery_setting_of(handover.scenario_type, handover.organization_id)).max_attempts, 8
         )
@@ -815,7 +841,8 @@ begin
         unsettled_at = coalesce(handover.leased_until, handover.unsettled_at)
       from free
       cross join (select now() + make_interval(secs => p_lease_seconds)) as lease (until)
-      where handover.notification_id = free.id
+      where handover.notification_id = any (array(select free.id from free))
+        and handover.notification_id = free.id
       returning free.id, free.place
     )
     select

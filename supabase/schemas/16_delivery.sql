@@ -5,6 +5,9 @@
 --
 -- Locks: a settlement locks notifications by id, then their hand-overs by id. A lease locks hand-overs that nobody
 -- holds, and then only notifications that nobody holds: it never waits, so nothing it meets can deadlock.
+--
+-- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
+-- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an index can answer.
 
 -- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
 -- "leased_until" and "device_tokens": [{"token", "platform"}].
@@ -13,6 +16,7 @@ returns json
 language sql
 volatile
 set search_path = ''
+set enable_seqscan = off
 as $$
   select coalesce(
     json_agg(
@@ -27,8 +31,12 @@ as $$
     '[]'
   )
   from unnest(p_ids) as leased (id)
-  join public.scenario_notifications as notification on notification.id = leased.id
-  join scenario_private.handover as handover on handover.notification_id = leased.id
+  cross join lateral (
+    select * from public.scenario_notifications as row where row.id = leased.id offset 0
+  ) as notification
+  cross join lateral (
+    select * from scenario_private.handover as row where row.notification_id = leased.id offset 0
+  ) as handover
   cross join lateral (
     select coalesce(
       jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
@@ -65,6 +73,7 @@ volatile
 security invoker
 set search_path = ''
 set jit = off
+set enable_seqscan = off
 as $$
 declare
   due record;
@@ -118,7 +127,9 @@ begin
       ) as reasons
     into due
     from locked
-    left join public.scenario_notifications as notification on notification.id = locked.notification_id
+    left join lateral (
+      select * from public.scenario_notifications as row where row.id = locked.notification_id offset 0
+    ) as notification on true
     left join scenario_private.delivery_setting as own
       on own.scenario_type = locked.scenario_type
       and own.organization_id = locked.organization_id
@@ -138,19 +149,23 @@ begin
 
     if refused.ids is not null then
       delete from scenario_private.handover as handover
-      using unnest(refused.ids, refused.reasons) as refusal (id, reason)
-      where handover.notification_id = refusal.id and refusal.reason = 'settled';
+      where handover.notification_id = any (
+        array(
+          select refusal.id
+          from unnest(refused.ids, refused.reasons) as refusal (id, reason)
+          where refusal.reason = 'settled'
+        )
+      );
       with locked as materialized (
-        select notification.id, refusal.reason
-        from unnest(refused.ids, refused.reasons) as refusal (id, reason)
-        join public.scenario_notifications as notification on notification.id = refusal.id
-        where notification.delivery_status = 'pending'
-        for no key update of notification skip locked
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.id = any (refused.ids)
+          and notification.delivery_status = 'pending'
+        for no key update skip locked
       )
       update public.scenario_notifications as notification
-      set delivery_status = 'failed', failure_code = locked.reason
-      from locked
-      where notification.id = locked.id;
+      set delivery_status = 'failed', failure_code = refused.reasons[array_position(refused.ids, notification.id)]
+      where notification.id = any (array(select locked.id from locked));
     end if;
 
     with taken as (
@@ -220,6 +235,7 @@ volatile
 security invoker
 set search_path = ''
 set jit = off
+set enable_seqscan = off
 as $$
 declare
   answers json;
@@ -233,10 +249,12 @@ begin
   -- First, so that what follows sees what a lease or a settlement has done meanwhile.
   perform notification.id
   from public.scenario_notifications as notification
-  where notification.id in (
-    select (element.value ->> 'id')::uuid
-    from jsonb_array_elements(p_results) as element (value)
-    where scenario_private.is_readable_settlement(element.value)
+  where notification.id = any (
+    array(
+      select (element.value ->> 'id')::uuid
+      from jsonb_array_elements(p_results) as element (value)
+      where scenario_private.is_readable_settlement(element.value)
+    )
   )
   order by notification.id
   for no key update;
@@ -286,7 +304,7 @@ begin
     left join scenario_private.delivery_setting as standard
       on standard.scenario_type = handover.scenario_type
       and standard.organization_id is null
-    where handover.notification_id in (select result.id from result)
+    where handover.notification_id = any (array(select result.id from result))
     order by handover.notification_id
     for no key update of handover
   ),
@@ -309,7 +327,9 @@ begin
       locked.attempt_count,
       locked.leased_until
     from result
-    left join public.scenario_notifications as notification on notification.id = result.id
+    left join lateral (
+      select * from public.scenario_notifications as row where row.id = result.id offset 0
+    ) as notification on true
     left join locked on locked.id = result.id
   ),
   settled as (
@@ -327,7 +347,8 @@ begin
         when judged.delivery_status = 'failed' then now()
       end
     from judged
-    where notification.id = judged.id
+    where notification.id = any (array(select result.id from result))
+      and notification.id = judged.id
       and judged.refusal is null
       and (judged.delivery_status <> 'pending' or judged.failure_code is distinct from notification.failure_code)
       and judged.result <> 'released'
@@ -343,7 +364,8 @@ begin
         else now()
       end
     from judged
-    where handover.notification_id = judged.id
+    where handover.notification_id = any (array(select result.id from result))
+      and handover.notification_id = judged.id
       and judged.refusal is null
       and judged.delivery_status = 'pending'
       -- Once: what is reported again changes nothing.
@@ -352,7 +374,8 @@ begin
   ended as (
     delete from scenario_private.handover as handover
     using judged
-    where handover.notification_id = judged.id
+    where handover.notification_id = any (array(select result.id from result))
+      and handover.notification_id = judged.id
       and judged.refusal is null
       and judged.delivery_status = 'sent'
   )
