@@ -1204,8 +1204,9 @@ create table if not exists public.scenario_notifications (
   unsettled_at timestamptz,
   -- What sending does not change, so that sending touches no index (a HOT update).
   is_failed boolean not null generated always as (delivery_status = 'failed') stored,
-  late_at timestamptz generated always as (
+  outlasts_at timestamptz generated always as (
     case
+      when delivery_status = 'failed' then held_until
       when not isfinite(triggered_at) or not isfinite(deliver_until) then null
       when delivery_status = 'pending' and deliver_until - triggered_at > interval '7 days' then deliver_until
       when delivery_status = 'sent' and settled_at - triggered_at > interval '8 days' then settled_at
@@ -1286,8 +1287,8 @@ comment on column public.scenario_notifications.held_until is
   'For a failed one: until when it refuses a later claim (infinity: for good); null: it does not.';
 comment on column public.scenario_notifications.unsettled_at is
   'For one that was refused after a lease which nobody settled: when that lease ended. She may have been told by then.';
-comment on column public.scenario_notifications.late_at is
-  'Where it outlasts its trigger by more than a week: the time from which it is looked for, by scenario_private.holding.';
+comment on column public.scenario_notifications.outlasts_at is
+  'Where it holds though it failed, or more than a week after its trigger: the time by which it is found.';
 
 create index if not exists scenario_notifications_user_id_scenario_type_triggered_at_idx
   on public.scenario_notifications (user_id, scenario_type, triggered_at desc);
@@ -1305,17 +1306,11 @@ create index if not exists scenario_notifications_not_failed_idx
 comment on index public.scenario_notifications_not_failed_idx is
   'Serves: what holds against a claim, the count of a series, and when one was last sent, past any number of failures.';
 
-create index if not exists scenario_notifications_late_idx
-  on public.scenario_notifications (user_id, scenario_type, late_at desc)
-  where late_at is not null;
-comment on index public.scenario_notifications_late_idx is
-  'Serves: what holds against a claim long after its trigger. Almost nothing is in it.';
-
-create index if not exists scenario_notifications_held_idx
-  on public.scenario_notifications (user_id, scenario_type, held_until desc)
-  where held_until is not null;
-comment on index public.scenario_notifications_held_idx is
-  'Serves: the failures that hold against a claim, and how long the last one did.';
+create index if not exists scenario_notifications_outlasting_idx
+  on public.scenario_notifications (user_id, scenario_type, outlasts_at desc)
+  where outlasts_at is not null;
+comment on index public.scenario_notifications_outlasting_idx is
+  'Serves: the failures that hold against a claim, and what holds long after its trigger. Little is in it.';
 
 create unique index if not exists scenario_notifications_one_notification_per_milestone
   on public.scenario_notifications (user_id, milestone_value)
@@ -1922,23 +1917,20 @@ grant select on table scenario_private.hold to service_role;
 
 -- Where to look for what holds: whatever may refuse a claim with cooldown c has found_at > now() - c - 8 days. Each part
 -- is found by its own index, past any number of failed and old rows. Seven days is how long a notification is usually
--- handed out, and a lease lasts a day at the most: what outlasts that is in the second part.
+-- handed out, and a lease lasts a day at the most: what outlasts that, and the failed ones that hold, are the second
+-- part. The first part has nothing where even the user's newest notification is older.
 create or replace view scenario_private.holding
 with (security_invoker = true)
 as
-select hold.*, hold.triggered_at as found_at
+select hold.*, hold.triggered_at as found_at, false as outlasts
 from scenario_private.hold as hold
 where not hold.is_failed
 union all
-select hold.*, hold.late_at
+select hold.*, hold.outlasts_at, true
 from scenario_private.hold as hold
-where hold.late_at is not null
-union all
-select hold.*, hold.held_until
-from scenario_private.hold as hold
-where hold.held_until is not null;
+where hold.outlasts_at is not null;
 comment on view scenario_private.holding is
-  'The notifications that may hold, with the time by which each is found (a late one is found twice).';
+  'The notifications that may hold, with the time by which each is found (one that outlasts may be found twice).';
 revoke all on table scenario_private.holding from public, anon, authenticated;
 grant select on table scenario_private.holding to service_role;
 
@@ -1955,7 +1947,7 @@ select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at
 from scenario_private.hold as hold
 where hold.counts
   and hold.is_failed
-  and hold.held_until is not null;
+  and hold.outlasts_at is not null;
 comment on view scenario_private.reminder is
   'The notifications by which a user was told, will be told or may have been: what a series counts.';
 revoke all on table scenario_private.reminder from public, anon, authenticated;
@@ -2211,7 +2203,8 @@ begin
     where last.user_id = new.user_id
       and last.scenario_type = new.scenario_type
       and last.milestone_value is not distinct from new.milestone_value
-      and last.held_until is not null
+      and last.outlasts_at is not null
+      and last.is_failed
       and last.unsettled_at is null
       and (scenario_private.hold_of_failure(last.failure_code) is null or last.failure_code = 'expired')
       and not exists (
@@ -2224,7 +2217,7 @@ begin
           and told.triggered_at > last.triggered_at
           and told.id <> new.id
       )
-    order by last.held_until desc
+    order by last.outlasts_at desc
     limit 1;
     new.held_until := new.settled_at
       + least(greatest(coalesce(setting.retry_failed_after, interval '1 day'), 2 * previous), cooldown);
@@ -2262,9 +2255,8 @@ as $$
     select hold.id
     from unnest(p_user_ids) as asked (user_id)
     join scenario_private.hold as hold on hold.user_id = asked.user_id
-    where hold.held_until is not null
+    where hold.outlasts_at > now()
       and hold.failure_code = 'suppressed'
-      and hold.held_until > now()
       and hold.holds_until is null
   )
 $$;
@@ -2360,8 +2352,9 @@ language plpgsql
 volatile
 set search_path = ''
 set timezone = 'UTC'
--- The planner takes long arrays for a reason to compile; compiling takes longer than the statement. And a plan that was
--- made while a table was empty must not read it whole for ever.
+-- One plan for all batches, made once a connection: planning takes longer than a small batch, and compiling longer than
+-- a large one. A plan that was made while a table was empty must not read it whole for ever.
+set plan_cache_mode = force_generic_plan
 set jit = off
 set enable_seqscan = off
 as $$
@@ -2469,6 +2462,7 @@ begin
           where holding.user_id = probed.user_id
             and holding.scenario_type = probed.scenario_type
             and holding.found_at > now() - probed.cooldown - interval '8 days'
+            and (holding.outlasts or probed.newest_at > now() - probed.cooldown - interval '8 days')
             and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
             and (probed.subjects = '{}' or holding.subjects = '{}' or holding.subjects && probed.subjects)
           limit 1
@@ -2492,8 +2486,8 @@ begin
             where hold.user_id = probed.user_id
               and hold.milestone_value = probed.milestone_value
               and hold.scenario_type = 'milestone'
-              and hold.held_until is not null
-              and hold.held_until > now()
+              and hold.outlasts_at > now()
+              and hold.is_failed
               and hold.holds_until > now()
             limit 1
           )
@@ -2525,7 +2519,6 @@ begin
         when judged.milestone_value is null then 'cooldown'
         else 'milestone_reached'
       end as refusal,
-      (p_id_prefix || lpad(to_hex(judged.place), 5, '0'))::uuid as id,
       -- Just after the predecessor if clocks went backwards, so that the chain never wedges.
       greatest(now(), judged.predecessor_at + interval '1 microsecond') as triggered_at,
       case when judged.milestone_value is null then coalesce(judged.predecessor_at, 'epoch') end as window_start
@@ -2577,6 +2570,7 @@ begin
   granted as materialized (
     select
       decided.*,
+      (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid as id,
       decided.triggered_at + coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_until
     from decided
     left join scenario_private.delivery_setting as own
@@ -2626,7 +2620,8 @@ begin
     from granted
     where not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id)
   ),
-  outcome as (
+  -- What is not plainly claimed.
+  exception as (
     select
       decided.*,
       case
@@ -2638,48 +2633,54 @@ begin
         else 'concurrent_claim'
       end as reason
     from decided
-    left join inserted_with_care as inserted on with_care and inserted.id = decided.id
+    left join inserted_with_care as inserted
+      on inserted.id = case when with_care then (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid end
     -- Of the same user and type (and milestone) one place has come in: the first.
     left join inserted_with_care as earlier
-      on with_care
-      and decided.refusal is null
-      and earlier.user_id = decided.user_id
+      on earlier.user_id = case when decided.refusal is null then decided.user_id end
       and earlier.scenario_type = decided.scenario_type
       and earlier.milestone_value is not distinct from decided.milestone_value
+    where with_care
+      or decided.refusal is not null
+      or decided.window_start > 'epoch'
+      or decided.fresh_subjects is not null
   )
   select json_build_object(
     'skipped', json_build_object(
-      'place', coalesce(json_agg(outcome.place) filter (where outcome.reason <> 'lost'), '[]'),
+      'place', coalesce(json_agg(exception.place) filter (where exception.reason <> 'lost'), '[]'),
       'reason', case
-        when not with_care and bool_and(outcome.reason = 'cooldown') then to_json('cooldown'::text)
-        else coalesce(json_agg(outcome.reason) filter (where outcome.reason <> 'lost'), '[]')
+        when not with_care and bool_and(exception.reason = 'cooldown') then to_json('cooldown'::text)
+        else coalesce(json_agg(exception.reason) filter (where exception.reason <> 'lost'), '[]')
       end,
-      'held_by', coalesce(json_agg(outcome.held_by) filter (where outcome.reason <> 'lost'), '[]'),
+      'held_by', coalesce(json_agg(exception.held_by) filter (where exception.reason <> 'lost'), '[]'),
       'ends_at', coalesce(
         json_agg(
           -- No later than a client's datetime can be; null for good.
-          case when outcome.ends_at <> 'infinity' then least(outcome.ends_at, '9999-12-31 23:59:59+00') end
-        ) filter (where outcome.reason <> 'lost'),
+          case when exception.ends_at <> 'infinity' then least(exception.ends_at, '9999-12-31 23:59:59+00') end
+        ) filter (where exception.reason <> 'lost'),
         '[]'
       )
     ),
     'following', json_build_object(
       'place', coalesce(
-        json_agg(outcome.place) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+        json_agg(exception.place) filter (where exception.reason is null and exception.window_start > 'epoch'), '[]'
       ),
       'triggered_at', coalesce(
-        json_agg(outcome.triggered_at) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+        json_agg(exception.triggered_at) filter (where exception.reason is null and exception.window_start > 'epoch'),
+        '[]'
       ),
       'cooldown_window_start', coalesce(
-        json_agg(outcome.window_start) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+        json_agg(exception.window_start) filter (where exception.reason is null and exception.window_start > 'epoch'),
+        '[]'
       )
     ),
     'partly', json_build_object(
       'place', coalesce(
-        json_agg(outcome.place) filter (where outcome.reason is null and outcome.fresh_subjects is not null), '[]'
+        json_agg(exception.place) filter (where exception.reason is null and exception.fresh_subjects is not null), '[]'
       ),
       'new_subjects', coalesce(
-        json_agg(outcome.fresh_subjects) filter (where outcome.reason is null and outcome.fresh_subjects is not null),
+        json_agg(exception.fresh_subjects)
+          filter (where exception.reason is null and exception.fresh_subjects is not null),
         '[]'
       )
     ),
@@ -2692,10 +2693,10 @@ begin
       where granted.deliver_until <> now() + interval '7 days'
         and (not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id))
     ),
-    'lost', coalesce(json_agg(outcome.place) filter (where outcome.reason = 'lost'), '[]')
+    'lost', coalesce(json_agg(exception.place) filter (where exception.reason = 'lost'), '[]')
   )
   into answer
-  from outcome;
+  from exception;
   return answer;
 end
 $$;
@@ -3449,6 +3450,7 @@ as $$
            and holding.user_id = mentor.user_id
            and holding.scenario_type = %2$L
            and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+           and (holding.outlasts or newest.triggered_at > now() - bounded.cooldown - interval ''8 days'')
            and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
            and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
          union all
@@ -3460,8 +3462,8 @@ as $$
            and hold.user_id = mentor.user_id
            and hold.scenario_type = %2$L
            and hold.milestone_value = mentor.milestone_value
-           and hold.held_until is not null
-           and hold.held_until > now()
+           and hold.outlasts_at > now()
+           and hold.is_failed
            and hold.holds_until > now()
        ) as held
        limit 1
@@ -4302,7 +4304,7 @@ set enable_seqscan = off
 as $$
   select coalesce(
     json_agg(
-      to_jsonb(notification) - '{is_failed, late_at, held_until, unsettled_at}'::text[] || jsonb_build_object(
+      to_jsonb(notification) - '{is_failed, outlasts_at, held_until, unsettled_at}'::text[] || jsonb_build_object(
         'lease_number', handover.lease_number,
         'attempt_count', handover.attempt_count,
         'leased_until', handover.leased_until,

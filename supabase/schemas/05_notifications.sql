@@ -77,8 +77,9 @@ create table if not exists public.scenario_notifications (
   unsettled_at timestamptz,
   -- What sending does not change, so that sending touches no index (a HOT update).
   is_failed boolean not null generated always as (delivery_status = 'failed') stored,
-  late_at timestamptz generated always as (
+  outlasts_at timestamptz generated always as (
     case
+      when delivery_status = 'failed' then held_until
       when not isfinite(triggered_at) or not isfinite(deliver_until) then null
       when delivery_status = 'pending' and deliver_until - triggered_at > interval '7 days' then deliver_until
       when delivery_status = 'sent' and settled_at - triggered_at > interval '8 days' then settled_at
@@ -159,8 +160,8 @@ comment on column public.scenario_notifications.held_until is
   'For a failed one: until when it refuses a later claim (infinity: for good); null: it does not.';
 comment on column public.scenario_notifications.unsettled_at is
   'For one that was refused after a lease which nobody settled: when that lease ended. She may have been told by then.';
-comment on column public.scenario_notifications.late_at is
-  'Where it outlasts its trigger by more than a week: the time from which it is looked for, by scenario_private.holding.';
+comment on column public.scenario_notifications.outlasts_at is
+  'Where it holds though it failed, or more than a week after its trigger: the time by which it is found.';
 
 create index if not exists scenario_notifications_user_id_scenario_type_triggered_at_idx
   on public.scenario_notifications (user_id, scenario_type, triggered_at desc);
@@ -178,17 +179,11 @@ create index if not exists scenario_notifications_not_failed_idx
 comment on index public.scenario_notifications_not_failed_idx is
   'Serves: what holds against a claim, the count of a series, and when one was last sent, past any number of failures.';
 
-create index if not exists scenario_notifications_late_idx
-  on public.scenario_notifications (user_id, scenario_type, late_at desc)
-  where late_at is not null;
-comment on index public.scenario_notifications_late_idx is
-  'Serves: what holds against a claim long after its trigger. Almost nothing is in it.';
-
-create index if not exists scenario_notifications_held_idx
-  on public.scenario_notifications (user_id, scenario_type, held_until desc)
-  where held_until is not null;
-comment on index public.scenario_notifications_held_idx is
-  'Serves: the failures that hold against a claim, and how long the last one did.';
+create index if not exists scenario_notifications_outlasting_idx
+  on public.scenario_notifications (user_id, scenario_type, outlasts_at desc)
+  where outlasts_at is not null;
+comment on index public.scenario_notifications_outlasting_idx is
+  'Serves: the failures that hold against a claim, and what holds long after its trigger. Little is in it.';
 
 create unique index if not exists scenario_notifications_one_notification_per_milestone
   on public.scenario_notifications (user_id, milestone_value)

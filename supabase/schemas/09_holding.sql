@@ -59,23 +59,20 @@ grant select on table scenario_private.hold to service_role;
 
 -- Where to look for what holds: whatever may refuse a claim with cooldown c has found_at > now() - c - 8 days. Each part
 -- is found by its own index, past any number of failed and old rows. Seven days is how long a notification is usually
--- handed out, and a lease lasts a day at the most: what outlasts that is in the second part.
+-- handed out, and a lease lasts a day at the most: what outlasts that, and the failed ones that hold, are the second
+-- part. The first part has nothing where even the user's newest notification is older.
 create or replace view scenario_private.holding
 with (security_invoker = true)
 as
-select hold.*, hold.triggered_at as found_at
+select hold.*, hold.triggered_at as found_at, false as outlasts
 from scenario_private.hold as hold
 where not hold.is_failed
 union all
-select hold.*, hold.late_at
+select hold.*, hold.outlasts_at, true
 from scenario_private.hold as hold
-where hold.late_at is not null
-union all
-select hold.*, hold.held_until
-from scenario_private.hold as hold
-where hold.held_until is not null;
+where hold.outlasts_at is not null;
 comment on view scenario_private.holding is
-  'The notifications that may hold, with the time by which each is found (a late one is found twice).';
+  'The notifications that may hold, with the time by which each is found (one that outlasts may be found twice).';
 revoke all on table scenario_private.holding from public, anon, authenticated;
 grant select on table scenario_private.holding to service_role;
 
@@ -92,7 +89,7 @@ select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at
 from scenario_private.hold as hold
 where hold.counts
   and hold.is_failed
-  and hold.held_until is not null;
+  and hold.outlasts_at is not null;
 comment on view scenario_private.reminder is
   'The notifications by which a user was told, will be told or may have been: what a series counts.';
 revoke all on table scenario_private.reminder from public, anon, authenticated;

@@ -127,7 +127,8 @@ begin
     where last.user_id = new.user_id
       and last.scenario_type = new.scenario_type
       and last.milestone_value is not distinct from new.milestone_value
-      and last.held_until is not null
+      and last.outlasts_at is not null
+      and last.is_failed
       and last.unsettled_at is null
       and (scenario_private.hold_of_failure(last.failure_code) is null or last.failure_code = 'expired')
       and not exists (
@@ -140,7 +141,7 @@ begin
           and told.triggered_at > last.triggered_at
           and told.id <> new.id
       )
-    order by last.held_until desc
+    order by last.outlasts_at desc
     limit 1;
     new.held_until := new.settled_at
       + least(greatest(coalesce(setting.retry_failed_after, interval '1 day'), 2 * previous), cooldown);
@@ -178,9 +179,8 @@ as $$
     select hold.id
     from unnest(p_user_ids) as asked (user_id)
     join scenario_private.hold as hold on hold.user_id = asked.user_id
-    where hold.held_until is not null
+    where hold.outlasts_at > now()
       and hold.failure_code = 'suppressed'
-      and hold.held_until > now()
       and hold.holds_until is null
   )
 $$;

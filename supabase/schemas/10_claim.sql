@@ -85,8 +85,9 @@ language plpgsql
 volatile
 set search_path = ''
 set timezone = 'UTC'
--- The planner takes long arrays for a reason to compile; compiling takes longer than the statement. And a plan that was
--- made while a table was empty must not read it whole for ever.
+-- One plan for all batches, made once a connection: planning takes longer than a small batch, and compiling longer than
+-- a large one. A plan that was made while a table was empty must not read it whole for ever.
+set plan_cache_mode = force_generic_plan
 set jit = off
 set enable_seqscan = off
 as $$
@@ -194,6 +195,7 @@ begin
           where holding.user_id = probed.user_id
             and holding.scenario_type = probed.scenario_type
             and holding.found_at > now() - probed.cooldown - interval '8 days'
+            and (holding.outlasts or probed.newest_at > now() - probed.cooldown - interval '8 days')
             and (holding.holds_until > now() or holding.holds_since > now() - probed.cooldown)
             and (probed.subjects = '{}' or holding.subjects = '{}' or holding.subjects && probed.subjects)
           limit 1
@@ -217,8 +219,8 @@ begin
             where hold.user_id = probed.user_id
               and hold.milestone_value = probed.milestone_value
               and hold.scenario_type = 'milestone'
-              and hold.held_until is not null
-              and hold.held_until > now()
+              and hold.outlasts_at > now()
+              and hold.is_failed
               and hold.holds_until > now()
             limit 1
           )
@@ -250,7 +252,6 @@ begin
         when judged.milestone_value is null then 'cooldown'
         else 'milestone_reached'
       end as refusal,
-      (p_id_prefix || lpad(to_hex(judged.place), 5, '0'))::uuid as id,
       -- Just after the predecessor if clocks went backwards, so that the chain never wedges.
       greatest(now(), judged.predecessor_at + interval '1 microsecond') as triggered_at,
       case when judged.milestone_value is null then coalesce(judged.predecessor_at, 'epoch') end as window_start
@@ -302,6 +303,7 @@ begin
   granted as materialized (
     select
       decided.*,
+      (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid as id,
       decided.triggered_at + coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_until
     from decided
     left join scenario_private.delivery_setting as own
@@ -351,7 +353,8 @@ begin
     from granted
     where not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id)
   ),
-  outcome as (
+  -- What is not plainly claimed.
+  exception as (
     select
       decided.*,
       case
@@ -363,48 +366,54 @@ begin
         else 'concurrent_claim'
       end as reason
     from decided
-    left join inserted_with_care as inserted on with_care and inserted.id = decided.id
+    left join inserted_with_care as inserted
+      on inserted.id = case when with_care then (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid end
     -- Of the same user and type (and milestone) one place has come in: the first.
     left join inserted_with_care as earlier
-      on with_care
-      and decided.refusal is null
-      and earlier.user_id = decided.user_id
+      on earlier.user_id = case when decided.refusal is null then decided.user_id end
       and earlier.scenario_type = decided.scenario_type
       and earlier.milestone_value is not distinct from decided.milestone_value
+    where with_care
+      or decided.refusal is not null
+      or decided.window_start > 'epoch'
+      or decided.fresh_subjects is not null
   )
   select json_build_object(
     'skipped', json_build_object(
-      'place', coalesce(json_agg(outcome.place) filter (where outcome.reason <> 'lost'), '[]'),
+      'place', coalesce(json_agg(exception.place) filter (where exception.reason <> 'lost'), '[]'),
       'reason', case
-        when not with_care and bool_and(outcome.reason = 'cooldown') then to_json('cooldown'::text)
-        else coalesce(json_agg(outcome.reason) filter (where outcome.reason <> 'lost'), '[]')
+        when not with_care and bool_and(exception.reason = 'cooldown') then to_json('cooldown'::text)
+        else coalesce(json_agg(exception.reason) filter (where exception.reason <> 'lost'), '[]')
       end,
-      'held_by', coalesce(json_agg(outcome.held_by) filter (where outcome.reason <> 'lost'), '[]'),
+      'held_by', coalesce(json_agg(exception.held_by) filter (where exception.reason <> 'lost'), '[]'),
       'ends_at', coalesce(
         json_agg(
           -- No later than a client's datetime can be; null for good.
-          case when outcome.ends_at <> 'infinity' then least(outcome.ends_at, '9999-12-31 23:59:59+00') end
-        ) filter (where outcome.reason <> 'lost'),
+          case when exception.ends_at <> 'infinity' then least(exception.ends_at, '9999-12-31 23:59:59+00') end
+        ) filter (where exception.reason <> 'lost'),
         '[]'
       )
     ),
     'following', json_build_object(
       'place', coalesce(
-        json_agg(outcome.place) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+        json_agg(exception.place) filter (where exception.reason is null and exception.window_start > 'epoch'), '[]'
       ),
       'triggered_at', coalesce(
-        json_agg(outcome.triggered_at) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+        json_agg(exception.triggered_at) filter (where exception.reason is null and exception.window_start > 'epoch'),
+        '[]'
       ),
       'cooldown_window_start', coalesce(
-        json_agg(outcome.window_start) filter (where outcome.reason is null and outcome.window_start > 'epoch'), '[]'
+        json_agg(exception.window_start) filter (where exception.reason is null and exception.window_start > 'epoch'),
+        '[]'
       )
     ),
     'partly', json_build_object(
       'place', coalesce(
-        json_agg(outcome.place) filter (where outcome.reason is null and outcome.fresh_subjects is not null), '[]'
+        json_agg(exception.place) filter (where exception.reason is null and exception.fresh_subjects is not null), '[]'
       ),
       'new_subjects', coalesce(
-        json_agg(outcome.fresh_subjects) filter (where outcome.reason is null and outcome.fresh_subjects is not null),
+        json_agg(exception.fresh_subjects)
+          filter (where exception.reason is null and exception.fresh_subjects is not null),
         '[]'
       )
     ),
@@ -417,10 +426,10 @@ begin
       where granted.deliver_until <> now() + interval '7 days'
         and (not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id))
     ),
-    'lost', coalesce(json_agg(outcome.place) filter (where outcome.reason = 'lost'), '[]')
+    'lost', coalesce(json_agg(exception.place) filter (where exception.reason = 'lost'), '[]')
   )
   into answer
-  from outcome;
+  from exception;
   return answer;
 end
 $$;

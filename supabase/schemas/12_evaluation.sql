@@ -73,6 +73,7 @@ as $$
            and holding.user_id = mentor.user_id
            and holding.scenario_type = %2$L
            and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+           and (holding.outlasts or newest.triggered_at > now() - bounded.cooldown - interval ''8 days'')
            and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
            and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
          union all
@@ -84,8 +85,8 @@ as $$
            and hold.user_id = mentor.user_id
            and hold.scenario_type = %2$L
            and hold.milestone_value = mentor.milestone_value
-           and hold.held_until is not null
-           and hold.held_until > now()
+           and hold.outlasts_at > now()
+           and hold.is_failed
            and hold.holds_until > now()
        ) as held
        limit 1

@@ -20,7 +20,7 @@ set enable_seqscan = off
 as $$
   select coalesce(
     json_agg(
-      to_jsonb(notification) - '{is_failed, late_at, held_until, unsettled_at}'::text[] || jsonb_build_object(
+      to_jsonb(notification) - '{is_failed, outlasts_at, held_until, unsettled_at}'::text[] || jsonb_build_object(
         'lease_number', handover.lease_number,
         'attempt_count', handover.attempt_count,
         'leased_until', handover.leased_until,

@@ -51,22 +51,22 @@ class _Ours:
         started = perf_counter()
         accepted = 0
         for first in range(0, len(keys), BATCH):
-            claims = [
-                {
-                    "user_id": key,
+            batch = keys[first : first + BATCH]
+            claims = {
+                "user_id": batch,
+                "all": {
                     "organization_id": "5ca1ab1e-0000-4000-8000-000000000001",
                     "scenario_type": "inactivity",
                     "cooldown_seconds": COOLDOWN_DAYS * 86_400,
                     "metadata": {"inactive_days": 31},
-                }
-                for key in keys[first : first + BATCH]
-            ]
+                },
+            }
             cursor = await self._connection.execute(
                 "select public.scenario_claim_notifications(%s::jsonb)", [json.dumps(claims)]
             )
             row = await cursor.fetchone()
             assert row is not None
-            accepted += sum("id" in outcome for outcome in row[0])
+            accepted += len(batch) - len(row[0]["skipped"]["place"])
         return Enqueued(perf_counter() - started, accepted)
 
 

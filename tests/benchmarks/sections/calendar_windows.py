@@ -23,9 +23,10 @@ create table public.calendar_notifications (like public.scenario_notifications i
 create function public.claim_calendar(p_user_ids uuid[], p_boundary timestamptz)
 returns bigint language sql volatile as $$
   with inserted as (
-    insert into public.calendar_notifications (user_id, organization_id, scenario_type, cooldown_window_start)
+    insert into public.calendar_notifications
+      (user_id, organization_id, scenario_type, cooldown_window_start, deliver_until)
     select element.user_id, md5('organization')::uuid, 'inactivity',
-      date_bin('{COOLDOWN_DAYS} days', now(), p_boundary) - interval '1 microsecond'
+      date_bin('{COOLDOWN_DAYS} days', now(), p_boundary) - interval '1 microsecond', now() + interval '7 days'
     from unnest(p_user_ids) as element (user_id)
     order by element.user_id
     on conflict do nothing
@@ -37,15 +38,11 @@ grant select, insert on public.calendar_notifications to service_role;
 """
 _IDS = f"(select array_agg({user()}) from generate_series(1, {{size}}) as u)"
 _CHAINED = f"""
-select count(outcome.id)
+select {{size}} - json_array_length(answer -> 'skipped' -> 'place')
 from (select {_IDS} as ids) as batch, scenario_private.claim(
-  ids,
-  array_fill(md5('organization')::uuid, array[{{size}}]),
-  array_fill('inactivity'::text, array[{{size}}]),
-  array_fill(interval '{COOLDOWN_DAYS} days', array[{{size}}]),
-  array_fill(null::integer, array[{{size}}]),
-  array_fill(null::jsonb, array[{{size}}])
-) as outcome
+  scenario_private.new_id_prefix(), 'claim', ids, null, md5('organization')::uuid, null, 'inactivity', null,
+  interval '{COOLDOWN_DAYS} days', null, null, null, null, null, null, null
+) as answer
 """
 _TWICE = """
 select count(*) from (

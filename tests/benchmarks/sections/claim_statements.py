@@ -39,20 +39,27 @@ select
 from generate_series(%s::integer, %s::integer) as u
 """
 CORE = """
-select count(outcome.id), count(*) filter (where outcome.skip_reason = 'cooldown')
+select
+  cardinality(user_ids) - json_array_length(answer -> 'skipped' -> 'place') - json_array_length(answer -> 'lost'),
+  json_array_length(answer -> 'skipped' -> 'place')
 from batch, scenario_private.claim(
-  user_ids, organization_ids, scenario_types, cooldowns, milestone_values, metadata
-) as outcome
+  scenario_private.new_id_prefix(), 'claim', user_ids, organization_ids, null, scenario_types, null, cooldowns, null,
+  milestone_values, metadata, null, null, null, null, null
+) as answer
 where batch.first = %s
 """
-# What a claim of users with history writes, written without asking: its window starts where the history is.
+# What a claim of users with history writes, written without asking: its window starts where the history is. Given
+# whole, so that no trigger completes it; the claim's second row, the hand-over, is on top.
 _INSERT = """
 insert into public.scenario_notifications
-  (user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start)
+  (
+    user_id, organization_id, scenario_type, triggered_at, milestone_value, metadata, cooldown_window_start, origin,
+    cooldown, deliver_until
+  )
 select element.user_id, element.organization_id, element.scenario_type, now(), element.milestone_value,
-  element.metadata, '{window}'
-from batch, unnest(user_ids, organization_ids, scenario_types, milestone_values, metadata)
-  as element (user_id, organization_id, scenario_type, milestone_value, metadata)
+  element.metadata, '{window}', 'claim', element.cooldown, now() + interval '7 days'
+from batch, unnest(user_ids, organization_ids, scenario_types, cooldowns, milestone_values, metadata)
+  as element (user_id, organization_id, scenario_type, cooldown, milestone_value, metadata)
 where batch.first = %s
 order by element.user_id
 """

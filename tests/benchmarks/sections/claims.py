@@ -24,22 +24,28 @@ from tests.benchmarks.sections.claim_statements import (
 from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "claim"
-FRESH = Aim(1.4)
-IN_COOLDOWN = Aim(0.25)
+FRESH = Aim(1.3)
+IN_COOLDOWN = Aim(0.2)
 API_BATCH = 20_000
 _API_ROUNDS = 3
 _MILLION = 1_000_000
 
 _API = """
-select count(*) filter (where value -> 'id' is not null)
-from json_array_elements(public.scenario_claim_notifications(%s::jsonb))
+select jsonb_array_length(request -> 'user_id')
+  - json_array_length(public.scenario_claim_notifications(request) -> 'skipped' -> 'place')
+from (select %s::jsonb as request offset 0) as sent
 """
 _BULK_INSERT = """
 with inserted as (
   insert into public.scenario_notifications as notification
-    (user_id, organization_id, scenario_type, metadata, cooldown_window_start)
-  select user_id, organization_id, scenario_type, metadata, '2020-01-01'
-  from json_to_recordset(%s::json) as (user_id uuid, organization_id uuid, scenario_type text, metadata jsonb)
+    (
+      user_id, organization_id, scenario_type, metadata, cooldown_window_start, origin, cooldown, deliver_until
+    )
+  select element.user_id, element.organization_id, scenario_type, metadata, '2020-01-01', 'claim', interval '30 days',
+    now() + interval '7 days'
+  from json_to_record(%s::json) as request (user_id uuid[], organization_id uuid[], "all" json)
+  cross join unnest(request.user_id, request.organization_id) as element (user_id, organization_id)
+  cross join json_to_record(request."all") as same (scenario_type text, metadata jsonb)
   returning notification.*
 )
 select count(*) from json_array_elements((select json_agg(inserted) from inserted))
@@ -140,10 +146,14 @@ def _api(database: Database, users: Users, size: int) -> Iterator[Figure]:
 def _api_batches(worker: psycopg.Connection, users: Users, size: int) -> list[str]:
     first, last = users.take(size)
     statement = f"""
-        select jsonb_agg(jsonb_build_object(
-          'user_id', {user()}, 'organization_id', md5('organization ' || u %% 50)::uuid, 'scenario_type', 'inactivity',
-          'cooldown_seconds', {COOLDOWN_DAYS * 86_400}, 'metadata', jsonb_build_object('inactive_days', 31)
-        ) order by u)
+        select jsonb_build_object(
+          'user_id', jsonb_agg({user()} order by u),
+          'organization_id', jsonb_agg(md5('organization ' || u %% 50)::uuid order by u),
+          'all', jsonb_build_object(
+            'scenario_type', 'inactivity', 'cooldown_seconds', {COOLDOWN_DAYS * 86_400},
+            'metadata', jsonb_build_object('inactive_days', 31)
+          )
+        )
         from generate_series(%s::integer, %s::integer) as u
     """
     starts = range(first, last + 1, API_BATCH)

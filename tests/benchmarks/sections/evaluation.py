@@ -38,8 +38,11 @@ _TEMPORARY = "just_claimed"
 _PAGE_CALL = "select public.scenario_evaluate('inactivity', null, %s, %s)"
 _INSERT_FLOOR = f"""
 insert into public.scenario_notifications
-  (user_id, organization_id, scenario_type, triggered_at, metadata, cooldown_window_start)
-select user_id, organization_id, scenario_type, now(), metadata, 'epoch'
+  (
+    user_id, organization_id, scenario_type, triggered_at, metadata, cooldown_window_start, origin, cooldown,
+    deliver_until
+  )
+select user_id, organization_id, scenario_type, now(), metadata, 'epoch', 'evaluation', cooldown, deliver_until
 from {_TEMPORARY}
 where user_id > %s and user_id <= %s
 order by user_id
