@@ -1243,7 +1243,18 @@ create table if not exists public.scenario_notifications (
   constraint scenario_notifications_milestones_have_no_cooldown
     check (scenario_type <> 'milestone' or cooldown is null),
   constraint scenario_notifications_subjects_are_storable
-    check (subjects = '{}' or scenario_private.are_storable_subjects(subjects)),
+    check (
+      subjects = '{}'
+      -- A few ordinary ids and words are spared the function, by the same expression as ordinary metadata.
+      or (
+        subjects::text !~ '[^ -$&-?A-\[\]-~]|\+..[^:]|[-.0-9 /()]{8}[^-+0-9A-Za-z]'
+        and octet_length(subjects::text) <= 100
+        and array_ndims(subjects) = 1
+        and array_position(subjects, null) is null
+        and array_position(subjects, '') is null
+      )
+      or scenario_private.are_storable_subjects(subjects)
+    ),
   constraint scenario_notifications_deliver_until_fits_a_datetime
     check (deliver_until >= '0001-01-01 00:00:00+00' and deliver_until < '10000-01-01 00:00:00+00'),
   constraint scenario_notifications_settled_at_unless_pending
@@ -2767,7 +2778,11 @@ declare
   part jsonb;
   answer jsonb;
 begin
+  -- Much metadata is judged by the table's constraints once, not twice: with care from the start.
   begin
+    if pg_column_size(p_metadata) > 4194304 then
+      raise unique_violation;
+    end if;
     return scenario_private.claim_once(
       p_id_prefix, p_origin, p_user_ids, p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type,
       p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
@@ -3005,7 +3020,7 @@ grant execute on function scenario_private.require_claims(jsonb, integer) to ser
 --        hand.
 -- With a lease a user who is gone or banned is skipped with that reason, and nothing is written.
 -- Raises SR001 for anything else, or a lease outside 1 second to 1 day; SR003 for more than 20,000 claims (1,000 with
--- a lease): one statement has to fit its timeout, and splitting a batch would leave a caller whose second half failed
+-- a lease) or 16 MiB of them: one statement has to fit its timeout, and splitting a batch would leave a caller whose second half failed
 -- not knowing about the first.
 create or replace function public.scenario_claim_notifications(
   p_claims jsonb, p_lease_seconds double precision default null, p_needs_schema integer default null
@@ -3030,6 +3045,11 @@ declare
   leased_ids uuid[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
+  if pg_column_size(p_claims) > 16777216 then
+    raise exception using
+      errcode = 'SR003',
+      message = format('expected at most 16 MiB of claims in one call, got %s MiB', pg_column_size(p_claims) / 1048576);
+  end if;
   if p_lease_seconds is not null then
     perform scenario_private.require_between('p_lease_seconds', p_lease_seconds, 1, 86400);
   end if;
@@ -3409,115 +3429,136 @@ as $$
        mentor.milestone_value,
        mentor.finding,
        mentor.subjects,
-       judged.verdict,
-       fresh.subjects as new_subjects,
-       predecessor.triggered_at as predecessor_at,
+       coalesce(judged.verdict, ''not_due'') as verdict,
+       judged.new_subjects,
+       judged.predecessor_at,
        case when judged.verdict = ''due'' or %4$L then mentor.facts end as facts
      from %1$s as mentor
      cross join lateral (
        select case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
          as cooldown
      ) as bounded
-     -- One look tells most of it: nothing yet, or the newest one holds.
      left join lateral (
        select
-         hold.id,
-         hold.triggered_at,
-         hold.cooldown_window_start,
-         hold.subjects,
+         told.verdict,
+         told.new_subjects,
          case
-           when hold.holds_from > now() - bounded.cooldown then true
-           else hold.holds_until > now() or hold.holds_since > now() - bounded.cooldown
-         end as is_holding
-       from scenario_private.hold as hold
-       where mentor.is_due
-         and mentor.milestone_value is null
-         and hold.user_id = mentor.user_id
-         and hold.scenario_type = %2$L
-       order by hold.triggered_at desc
-       limit 1
-     ) as newest on true
-     left join lateral (
-       select true as is_held
+           when told.verdict = ''due'' and told.newest_id is not null then (
+             select notification.triggered_at
+             from public.scenario_notifications as notification
+             where notification.user_id = mentor.user_id
+               and notification.scenario_type = %2$L
+               and notification.cooldown_window_start is not null
+             order by notification.cooldown_window_start desc
+             limit 1
+           )
+         end as predecessor_at
        from (
          select
-         where newest.is_holding
-           and (mentor.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && mentor.subjects)
-         union all
-         select
-         from scenario_private.holding as holding
-         where newest.id is not null
-           and holding.user_id = mentor.user_id
-           and holding.scenario_type = %2$L
-           and holding.found_at > now() - bounded.cooldown - interval ''8 days''
-           and (holding.outlasts or newest.triggered_at > now() - bounded.cooldown - interval ''8 days'')
-           and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
-           and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
-         union all
-         -- A milestone that is not recorded can still be held for a while, by a failure.
-         select
-         from scenario_private.hold as hold
-         where mentor.is_due
-           and mentor.milestone_value is not null
-           and hold.user_id = mentor.user_id
-           and hold.scenario_type = %2$L
-           and hold.milestone_value = mentor.milestone_value
-           and hold.outlasts_at > now()
-           and hold.is_failed
-           and hold.holds_until > now()
-       ) as held
-       limit 1
-     ) as holder on true
-     left join lateral (
-       select array_agg(subject.value order by subject.value) as subjects
-       from unnest(mentor.subjects) as subject (value)
-       where holder.is_held
-         and not exists (
+           held.newest_id,
+           held.new_subjects,
+           case
+             when held.is_held and held.new_subjects is null then ''held''
+             when counted.reminders = 0
+               and mentor.crossed_at < case when mentor.history_before is not null then %3$s end
+               then ''history''
+             when counted.reminders >= mentor.series_limit then ''reminders_spent''
+             else ''due''
+           end as verdict
+         from (
            select
-           from scenario_private.holding as holding
-           where holding.user_id = mentor.user_id
-             and holding.scenario_type = %2$L
-             and holding.found_at > now() - bounded.cooldown - interval ''8 days''
-             and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
-             and (holding.subjects = ''{}'' or subject.value = any (holding.subjects))
-         )
-     ) as fresh on true
-     left join lateral (
-       select count(*) as reminders
-       from (
-         select
-         from scenario_private.reminder as reminder
-         where newest.id is not null
-           and (holder.is_held is null or fresh.subjects is not null)
-           and reminder.user_id = mentor.user_id
-           and reminder.scenario_type = %2$L
-           and reminder.triggered_at >= mentor.series_began_at
-         limit coalesce(mentor.series_limit, 1)
-       ) as counted
-     ) as series on mentor.series_began_at is not null
-     cross join lateral (
-       select case
-         when mentor.is_due is not true then ''not_due''
-         when holder.is_held and fresh.subjects is null then ''held''
-         when coalesce(series.reminders, 0) = 0
-           and mentor.crossed_at < case when mentor.history_before is not null then %3$s end
-           then ''history''
-         when series.reminders >= mentor.series_limit then ''reminders_spent''
-         else ''due''
-       end as verdict
+             searched.*,
+             case
+               when searched.is_held and mentor.subjects <> ''{}'' then (
+                 select array_agg(subject.value order by subject.value)
+                 from unnest(mentor.subjects) as subject (value)
+                 where not exists (
+                   select
+                   from scenario_private.holding as holding
+                   where holding.user_id = mentor.user_id
+                     and holding.scenario_type = %2$L
+                     and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+                     and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+                     and (holding.subjects = ''{}'' or subject.value = any (holding.subjects))
+                 )
+               )
+             end as new_subjects
+           from (
+             select
+               newest.id as newest_id,
+               case
+                 when newest.is_holding
+                   and (mentor.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && mentor.subjects)
+                   then true
+                 -- Where the newest one doesn''t settle it, whatever may hold.
+                 when newest.id is not null then exists (
+                   select
+                   from scenario_private.holding as holding
+                   where holding.user_id = mentor.user_id
+                     and holding.scenario_type = %2$L
+                     and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+                     and (holding.outlasts or newest.triggered_at > now() - bounded.cooldown - interval ''8 days'')
+                     and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+                     and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
+                 )
+                 -- A milestone that is not recorded can still be held for a while, by a failure.
+                 when mentor.milestone_value is not null then exists (
+                   select
+                   from scenario_private.hold as hold
+                   where hold.user_id = mentor.user_id
+                     and hold.scenario_type = %2$L
+                     and hold.milestone_value = mentor.milestone_value
+                     and hold.outlasts_at > now()
+                     and hold.is_failed
+                     and hold.holds_until > now()
+                 )
+                 else false
+               end as is_held
+             from (select) as one
+             -- One look tells most of it: nothing yet, or the newest one holds.
+             left join lateral (
+               select
+                 hold.id,
+                 hold.triggered_at,
+                 hold.subjects,
+                 case
+                   when hold.holds_from > now() - bounded.cooldown then true
+                   else hold.holds_until > now() or hold.holds_since > now() - bounded.cooldown
+                 end as is_holding
+               from scenario_private.hold as hold
+               where mentor.milestone_value is null
+                 and hold.user_id = mentor.user_id
+                 and hold.scenario_type = %2$L
+               order by hold.triggered_at desc
+               limit 1
+             ) as newest on true
+             offset 0
+           ) as searched
+           offset 0
+         ) as held
+         cross join lateral (
+           select case
+             when held.newest_id is null or mentor.series_began_at is null then 0
+             when held.is_held and held.new_subjects is null then 0
+             else (
+               select count(*)
+               from (
+                 select
+                 from scenario_private.reminder as reminder
+                 where reminder.user_id = mentor.user_id
+                   and reminder.scenario_type = %2$L
+                   and reminder.triggered_at >= mentor.series_began_at
+                 limit coalesce(mentor.series_limit, 1)
+               ) as of_the_series
+             )
+           end as reminders
+           offset 0
+         ) as counted
+         offset 0
+       ) as told
+       where mentor.is_due
        offset 0
-     ) as judged
-     left join lateral (
-       select notification.triggered_at
-       from public.scenario_notifications as notification
-       where newest.id is not null
-         and judged.verdict = ''due''
-         and notification.user_id = mentor.user_id
-         and notification.scenario_type = %2$L
-         and notification.cooldown_window_start is not null
-       order by notification.cooldown_window_start desc
-       limit 1
-     ) as predecessor on true
+     ) as judged on true
      where %5$s',
     p_rule,
     p_scenario_type,
@@ -5023,15 +5064,25 @@ select
 from scenario_private.mentor_setting as setting
 left join lateral (
   select
-    jsonb_agg(
-      scenario_private.subject_of(certificate.certificate_id)
-      order by certificate.expires_at, certificate.certificate_id
-    ) as certificate_ids,
+    jsonb_agg(certificate.id order by certificate.expires_at, certificate.id) as certificate_ids,
     min(certificate.expires_at) as expires_at,
-    array_agg(distinct scenario_private.subject_of(coalesce(certificate.kind, certificate.certificate_id)))
-      as subjects
+    array_agg(
+      distinct
+      case
+        when certificate.kind is null then certificate.id
+        when certificate.kind ~ '^[A-Za-z_ -]+[0-9]{0,4}$' and char_length(certificate.kind) <= 64 then certificate.kind
+        else scenario_private.subject_of(certificate.kind)
+      end
+    ) as subjects
   from (
-    select held.certificate_id, held.kind, held.expires_at
+    select
+      -- An ordinary one is spared the function; so is an ordinary kind.
+      case
+        when held.certificate_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then held.certificate_id
+        else scenario_private.subject_of(held.certificate_id)
+      end as id,
+      held.kind,
+      held.expires_at
     from scenario_source.certificates as held
     where held.user_id = setting.user_id
       and held.organization_id = setting.organization_id

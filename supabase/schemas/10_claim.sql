@@ -500,7 +500,11 @@ declare
   part jsonb;
   answer jsonb;
 begin
+  -- Much metadata is judged by the table's constraints once, not twice: with care from the start.
   begin
+    if pg_column_size(p_metadata) > 4194304 then
+      raise unique_violation;
+    end if;
     return scenario_private.claim_once(
       p_id_prefix, p_origin, p_user_ids, p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type,
       p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
@@ -738,7 +742,7 @@ grant execute on function scenario_private.require_claims(jsonb, integer) to ser
 --        hand.
 -- With a lease a user who is gone or banned is skipped with that reason, and nothing is written.
 -- Raises SR001 for anything else, or a lease outside 1 second to 1 day; SR003 for more than 20,000 claims (1,000 with
--- a lease): one statement has to fit its timeout, and splitting a batch would leave a caller whose second half failed
+-- a lease) or 16 MiB of them: one statement has to fit its timeout, and splitting a batch would leave a caller whose second half failed
 -- not knowing about the first.
 create or replace function public.scenario_claim_notifications(
   p_claims jsonb, p_lease_seconds double precision default null, p_needs_schema integer default null
@@ -763,6 +767,11 @@ declare
   leased_ids uuid[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
+  if pg_column_size(p_claims) > 16777216 then
+    raise exception using
+      errcode = 'SR003',
+      message = format('expected at most 16 MiB of claims in one call, got %s MiB', pg_column_size(p_claims) / 1048576);
+  end if;
   if p_lease_seconds is not null then
     perform scenario_private.require_between('p_lease_seconds', p_lease_seconds, 1, 86400);
   end if;

@@ -32,115 +32,136 @@ as $$
        mentor.milestone_value,
        mentor.finding,
        mentor.subjects,
-       judged.verdict,
-       fresh.subjects as new_subjects,
-       predecessor.triggered_at as predecessor_at,
+       coalesce(judged.verdict, ''not_due'') as verdict,
+       judged.new_subjects,
+       judged.predecessor_at,
        case when judged.verdict = ''due'' or %4$L then mentor.facts end as facts
      from %1$s as mentor
      cross join lateral (
        select case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
          as cooldown
      ) as bounded
-     -- One look tells most of it: nothing yet, or the newest one holds.
      left join lateral (
        select
-         hold.id,
-         hold.triggered_at,
-         hold.cooldown_window_start,
-         hold.subjects,
+         told.verdict,
+         told.new_subjects,
          case
-           when hold.holds_from > now() - bounded.cooldown then true
-           else hold.holds_until > now() or hold.holds_since > now() - bounded.cooldown
-         end as is_holding
-       from scenario_private.hold as hold
-       where mentor.is_due
-         and mentor.milestone_value is null
-         and hold.user_id = mentor.user_id
-         and hold.scenario_type = %2$L
-       order by hold.triggered_at desc
-       limit 1
-     ) as newest on true
-     left join lateral (
-       select true as is_held
+           when told.verdict = ''due'' and told.newest_id is not null then (
+             select notification.triggered_at
+             from public.scenario_notifications as notification
+             where notification.user_id = mentor.user_id
+               and notification.scenario_type = %2$L
+               and notification.cooldown_window_start is not null
+             order by notification.cooldown_window_start desc
+             limit 1
+           )
+         end as predecessor_at
        from (
          select
-         where newest.is_holding
-           and (mentor.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && mentor.subjects)
-         union all
-         select
-         from scenario_private.holding as holding
-         where newest.id is not null
-           and holding.user_id = mentor.user_id
-           and holding.scenario_type = %2$L
-           and holding.found_at > now() - bounded.cooldown - interval ''8 days''
-           and (holding.outlasts or newest.triggered_at > now() - bounded.cooldown - interval ''8 days'')
-           and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
-           and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
-         union all
-         -- A milestone that is not recorded can still be held for a while, by a failure.
-         select
-         from scenario_private.hold as hold
-         where mentor.is_due
-           and mentor.milestone_value is not null
-           and hold.user_id = mentor.user_id
-           and hold.scenario_type = %2$L
-           and hold.milestone_value = mentor.milestone_value
-           and hold.outlasts_at > now()
-           and hold.is_failed
-           and hold.holds_until > now()
-       ) as held
-       limit 1
-     ) as holder on true
-     left join lateral (
-       select array_agg(subject.value order by subject.value) as subjects
-       from unnest(mentor.subjects) as subject (value)
-       where holder.is_held
-         and not exists (
+           held.newest_id,
+           held.new_subjects,
+           case
+             when held.is_held and held.new_subjects is null then ''held''
+             when counted.reminders = 0
+               and mentor.crossed_at < case when mentor.history_before is not null then %3$s end
+               then ''history''
+             when counted.reminders >= mentor.series_limit then ''reminders_spent''
+             else ''due''
+           end as verdict
+         from (
            select
-           from scenario_private.holding as holding
-           where holding.user_id = mentor.user_id
-             and holding.scenario_type = %2$L
-             and holding.found_at > now() - bounded.cooldown - interval ''8 days''
-             and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
-             and (holding.subjects = ''{}'' or subject.value = any (holding.subjects))
-         )
-     ) as fresh on true
-     left join lateral (
-       select count(*) as reminders
-       from (
-         select
-         from scenario_private.reminder as reminder
-         where newest.id is not null
-           and (holder.is_held is null or fresh.subjects is not null)
-           and reminder.user_id = mentor.user_id
-           and reminder.scenario_type = %2$L
-           and reminder.triggered_at >= mentor.series_began_at
-         limit coalesce(mentor.series_limit, 1)
-       ) as counted
-     ) as series on mentor.series_began_at is not null
-     cross join lateral (
-       select case
-         when mentor.is_due is not true then ''not_due''
-         when holder.is_held and fresh.subjects is null then ''held''
-         when coalesce(series.reminders, 0) = 0
-           and mentor.crossed_at < case when mentor.history_before is not null then %3$s end
-           then ''history''
-         when series.reminders >= mentor.series_limit then ''reminders_spent''
-         else ''due''
-       end as verdict
+             searched.*,
+             case
+               when searched.is_held and mentor.subjects <> ''{}'' then (
+                 select array_agg(subject.value order by subject.value)
+                 from unnest(mentor.subjects) as subject (value)
+                 where not exists (
+                   select
+                   from scenario_private.holding as holding
+                   where holding.user_id = mentor.user_id
+                     and holding.scenario_type = %2$L
+                     and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+                     and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+                     and (holding.subjects = ''{}'' or subject.value = any (holding.subjects))
+                 )
+               )
+             end as new_subjects
+           from (
+             select
+               newest.id as newest_id,
+               case
+                 when newest.is_holding
+                   and (mentor.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && mentor.subjects)
+                   then true
+                 -- Where the newest one doesn''t settle it, whatever may hold.
+                 when newest.id is not null then exists (
+                   select
+                   from scenario_private.holding as holding
+                   where holding.user_id = mentor.user_id
+                     and holding.scenario_type = %2$L
+                     and holding.found_at > now() - bounded.cooldown - interval ''8 days''
+                     and (holding.outlasts or newest.triggered_at > now() - bounded.cooldown - interval ''8 days'')
+                     and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+                     and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
+                 )
+                 -- A milestone that is not recorded can still be held for a while, by a failure.
+                 when mentor.milestone_value is not null then exists (
+                   select
+                   from scenario_private.hold as hold
+                   where hold.user_id = mentor.user_id
+                     and hold.scenario_type = %2$L
+                     and hold.milestone_value = mentor.milestone_value
+                     and hold.outlasts_at > now()
+                     and hold.is_failed
+                     and hold.holds_until > now()
+                 )
+                 else false
+               end as is_held
+             from (select) as one
+             -- One look tells most of it: nothing yet, or the newest one holds.
+             left join lateral (
+               select
+                 hold.id,
+                 hold.triggered_at,
+                 hold.subjects,
+                 case
+                   when hold.holds_from > now() - bounded.cooldown then true
+                   else hold.holds_until > now() or hold.holds_since > now() - bounded.cooldown
+                 end as is_holding
+               from scenario_private.hold as hold
+               where mentor.milestone_value is null
+                 and hold.user_id = mentor.user_id
+                 and hold.scenario_type = %2$L
+               order by hold.triggered_at desc
+               limit 1
+             ) as newest on true
+             offset 0
+           ) as searched
+           offset 0
+         ) as held
+         cross join lateral (
+           select case
+             when held.newest_id is null or mentor.series_began_at is null then 0
+             when held.is_held and held.new_subjects is null then 0
+             else (
+               select count(*)
+               from (
+                 select
+                 from scenario_private.reminder as reminder
+                 where reminder.user_id = mentor.user_id
+                   and reminder.scenario_type = %2$L
+                   and reminder.triggered_at >= mentor.series_began_at
+                 limit coalesce(mentor.series_limit, 1)
+               ) as of_the_series
+             )
+           end as reminders
+           offset 0
+         ) as counted
+         offset 0
+       ) as told
+       where mentor.is_due
        offset 0
-     ) as judged
-     left join lateral (
-       select notification.triggered_at
-       from public.scenario_notifications as notification
-       where newest.id is not null
-         and judged.verdict = ''due''
-         and notification.user_id = mentor.user_id
-         and notification.scenario_type = %2$L
-         and notification.cooldown_window_start is not null
-       order by notification.cooldown_window_start desc
-       limit 1
-     ) as predecessor on true
+     ) as judged on true
      where %5$s',
     p_rule,
     p_scenario_type,

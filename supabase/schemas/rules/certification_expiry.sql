@@ -26,15 +26,25 @@ select
 from scenario_private.mentor_setting as setting
 left join lateral (
   select
-    jsonb_agg(
-      scenario_private.subject_of(certificate.certificate_id)
-      order by certificate.expires_at, certificate.certificate_id
-    ) as certificate_ids,
+    jsonb_agg(certificate.id order by certificate.expires_at, certificate.id) as certificate_ids,
     min(certificate.expires_at) as expires_at,
-    array_agg(distinct scenario_private.subject_of(coalesce(certificate.kind, certificate.certificate_id)))
-      as subjects
+    array_agg(
+      distinct
+      case
+        when certificate.kind is null then certificate.id
+        when certificate.kind ~ '^[A-Za-z_ -]+[0-9]{0,4}$' and char_length(certificate.kind) <= 64 then certificate.kind
+        else scenario_private.subject_of(certificate.kind)
+      end
+    ) as subjects
   from (
-    select held.certificate_id, held.kind, held.expires_at
+    select
+      -- An ordinary one is spared the function; so is an ordinary kind.
+      case
+        when held.certificate_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then held.certificate_id
+        else scenario_private.subject_of(held.certificate_id)
+      end as id,
+      held.kind,
+      held.expires_at
     from scenario_source.certificates as held
     where held.user_id = setting.user_id
       and held.organization_id = setting.organization_id
