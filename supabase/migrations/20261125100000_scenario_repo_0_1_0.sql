@@ -3020,8 +3020,8 @@ grant execute on function scenario_private.require_claims(jsonb, integer) to ser
 --        hand.
 -- With a lease a user who is gone or banned is skipped with that reason, and nothing is written.
 -- Raises SR001 for anything else, or a lease outside 1 second to 1 day; SR003 for more than 20,000 claims (1,000 with
--- a lease) or 16 MiB of them: one statement has to fit its timeout, and splitting a batch would leave a caller whose second half failed
--- not knowing about the first.
+-- a lease) or 16 MiB of them: one statement has to fit its timeout, and splitting a batch would leave a caller whose
+-- second half failed not knowing about the first.
 create or replace function public.scenario_claim_notifications(
   p_claims jsonb, p_lease_seconds double precision default null, p_needs_schema integer default null
 )
@@ -3425,19 +3425,20 @@ as $$
        mentor.is_active,
        mentor.is_enabled,
        mentor.is_evaluated,
-       bounded.cooldown,
+       given.cooldown,
        mentor.milestone_value,
        mentor.finding,
-       mentor.subjects,
+       given.subjects,
        coalesce(judged.verdict, ''not_due'') as verdict,
        judged.new_subjects,
        judged.predecessor_at,
        case when judged.verdict = ''due'' or %4$L then mentor.facts end as facts
      from %1$s as mentor
      cross join lateral (
-       select case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
-         as cooldown
-     ) as bounded
+       select
+         case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end as cooldown,
+         coalesce(mentor.subjects, ''{}'') as subjects
+     ) as given
      left join lateral (
        select
          told.verdict,
@@ -3469,16 +3470,16 @@ as $$
            select
              searched.*,
              case
-               when searched.is_held and mentor.subjects <> ''{}'' then (
+               when searched.is_held and given.subjects <> ''{}'' then (
                  select array_agg(subject.value order by subject.value)
-                 from unnest(mentor.subjects) as subject (value)
+                 from unnest(given.subjects) as subject (value)
                  where not exists (
                    select
                    from scenario_private.holding as holding
                    where holding.user_id = mentor.user_id
                      and holding.scenario_type = %2$L
-                     and holding.found_at > now() - bounded.cooldown - interval ''8 days''
-                     and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+                     and holding.found_at > now() - given.cooldown - interval ''8 days''
+                     and (holding.holds_until > now() or holding.holds_since > now() - given.cooldown)
                      and (holding.subjects = ''{}'' or subject.value = any (holding.subjects))
                  )
                )
@@ -3488,7 +3489,7 @@ as $$
                newest.id as newest_id,
                case
                  when newest.is_holding
-                   and (mentor.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && mentor.subjects)
+                   and (given.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && given.subjects)
                    then true
                  -- Where the newest one doesn''t settle it, whatever may hold.
                  when newest.id is not null then exists (
@@ -3496,10 +3497,10 @@ as $$
                    from scenario_private.holding as holding
                    where holding.user_id = mentor.user_id
                      and holding.scenario_type = %2$L
-                     and holding.found_at > now() - bounded.cooldown - interval ''8 days''
-                     and (holding.outlasts or newest.triggered_at > now() - bounded.cooldown - interval ''8 days'')
-                     and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
-                     and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
+                     and holding.found_at > now() - given.cooldown - interval ''8 days''
+                     and (holding.outlasts or newest.triggered_at > now() - given.cooldown - interval ''8 days'')
+                     and (holding.holds_until > now() or holding.holds_since > now() - given.cooldown)
+                     and (given.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && given.subjects)
                  )
                  -- A milestone that is not recorded can still be held for a while, by a failure.
                  when mentor.milestone_value is not null then exists (
@@ -3522,8 +3523,8 @@ as $$
                  hold.triggered_at,
                  hold.subjects,
                  case
-                   when hold.holds_from > now() - bounded.cooldown then true
-                   else hold.holds_until > now() or hold.holds_since > now() - bounded.cooldown
+                   when hold.holds_from > now() - given.cooldown then true
+                   else hold.holds_until > now() or hold.holds_since > now() - given.cooldown
                  end as is_holding
                from scenario_private.hold as hold
                where mentor.milestone_value is null
@@ -3670,7 +3671,7 @@ begin
            array_agg(candidate.milestone_value) as milestone_values,
            array_agg(
              case
-               when candidate.subjects is null or candidate.subjects = ''{}'' then candidate.facts
+               when candidate.subjects = ''{}'' then candidate.facts
                when jsonb_typeof(candidate.facts) <> ''object'' then candidate.facts
                else coalesce(candidate.facts, ''{}'')
                  || jsonb_build_object(''new_subjects'', coalesce(candidate.new_subjects, candidate.subjects))
@@ -4162,6 +4163,23 @@ begin
                          and not scenario_private.is_storable_metadata(page.facts)
                      ),
                      ''facts is no json object, is larger than 8 KiB or holds personal data in some rows''
+                   ),
+                   (
+                     exists (select from page where page.is_due and page.subjects is null),
+                     ''subjects is null in some rows: {} is about the scenario as a whole''
+                   ),
+                   (
+                     exists (
+                       select from page
+                       where page.is_due
+                         and page.subjects <> ''{}''
+                         and not scenario_private.are_storable_subjects(page.subjects)
+                     ),
+                     ''subjects are more than 50, empty, longer than 100 characters or hold personal data in some rows''
+                   ),
+                   (
+                     exists (select from page where page.is_due and page.series_limit < 1),
+                     ''series_limit is less than 1 in some rows''
                    )
                ) as fault (is_found, text)
                where fault.is_found
@@ -4618,6 +4636,7 @@ begin
   locked as materialized (
     select
       handover.notification_id as id,
+      handover.ctid,
       handover.lease_number,
       handover.attempt_count,
       handover.leased_until,
@@ -4650,10 +4669,16 @@ begin
         else 'pending'
       end as delivery_status,
       locked.attempt_count,
-      locked.leased_until
+      locked.leased_until,
+      -- Both rows are locked: they stay where they are.
+      notification.ctid as notification_ctid,
+      locked.ctid as handover_ctid
     from result
     left join lateral (
-      select * from public.scenario_notifications as row where row.id = result.id offset 0
+      select row.id, row.delivery_status, row.ctid
+      from public.scenario_notifications as row
+      where row.id = result.id
+      offset 0
     ) as notification on true
     left join locked on locked.id = result.id
   ),
@@ -4672,8 +4697,7 @@ begin
         when judged.delivery_status = 'failed' then now()
       end
     from judged
-    where notification.id = any (array(select result.id from result))
-      and notification.id = judged.id
+    where notification.ctid = judged.notification_ctid
       and judged.refusal is null
       and (judged.delivery_status <> 'pending' or judged.failure_code is distinct from notification.failure_code)
       and judged.result <> 'released'
@@ -4689,8 +4713,7 @@ begin
         else now()
       end
     from judged
-    where handover.notification_id = any (array(select result.id from result))
-      and handover.notification_id = judged.id
+    where handover.ctid = judged.handover_ctid
       and judged.refusal is null
       and judged.delivery_status = 'pending'
       -- Once: what is reported again changes nothing.
@@ -4699,8 +4722,7 @@ begin
   ended as (
     delete from scenario_private.handover as handover
     using judged
-    where handover.notification_id = any (array(select result.id from result))
-      and handover.notification_id = judged.id
+    where handover.ctid = judged.handover_ctid
       and judged.refusal is null
       and judged.delivery_status = 'sent'
   )

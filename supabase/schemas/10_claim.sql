@@ -742,8 +742,8 @@ grant execute on function scenario_private.require_claims(jsonb, integer) to ser
 --        hand.
 -- With a lease a user who is gone or banned is skipped with that reason, and nothing is written.
 -- Raises SR001 for anything else, or a lease outside 1 second to 1 day; SR003 for more than 20,000 claims (1,000 with
--- a lease) or 16 MiB of them: one statement has to fit its timeout, and splitting a batch would leave a caller whose second half failed
--- not knowing about the first.
+-- a lease) or 16 MiB of them: one statement has to fit its timeout, and splitting a batch would leave a caller whose
+-- second half failed not knowing about the first.
 create or replace function public.scenario_claim_notifications(
   p_claims jsonb, p_lease_seconds double precision default null, p_needs_schema integer default null
 )

@@ -28,19 +28,20 @@ as $$
        mentor.is_active,
        mentor.is_enabled,
        mentor.is_evaluated,
-       bounded.cooldown,
+       given.cooldown,
        mentor.milestone_value,
        mentor.finding,
-       mentor.subjects,
+       given.subjects,
        coalesce(judged.verdict, ''not_due'') as verdict,
        judged.new_subjects,
        judged.predecessor_at,
        case when judged.verdict = ''due'' or %4$L then mentor.facts end as facts
      from %1$s as mentor
      cross join lateral (
-       select case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end
-         as cooldown
-     ) as bounded
+       select
+         case when mentor.cooldown is not null then least(mentor.cooldown, interval ''36525 days'') end as cooldown,
+         coalesce(mentor.subjects, ''{}'') as subjects
+     ) as given
      left join lateral (
        select
          told.verdict,
@@ -72,16 +73,16 @@ as $$
            select
              searched.*,
              case
-               when searched.is_held and mentor.subjects <> ''{}'' then (
+               when searched.is_held and given.subjects <> ''{}'' then (
                  select array_agg(subject.value order by subject.value)
-                 from unnest(mentor.subjects) as subject (value)
+                 from unnest(given.subjects) as subject (value)
                  where not exists (
                    select
                    from scenario_private.holding as holding
                    where holding.user_id = mentor.user_id
                      and holding.scenario_type = %2$L
-                     and holding.found_at > now() - bounded.cooldown - interval ''8 days''
-                     and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
+                     and holding.found_at > now() - given.cooldown - interval ''8 days''
+                     and (holding.holds_until > now() or holding.holds_since > now() - given.cooldown)
                      and (holding.subjects = ''{}'' or subject.value = any (holding.subjects))
                  )
                )
@@ -91,7 +92,7 @@ as $$
                newest.id as newest_id,
                case
                  when newest.is_holding
-                   and (mentor.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && mentor.subjects)
+                   and (given.subjects = ''{}'' or newest.subjects = ''{}'' or newest.subjects && given.subjects)
                    then true
                  -- Where the newest one doesn''t settle it, whatever may hold.
                  when newest.id is not null then exists (
@@ -99,10 +100,10 @@ as $$
                    from scenario_private.holding as holding
                    where holding.user_id = mentor.user_id
                      and holding.scenario_type = %2$L
-                     and holding.found_at > now() - bounded.cooldown - interval ''8 days''
-                     and (holding.outlasts or newest.triggered_at > now() - bounded.cooldown - interval ''8 days'')
-                     and (holding.holds_until > now() or holding.holds_since > now() - bounded.cooldown)
-                     and (mentor.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && mentor.subjects)
+                     and holding.found_at > now() - given.cooldown - interval ''8 days''
+                     and (holding.outlasts or newest.triggered_at > now() - given.cooldown - interval ''8 days'')
+                     and (holding.holds_until > now() or holding.holds_since > now() - given.cooldown)
+                     and (given.subjects = ''{}'' or holding.subjects = ''{}'' or holding.subjects && given.subjects)
                  )
                  -- A milestone that is not recorded can still be held for a while, by a failure.
                  when mentor.milestone_value is not null then exists (
@@ -125,8 +126,8 @@ as $$
                  hold.triggered_at,
                  hold.subjects,
                  case
-                   when hold.holds_from > now() - bounded.cooldown then true
-                   else hold.holds_until > now() or hold.holds_since > now() - bounded.cooldown
+                   when hold.holds_from > now() - given.cooldown then true
+                   else hold.holds_until > now() or hold.holds_since > now() - given.cooldown
                  end as is_holding
                from scenario_private.hold as hold
                where mentor.milestone_value is null
@@ -273,7 +274,7 @@ begin
            array_agg(candidate.milestone_value) as milestone_values,
            array_agg(
              case
-               when candidate.subjects is null or candidate.subjects = ''{}'' then candidate.facts
+               when candidate.subjects = ''{}'' then candidate.facts
                when jsonb_typeof(candidate.facts) <> ''object'' then candidate.facts
                else coalesce(candidate.facts, ''{}'')
                  || jsonb_build_object(''new_subjects'', coalesce(candidate.new_subjects, candidate.subjects))

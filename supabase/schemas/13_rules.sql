@@ -322,6 +322,23 @@ begin
                          and not scenario_private.is_storable_metadata(page.facts)
                      ),
                      ''facts is no json object, is larger than 8 KiB or holds personal data in some rows''
+                   ),
+                   (
+                     exists (select from page where page.is_due and page.subjects is null),
+                     ''subjects is null in some rows: {} is about the scenario as a whole''
+                   ),
+                   (
+                     exists (
+                       select from page
+                       where page.is_due
+                         and page.subjects <> ''{}''
+                         and not scenario_private.are_storable_subjects(page.subjects)
+                     ),
+                     ''subjects are more than 50, empty, longer than 100 characters or hold personal data in some rows''
+                   ),
+                   (
+                     exists (select from page where page.is_due and page.series_limit < 1),
+                     ''series_limit is less than 1 in some rows''
                    )
                ) as fault (is_found, text)
                where fault.is_found

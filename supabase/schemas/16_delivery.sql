@@ -293,6 +293,7 @@ begin
   locked as materialized (
     select
       handover.notification_id as id,
+      handover.ctid,
       handover.lease_number,
       handover.attempt_count,
       handover.leased_until,
@@ -325,10 +326,16 @@ begin
         else 'pending'
       end as delivery_status,
       locked.attempt_count,
-      locked.leased_until
+      locked.leased_until,
+      -- Both rows are locked: they stay where they are.
+      notification.ctid as notification_ctid,
+      locked.ctid as handover_ctid
     from result
     left join lateral (
-      select * from public.scenario_notifications as row where row.id = result.id offset 0
+      select row.id, row.delivery_status, row.ctid
+      from public.scenario_notifications as row
+      where row.id = result.id
+      offset 0
     ) as notification on true
     left join locked on locked.id = result.id
   ),
@@ -347,8 +354,7 @@ begin
         when judged.delivery_status = 'failed' then now()
       end
     from judged
-    where notification.id = any (array(select result.id from result))
-      and notification.id = judged.id
+    where notification.ctid = judged.notification_ctid
       and judged.refusal is null
       and (judged.delivery_status <> 'pending' or judged.failure_code is distinct from notification.failure_code)
       and judged.result <> 'released'
@@ -364,8 +370,7 @@ begin
         else now()
       end
     from judged
-    where handover.notification_id = any (array(select result.id from result))
-      and handover.notification_id = judged.id
+    where handover.ctid = judged.handover_ctid
       and judged.refusal is null
       and judged.delivery_status = 'pending'
       -- Once: what is reported again changes nothing.
@@ -374,8 +379,7 @@ begin
   ended as (
     delete from scenario_private.handover as handover
     using judged
-    where handover.notification_id = any (array(select result.id from result))
-      and handover.notification_id = judged.id
+    where handover.ctid = judged.handover_ctid
       and judged.refusal is null
       and judged.delivery_status = 'sent'
   )
