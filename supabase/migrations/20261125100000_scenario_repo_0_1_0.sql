@@ -1881,20 +1881,43 @@ grant execute on function scenario_private.delivery_setting_of(text, uuid) to se
 -- by any row of its type.
 
 -- Every notification with what it holds. It refuses a claim with cooldown c while holds_until > now() or holds_since >
--- now() - c. holds_from is what can be told without looking at leases: never later than holds_since.
+-- now() - c. What can be told without looking at its lease costs less: holds_from is never later than holds_since, and
+-- lasts_until is holds_until as if it were in nobody's hands. Leases are looked at only where a query asks.
 create or replace view scenario_private.hold
 with (security_invoker = true)
 as
 select
-  notification.*,
-  case when not notification.is_failed then notification.triggered_at end as holds_from,
-  case
-    when not notification.is_failed then greatest(
-      notification.triggered_at, notification.settled_at, handover.leased_until, handover.unsettled_at
+  row.*,
+  case row.delivery_status
+    when 'sent' then greatest(row.triggered_at, row.settled_at)
+    when 'pending' then greatest(
+      row.triggered_at,
+      (
+        select greatest(handover.leased_until, handover.unsettled_at)
+        from scenario_private.handover as handover
+        where handover.notification_id = row.id
+      )
     )
   end as holds_since,
   case
-    when notification.is_failed then case
+    when row.delivery_status = 'pending'
+      and row.scenario_type <> 'milestone'
+      and exists (
+        select
+        from scenario_private.handover as handover
+        where handover.notification_id = row.id
+          and handover.leased_until is not null
+      )
+      then null
+    else row.lasts_until
+  end as holds_until
+from (
+  select
+    notification.*,
+    -- Whether it counts as a reminder: the user was told, will be, or may have been.
+    not notification.is_failed or notification.unsettled_at is not null as counts,
+    case when not notification.is_failed then notification.triggered_at end as holds_from,
+    case
       -- Nobody could be told: it is over when the user registers a device.
       when notification.failure_code = 'suppressed'
         and notification.held_until > now()
@@ -1905,22 +1928,12 @@ select
             and device.registered_at > notification.settled_at
         )
         then null
-      else notification.held_until
-    end
-    when notification.scenario_type = 'milestone' then timestamptz 'infinity'
-    when notification.delivery_status = 'pending' and handover.leased_until is null then notification.deliver_until
-  end as holds_until,
-  -- Whether it counts as a reminder: the user was told, will be, or may have been.
-  not notification.is_failed or notification.unsettled_at is not null as counts
-from public.scenario_notifications as notification
--- One look-up a row, for pending ones alone (nothing equals null); OFFSET 0 keeps it one: a plan that was made while
--- nothing was pending would else read all hand-overs for each row.
-left join lateral (
-  select handover.leased_until, handover.unsettled_at
-  from scenario_private.handover as handover
-  where handover.notification_id = case when notification.delivery_status = 'pending' then notification.id end
-  offset 0
-) as handover on true;
+      when notification.is_failed then notification.held_until
+      when notification.scenario_type = 'milestone' then timestamptz 'infinity'
+      when notification.delivery_status = 'pending' then notification.deliver_until
+    end as lasts_until
+  from public.scenario_notifications as notification
+) as row;
 comment on view scenario_private.hold is
   'Every notification with what it holds: it refuses a claim until holds_until, and for the cooldown after holds_since.';
 revoke all on table scenario_private.hold from public, anon, authenticated;
@@ -2335,6 +2348,8 @@ grant execute on function scenario_private.new_id_prefix() to service_role;
 --   deliver    place, deliver_until: where it is not 7 days from now
 --   lost       with care: the places that lost a race
 --
+-- ends_at is what is known now: a pending one holds longer if it is sent later.
+--
 -- Reasons: unknown_user; invalid_claim (a field is missing or out of bounds); cooldown and milestone_reached (held_by
 -- holds, until ends_at); invalid_metadata; duplicate_in_batch (an earlier place names the same); concurrent_claim (an
 -- earlier place claims the same user and type about something else: claim again).
@@ -2437,9 +2452,9 @@ begin
       newest.id as newest_id,
       newest.triggered_at as newest_at,
       newest.cooldown_window_start as newest_window,
-      newest.holds_until as newest_ends_at,
+      newest.ends_at as newest_ends_at,
       coalesce(
-        newest.holds_until > now()
+        newest.ends_at > now()
           and (judged.subjects = '{}' or newest.subjects = '{}' or newest.subjects && judged.subjects),
         false
       ) as newest_holds
@@ -2450,7 +2465,10 @@ begin
         hold.triggered_at,
         hold.cooldown_window_start,
         hold.subjects,
-        greatest(hold.holds_until, hold.holds_since + judged.cooldown) as holds_until
+        case
+          when hold.holds_from > now() - judged.cooldown then greatest(hold.lasts_until, hold.holds_from + judged.cooldown)
+          else greatest(hold.holds_until, hold.holds_since + judged.cooldown)
+        end as ends_at
       from scenario_private.hold as hold
       where judged.fault is null
         and judged.milestone_value is null

@@ -12,20 +12,43 @@
 -- by any row of its type.
 
 -- Every notification with what it holds. It refuses a claim with cooldown c while holds_until > now() or holds_since >
--- now() - c. holds_from is what can be told without looking at leases: never later than holds_since.
+-- now() - c. What can be told without looking at its lease costs less: holds_from is never later than holds_since, and
+-- lasts_until is holds_until as if it were in nobody's hands. Leases are looked at only where a query asks.
 create or replace view scenario_private.hold
 with (security_invoker = true)
 as
 select
-  notification.*,
-  case when not notification.is_failed then notification.triggered_at end as holds_from,
-  case
-    when not notification.is_failed then greatest(
-      notification.triggered_at, notification.settled_at, handover.leased_until, handover.unsettled_at
+  row.*,
+  case row.delivery_status
+    when 'sent' then greatest(row.triggered_at, row.settled_at)
+    when 'pending' then greatest(
+      row.triggered_at,
+      (
+        select greatest(handover.leased_until, handover.unsettled_at)
+        from scenario_private.handover as handover
+        where handover.notification_id = row.id
+      )
     )
   end as holds_since,
   case
-    when notification.is_failed then case
+    when row.delivery_status = 'pending'
+      and row.scenario_type <> 'milestone'
+      and exists (
+        select
+        from scenario_private.handover as handover
+        where handover.notification_id = row.id
+          and handover.leased_until is not null
+      )
+      then null
+    else row.lasts_until
+  end as holds_until
+from (
+  select
+    notification.*,
+    -- Whether it counts as a reminder: the user was told, will be, or may have been.
+    not notification.is_failed or notification.unsettled_at is not null as counts,
+    case when not notification.is_failed then notification.triggered_at end as holds_from,
+    case
       -- Nobody could be told: it is over when the user registers a device.
       when notification.failure_code = 'suppressed'
         and notification.held_until > now()
@@ -36,22 +59,12 @@ select
             and device.registered_at > notification.settled_at
         )
         then null
-      else notification.held_until
-    end
-    when notification.scenario_type = 'milestone' then timestamptz 'infinity'
-    when notification.delivery_status = 'pending' and handover.leased_until is null then notification.deliver_until
-  end as holds_until,
-  -- Whether it counts as a reminder: the user was told, will be, or may have been.
-  not notification.is_failed or notification.unsettled_at is not null as counts
-from public.scenario_notifications as notification
--- One look-up a row, for pending ones alone (nothing equals null); OFFSET 0 keeps it one: a plan that was made while
--- nothing was pending would else read all hand-overs for each row.
-left join lateral (
-  select handover.leased_until, handover.unsettled_at
-  from scenario_private.handover as handover
-  where handover.notification_id = case when notification.delivery_status = 'pending' then notification.id end
-  offset 0
-) as handover on true;
+      when notification.is_failed then notification.held_until
+      when notification.scenario_type = 'milestone' then timestamptz 'infinity'
+      when notification.delivery_status = 'pending' then notification.deliver_until
+    end as lasts_until
+  from public.scenario_notifications as notification
+) as row;
 comment on view scenario_private.hold is
   'Every notification with what it holds: it refuses a claim until holds_until, and for the cooldown after holds_since.';
 revoke all on table scenario_private.hold from public, anon, authenticated;

@@ -57,6 +57,8 @@ grant execute on function scenario_private.new_id_prefix() to service_role;
 --   deliver    place, deliver_until: where it is not 7 days from now
 --   lost       with care: the places that lost a race
 --
+-- ends_at is what is known now: a pending one holds longer if it is sent later.
+--
 -- Reasons: unknown_user; invalid_claim (a field is missing or out of bounds); cooldown and milestone_reached (held_by
 -- holds, until ends_at); invalid_metadata; duplicate_in_batch (an earlier place names the same); concurrent_claim (an
 -- earlier place claims the same user and type about something else: claim again).
@@ -159,9 +161,9 @@ begin
       newest.id as newest_id,
       newest.triggered_at as newest_at,
       newest.cooldown_window_start as newest_window,
-      newest.holds_until as newest_ends_at,
+      newest.ends_at as newest_ends_at,
       coalesce(
-        newest.holds_until > now()
+        newest.ends_at > now()
           and (judged.subjects = '{}' or newest.subjects = '{}' or newest.subjects && judged.subjects),
         false
       ) as newest_holds
@@ -172,7 +174,10 @@ begin
         hold.triggered_at,
         hold.cooldown_window_start,
         hold.subjects,
-        greatest(hold.holds_until, hold.holds_since + judged.cooldown) as holds_until
+        case
+          when hold.holds_from > now() - judged.cooldown then greatest(hold.lasts_until, hold.holds_from + judged.cooldown)
+          else greatest(hold.holds_until, hold.holds_since + judged.cooldown)
+        end as ends_at
       from scenario_private.hold as hold
       where judged.fault is null
         and judged.milestone_value is null
