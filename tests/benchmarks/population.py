@@ -41,10 +41,16 @@ def fill_history(database: Database, number: int) -> None:
             filler,
             f"""
             insert into public.scenario_notifications
-              (user_id, organization_id, scenario_type, triggered_at, delivery_status, cooldown_window_start)
-            select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity',
-              now() - interval '{HISTORY_DAYS} days' + interval '1 millisecond' * u, 'sent', 'epoch'
+              (
+                user_id, organization_id, scenario_type, triggered_at, settled_at, delivery_status,
+                cooldown_window_start, deliver_until
+              )
+            select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity', triggered_at, triggered_at, 'sent',
+              'epoch', triggered_at + interval '7 days'
             from generate_series(1, %s::integer) as u
+            cross join lateral (
+              select now() - interval '{HISTORY_DAYS} days' + interval '1 millisecond' * u as triggered_at
+            ) as past
             """,
             number,
         )
@@ -54,6 +60,29 @@ def fill_history(database: Database, number: int) -> None:
 def history(bench: Bench, number: int) -> Database:
     """Return the database whose users 1 to number have one notification each; the sections share it."""
     return bench.keep(f"history_{number}", partial(fill_history, number=number))
+
+
+def fill_failures(database: Database, users: int, each: int) -> None:
+    """Give users 1 to users that many failed notifications each, one every quarter of an hour; none holds any more."""
+    with database.filler() as filler, _without_indexes(filler, "public.scenario_notifications"):
+        run(
+            filler,
+            f"""
+            insert into public.scenario_notifications
+              (
+                user_id, organization_id, scenario_type, triggered_at, settled_at, delivery_status, failure_code,
+                cooldown_window_start, deliver_until
+              )
+            select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity', triggered_at, triggered_at, 'failed',
+              'invalid_token', triggered_at - interval '15 minutes', triggered_at + interval '7 days'
+            from generate_series(%s::integer, 1, -1) as n
+            cross join generate_series(1, %s::integer) as u
+            cross join lateral (select now() - interval '15 minutes' * n as triggered_at) as past
+            """,
+            each,
+            users,
+        )
+    vacuum(database, "scenario_notifications")
 
 
 def fill_mentors(database: Database, number: int) -> None:
@@ -142,4 +171,5 @@ def _warm(filler: psycopg.Connection, table: str) -> None:
 def empty_notifications(database: Database) -> None:
     """Forget every notification."""
     with database.filler() as filler:
-        run(filler, "truncate public.scenario_notifications")
+        # The filler has no triggers.
+        run(filler, "truncate public.scenario_notifications, scenario_private.handover")

@@ -101,7 +101,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 def _refill(database: Database, size: int) -> None:
     with database.filler() as filler:
-        run(filler, "truncate public.scenario_notifications")
+        run(filler, "truncate public.scenario_notifications, scenario_private.handover")
         run(filler, _FILL, size)
         run(filler, _HAND_OVER)
         run(filler, "vacuum (analyze) public.scenario_notifications")
@@ -138,9 +138,7 @@ def _floor(database: Database, size: int) -> float:
     with database.worker() as worker:
         return timed(
             lambda: [
-                run(worker, floor, _BATCH)
-                for _ in range(0, size, _BATCH)
-                for floor in (_LEASE_FLOOR, _SETTLE_FLOOR)
+                run(worker, floor, _BATCH) for _ in range(0, size, _BATCH) for floor in (_LEASE_FLOOR, _SETTLE_FLOOR)
             ]
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -23,7 +24,7 @@ from scenario_repo import (
     connect,
 )
 from tests.benchmarks.measure import Aim, Figure, compared, contest, require, single
-from tests.benchmarks.population import empty_notifications, fill_mentors, user
+from tests.benchmarks.population import empty_notifications, fill_failures, fill_mentors, user
 from tests.benchmarks.sections.claim_statements import duplicates
 from tests.benchmarks.setting import Bench, Database, run, timed_run, value
 
@@ -67,6 +68,33 @@ def measure(bench: Bench) -> Iterator[Figure]:
                 with bench.http(database) as stack:
                     yield from _over_http(bench, database, stack, size)
             require(not duplicates(database), "two claims inside one cooldown")
+    yield _failures(bench)
+
+
+def _failures(bench: Bench) -> Figure:
+    """Measure a page of mentors with thousands of failures each, beside one of mentors without any."""
+    size = bench.choose(quick=100, default=500)
+    each = bench.choose(quick=300, default=2_880)
+    with bench.database("quiet") as quiet, bench.database("failures") as failing:
+        for database in (quiet, failing):
+            fill_mentors(database, size)
+        fill_failures(failing, size, each)
+        with quiet.worker() as one, failing.worker() as other:
+
+            def page(worker: psycopg.Connection) -> float:
+                with worker.transaction(force_rollback=True):
+                    return sum(_evaluate(worker, size, claimed=size // 2))
+
+            seconds = contest({"ours": partial(page, other), "floor": partial(page, one)}, bench.rounds(size))
+    return compared(
+        SECTION,
+        f"a page of mentors with {each:,} failed notifications each",
+        size,
+        seconds["ours"],
+        seconds["floor"],
+        against="the same without any",
+        aim=Aim(1.2),
+    )
 
 
 def _pages(bench: Bench, database: Database, size: int) -> Iterator[Figure]:
