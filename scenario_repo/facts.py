@@ -11,21 +11,21 @@ from pydantic import AwareDatetime
 from scenario_repo._fields import Row
 
 
-class _Facts(Row):
-    """The facts of one scenario; ``repr`` and ``str`` show the class alone."""
+class ScenarioFacts(Row):
+    """The facts of one built-in scenario, as its subclass; ``repr`` and ``str`` show the class alone."""
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
         return []
 
 
-class InactivityFacts(_Facts):
+class InactivityFacts(ScenarioFacts):
     """Why a mentor is reminded of being inactive. Metadata: ``{"last_activity_at"}``."""
 
     last_activity_at: AwareDatetime
     """The last activity, in whichever organization."""
 
 
-class MilestoneFacts(_Facts):
+class MilestoneFacts(ScenarioFacts):
     """Which milestone was reached, and when. Metadata: ``{"activity_count", "reached_at"}``."""
 
     activity_count: int
@@ -34,7 +34,7 @@ class MilestoneFacts(_Facts):
     """The activity that reached the milestone."""
 
 
-class CertificationExpiryFacts(_Facts):
+class CertificationExpiryFacts(ScenarioFacts):
     """Which certificates are about to expire. Metadata: ``{"certificate_ids", "expires_at", "new_subjects"}``."""
 
     certificate_ids: tuple[str, ...]
@@ -45,14 +45,10 @@ class CertificationExpiryFacts(_Facts):
     """Those of ``notification.subjects`` that no earlier notification holds: a certificate's kind, or its id."""
 
 
-class WelcomeBackFacts(_Facts):
+class WelcomeBackFacts(ScenarioFacts):
     """After which gap a mentor came back. Metadata: ``{"returned_at", "last_activity_before"}``."""
 
     returned_at: AwareDatetime
     """The first activity after the gap."""
     last_activity_before: AwareDatetime
     """The last activity before it."""
-
-
-ScenarioFacts = InactivityFacts | MilestoneFacts | CertificationExpiryFacts | WelcomeBackFacts
-"""The facts of a built-in scenario."""

@@ -129,9 +129,9 @@ begin
         case
           when nullif(part.subjects, 'null') is null then '{}'
           else array(
-            select distinct subject.value
+            select distinct subject.value collate "C" as value
             from jsonb_array_elements_text(part.subjects) as subject (value)
-            order by subject.value
+            order by value
           )
         end as subjects,
         part.predecessor_at,
@@ -566,6 +566,19 @@ declare
 begin
   if jsonb_typeof(p_claims) = 'object' then
     begin
+      -- Arrays in a column would be read as one array of two dimensions; subjects are read as json.
+      if exists (
+        select
+        from jsonb_each(p_claims) as part
+        where part.key not in ('all', 'subjects')
+          and jsonb_typeof(part.value -> 0) = 'array'
+        union all
+        select
+        from jsonb_array_elements(coalesce(nullif(p_claims -> 'subjects', 'null'), '[]')) as element (subjects)
+        where jsonb_typeof(element.subjects) not in ('array', 'null')
+      ) then
+        raise data_exception;
+      end if;
       return query
       select
         columns.user_id,
@@ -580,14 +593,20 @@ begin
         end,
         columns.milestone_value,
         columns.metadata,
-        columns.subjects,
+        case
+          when nullif(columns.subjects, 'null') is not null then array(
+            select element.subjects
+            from jsonb_array_elements(columns.subjects) with ordinality as element (subjects, place)
+            order by element.place
+          )
+        end,
         same.organization_id,
         same.scenario_type,
         make_interval(secs => same.cooldown_seconds),
         nullif(same.metadata, 'null')
       from jsonb_to_record(p_claims) as columns (
         user_id uuid[], organization_id uuid[], scenario_type text[], cooldown_seconds double precision[],
-        milestone_value integer[], metadata jsonb[], subjects jsonb[], "all" jsonb
+        milestone_value integer[], metadata jsonb[], subjects jsonb, "all" jsonb
       )
       left join lateral jsonb_to_record(columns."all") as same (
         organization_id uuid, scenario_type text, cooldown_seconds double precision, metadata jsonb
