@@ -231,7 +231,7 @@ async def test_a_report_is_counted(rest: respx.MockRouter, repository: ScenarioN
 
 def test_a_report_splits_what_failed() -> None:
     """What it was decided not to tell is no failure of the delivery; every code is one or the other."""
-    codes = {None: 1, "invalid_token": 2, "attempts_spent": 3, **dict.fromkeys(FailureReason, 5)}
+    codes: dict[str | None, int] = {None: 1, "invalid_token": 2, "attempts_spent": 3, **dict.fromkeys(FailureReason, 5)}
     lines = [
         ReportLine(
             day=SINCE.date(), scenario_type=kind, delivery_status=status, failure_code=code, notifications=number
