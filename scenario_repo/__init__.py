@@ -4,7 +4,7 @@ A worker opens a client and asks; PostgreSQL makes every decision::
 
     async with connect() as client:  # SUPABASE_URL and SUPABASE_SECRET_KEY
         repository = ScenarioNotificationRepository(client)
-        last = await repository.get_last_delivered_at(user_id, ScenarioType.INACTIVITY)
+        last = await repository.get_last_sent_at(user_id, ScenarioType.INACTIVITY)
 
 Values are frozen models (:mod:`scenario_repo.models`); every error is a
 :class:`ScenarioRepositoryException` (:mod:`scenario_repo.exceptions`).
