@@ -158,6 +158,7 @@ def judged(worker: psycopg.Connection, claims: object) -> list[str]:
 ODD_COLUMNS: list[dict[str, object]] = [
     {"user_id": [["x", "y"], ["z", "u"]]},
     {"user_id": [{"a": 1}, None]},
+    {"user_id": [[str(UUID(int=1)), str(UUID(int=2))], [str(UUID(int=3)), str(UUID(int=4))]]},
     {"organization_id": [["x"], ["y"]]},
     {"scenario_type": [["inactivity"], ["inactivity"]]},
     {"cooldown_seconds": [[1], [2]]},
