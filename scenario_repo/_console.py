@@ -78,6 +78,7 @@ def evaluation_json(report: EngineReport) -> dict[str, object]:
         "dry_run": report.dry_run,
         "completed": report.completed,
         "seconds": report.seconds,
+        "history": report.history,
         "scenarios": scenarios,
     }
 
@@ -129,6 +130,12 @@ def _found(reason: str, facts: dict[str, JsonValue], milestone_value: int | None
             # A rule of the app's own: its code, as words.
             text = _PLAIN_FINDINGS.get(reason, reason.replace("_", " "))
     return text
+
+
+def report_json(report: OrganizationReport) -> dict[str, object]:
+    """Describe an organization's notifications as JSON: the lines, and why any failed."""
+    failed = {"undelivered": report.undelivered(), "withheld": report.withheld()}
+    return report.model_dump(mode="json") | failed
 
 
 def report_lines(report: OrganizationReport, *, bar: str = "█") -> list[str]:

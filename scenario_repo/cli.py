@@ -264,7 +264,7 @@ async def _report(options: argparse.Namespace) -> int:
             options.organization_id, since, until
         )
     if options.json:
-        _print_json(report.model_dump(mode="json"))
+        _print_json(_console.report_json(report))
     else:
         _print_lines(_console.report_lines(report, bar="█" if _can_print("█") else "#"))
     return DONE

@@ -101,6 +101,10 @@ def test_evaluate_tells_what_was_left_out_as_history(run: Run, server: respx.Moc
     assert [("history" in line) for line in lines] == [True, True, *[False] * (len(ScenarioType) - 1), True]
     assert lines[-1].startswith("1,234 left out as history")
     assert "--due-within" in lines[-1]
+    server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page(history=7))
+    report = json.loads(run("evaluate", "--json").out)
+    assert [one["history"] for one in report["scenarios"]] == [7] * len(ScenarioType)
+    assert report["history"] == 7 * len(ScenarioType)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +245,7 @@ def test_report_is_a_table_and_a_bar_for_each_day(run: Run, server: respx.MockRo
     report = json.loads(run("report", ORGANIZATION_ID, "--json").out)
     assert report["organization_id"] == str(ORGANIZATION_ID)
     assert [line["notifications"] for line in report["lines"]] == [1200, 1, 1, 1]
+    assert (report["undelivered"], report["withheld"]) == ({"expired": 1, "invalid_token": 1}, {"user_gone": 1})
     assert [line["failure_code"] for line in report["lines"]] == [None, "invalid_token", "expired", "user_gone"]
 
 
