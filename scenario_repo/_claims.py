@@ -208,11 +208,11 @@ def _outcomes(claims: Sequence[NotificationClaim], answer: Answer) -> list[dict[
         }
         for place, claim in enumerate(claims, 1)
     ]
-    _except(outcomes, answer)
+    _write_exceptions(outcomes, answer)
     return outcomes
 
 
-def _except(outcomes: list[dict[str, Any]], answer: Answer) -> None:
+def _write_exceptions(outcomes: list[dict[str, Any]], answer: Answer) -> None:
     """Write the exceptions of the answer into the outcomes."""
     following, partly, deliver, skipped = answer.following, answer.partly, answer.deliver, answer.skipped
     for place, triggered_at, window_start in zip(
