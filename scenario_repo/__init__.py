@@ -11,7 +11,7 @@ Values are frozen models (:mod:`scenario_repo.models`); every error is a
 """
 
 from scenario_repo.client import connect, connect_as_user
-from scenario_repo.delivery import DeliveryWorker, PermanentDeliveryError
+from scenario_repo.delivery import DeliveryWorker, PermanentDeliveryError, SuppressDelivery
 from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
 from scenario_repo.exceptions import (
     ConfigurationException,
@@ -24,15 +24,25 @@ from scenario_repo.exceptions import (
     UnexpectedResponseException,
     UnknownReferenceException,
 )
+from scenario_repo.facts import (
+    CertificationExpiryFacts,
+    InactivityFacts,
+    MilestoneFacts,
+    ScenarioFacts,
+    WelcomeBackFacts,
+)
 from scenario_repo.models import (
     ClaimOutcome,
     DeliveryResult,
     DeliveryStatus,
     DeviceToken,
     EvaluationPage,
+    FailureReason,
+    LeasedClaimOutcome,
     LeasedNotification,
     NewScenarioNotification,
     NotificationClaim,
+    NotificationOrigin,
     OrganizationReport,
     ReportLine,
     RuleCheck,
@@ -48,6 +58,7 @@ from scenario_repo.models import (
 from scenario_repo.repository import ScenarioNotificationRepository
 
 __all__ = [
+    "CertificationExpiryFacts",
     "ClaimOutcome",
     "ConfigurationException",
     "DeliveryResult",
@@ -57,10 +68,15 @@ __all__ = [
     "DuplicateNotificationException",
     "EngineReport",
     "EvaluationPage",
+    "FailureReason",
+    "InactivityFacts",
     "InvalidDataException",
+    "LeasedClaimOutcome",
     "LeasedNotification",
+    "MilestoneFacts",
     "NewScenarioNotification",
     "NotificationClaim",
+    "NotificationOrigin",
     "OrganizationReport",
     "PermanentDeliveryError",
     "PermissionDeniedException",
@@ -68,6 +84,7 @@ __all__ = [
     "RuleCheck",
     "RuleSample",
     "ScenarioExplanation",
+    "ScenarioFacts",
     "ScenarioNotification",
     "ScenarioNotificationRepository",
     "ScenarioReport",
@@ -79,9 +96,11 @@ __all__ = [
     "Settlement",
     "SettlementAnswer",
     "SkipReason",
+    "SuppressDelivery",
     "UnavailableException",
     "UnexpectedResponseException",
     "UnknownReferenceException",
+    "WelcomeBackFacts",
     "connect",
     "connect_as_user",
 ]

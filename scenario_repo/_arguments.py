@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import InstanceOf, TypeAdapter
 
 from scenario_repo._fields import Duration, Id, Instant, PositiveInteger, validated
-from scenario_repo._limits import MAX_CLAIMS, MAX_LEASE_SECONDS, MAX_LEASES, MAX_LOOK_UPS
+from scenario_repo._limits import MAX_CLAIMS, MAX_LEASE_SECONDS, MAX_LEASED_CLAIMS, MAX_LEASES, MAX_LOOK_UPS
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import (
     GivenScenarioType,
@@ -88,6 +88,11 @@ def seconds(field: str, value: timedelta) -> float:
     return validated(_DURATION, field, value).total_seconds()
 
 
+def optional_seconds(field: str, value: timedelta | None) -> float | None:
+    """Check a duration that may be left out, and convert it to seconds."""
+    return None if value is None else seconds(field, value)
+
+
 def lease_seconds(field: str, value: timedelta) -> float:
     """Check the length of a lease, 1 second to 1 day, and convert it to seconds."""
     length = seconds(field, value)
@@ -106,14 +111,20 @@ def positive(field: str, value: int, most: int | None = None) -> int:
     return number
 
 
+def optional_positive(field: str, value: int | None) -> int | None:
+    """Check a positive integer that may be left out."""
+    return None if value is None else positive(field, value)
+
+
 def notification(field: str, value: ScenarioNotification | None) -> ScenarioNotification | None:
     """Check a notification that may be left out."""
     return validated(_NOTIFICATION, field, value)
 
 
-def claims(values: Sequence[NotificationClaim]) -> list[NotificationClaim]:
-    """Check a batch of claims, at most 20,000."""
-    return _at_most_elements(MAX_CLAIMS, "claims", validated(_CLAIMS, "claims", values))
+def claims(values: Sequence[NotificationClaim], *, leased: bool) -> list[NotificationClaim]:
+    """Check a batch of claims: at most 20,000, with a lease 1,000."""
+    most = MAX_LEASED_CLAIMS if leased else MAX_CLAIMS
+    return _at_most_elements(most, "claims", validated(_CLAIMS, "claims", values))
 
 
 def settlements(values: Sequence[Settlement]) -> list[Settlement]:

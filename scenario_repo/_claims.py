@@ -1,89 +1,231 @@
-"""The wire format of claims: the request for a batch, the answer, and the outcomes made of both."""
+"""The wire format of claims, by columns both ways: the request for a batch, the answer, and the outcomes of both.
+
+A column that has one value for the whole batch goes out once, in ``all``. The answer holds the exceptions: every other
+claim was granted as usual.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from datetime import UTC, datetime
+from itertools import repeat
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, TypeAdapter
+from pydantic import AwareDatetime, Field, JsonValue, TypeAdapter
 from supabase import AsyncClient
 
 from scenario_repo._postgrest import Sendable, function_request, texts
-from scenario_repo.models import ClaimOutcome, DeliveryStatus, NotificationClaim, SkipReason, StoredSkipReason
+from scenario_repo.exceptions import UnexpectedResponseException
+from scenario_repo.models import (
+    ClaimOutcome,
+    DeliveryStatus,
+    LeasedClaimOutcome,
+    LeasedNotification,
+    NotificationClaim,
+    NotificationOrigin,
+    ScenarioType,
+    SkipReason,
+    StoredSkipReason,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The columns of the new row that the caller does not know yet."""
-
-    id: UUID
-    triggered_at: AwareDatetime
-    cooldown_window_start: AwareDatetime | None
+Places = list[Annotated[int, Field(gt=0)]]
+"""Places in the batch, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The reason why there is no new row."""
+    """The claims that were not granted; the reason is one for all of them, or one each."""
 
-    skip_reason: StoredSkipReason
-    held_by: UUID | None
-    ends_at: AwareDatetime | None
+    place: Places
+    reason: StoredSkipReason | list[StoredSkipReason]
+    held_by: list[UUID | None]
+    ends_at: list[AwareDatetime | None]
 
 
-ANSWERS = TypeAdapter(list[Annotated[Claimed | Skipped, Field(union_mode="left_to_right")]])
-"""The answer to a batch: one element per claim, in the same order."""
-_OUTCOMES = TypeAdapter(list[ClaimOutcome])
+@dataclass(frozen=True, slots=True)
+class Following:
+    """The claims that were granted after an earlier claim of the user and type."""
 
+    place: Places
+    triggered_at: list[AwareDatetime]
+    cooldown_window_start: list[AwareDatetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """The claims that were granted for some of their subjects; the others were held."""
+
+    place: Places
+    new_subjects: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """The claims whose scenario's settings have another ``deliver_within`` than the usual one."""
+
+    place: Places
+    deliver_until: list[AwareDatetime]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """The claims, with a lease, that got a notification of before that nobody had in hand."""
+
+    place: Places
+    id: list[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a batch. A granted claim's id is the prefix and its place, in five hexadecimal digits."""
+
+    id_prefix: Annotated[str, Field(pattern=r"\A[0-9a-f]{27}\z")]
+    triggered_at: AwareDatetime
+    deliver_until: AwareDatetime
+    skipped: Skipped
+    following: Following
+    partly: Partly
+    deliver: Deliver
+    taken_over: TakenOver | None = None
+    leased: list[LeasedNotification] | None = None
+
+
+ANSWER: Final = TypeAdapter(Answer)
+_OUTCOMES: Final = TypeAdapter(list[ClaimOutcome])
+_LEASED_OUTCOMES: Final = TypeAdapter(list[LeasedClaimOutcome])
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _DUPLICATES: Final = frozenset(
     {SkipReason.COOLDOWN, SkipReason.MILESTONE_REACHED, SkipReason.DUPLICATE_IN_BATCH, SkipReason.CONCURRENT_CLAIM}
 )
+TIMED_OUT: Final = "the statement timed out and was rolled back, nothing was claimed: claim fewer at once"
 _logger = logging.getLogger("scenario_repo")
 
 
-def claims_request(client: AsyncClient, claims: Sequence[NotificationClaim]) -> Sendable:
-    """Claim a batch."""
-    user_ids = texts(claim.user_id for claim in claims)
-    organization_ids = texts(claim.organization_id for claim in claims)
-    rows = [
+def claims_request(client: AsyncClient, claims: Sequence[NotificationClaim], lease_seconds: float | None) -> Sendable:
+    """Claim a batch, with a lease if its length is given."""
+    cooldowns = [claim.cooldown and claim.cooldown.total_seconds() for claim in claims]
+    columns: dict[str, list[Any]] = {
+        "user_id": texts(claim.user_id for claim in claims),
+        "organization_id": texts(claim.organization_id for claim in claims),
+        "scenario_type": [claim.scenario_type for claim in claims],
+        "cooldown_seconds": cooldowns,
+        "milestone_value": [claim.milestone_value for claim in claims],
+        "metadata": [claim.metadata for claim in claims],
+        "subjects": [claim.subjects or None for claim in claims],
+    }
+    same = {
+        name: columns[name][0]
+        for name in ("organization_id", "scenario_type", "cooldown_seconds")
+        if columns[name][0] is not None and columns[name].count(columns[name][0]) == len(claims)
+    }
+    if _is_one_object(columns["metadata"]):
+        same["metadata"] = columns["metadata"][0]
+    sent = {
+        name: column
+        for name, column in columns.items()
+        if name not in same and any(value is not None for value in column)
+    }
+    return function_request(client, "scenario_claim_notifications", sent | {"all": same}, lease_seconds)
+
+
+def _is_one_object(metadata: Sequence[dict[str, JsonValue] | None]) -> bool:
+    """Whether all have the same metadata, also as JSON: 1, 1.0 and true are equal in Python alone."""
+    first = metadata[0]
+    if first is None or any(one != first for one in metadata):
+        return False
+    text = json.dumps(first)
+    return all(json.dumps(one) == text for one in metadata)
+
+
+def outcomes_of(claims: Sequence[NotificationClaim], answer: Answer) -> list[ClaimOutcome]:
+    """Build the outcome of each claim from the claims and the answer.
+
+    Raises:
+        UnexpectedResponseException: the answer does not fit the claims.
+
+    """
+    try:
+        return _OUTCOMES.validate_python(_outcomes(claims, answer))
+    except (IndexError, ValueError):
+        failure = _unfit()
+    raise failure
+
+
+def leased_outcomes_of(claims: Sequence[NotificationClaim], answer: Answer) -> list[LeasedClaimOutcome]:
+    """Build the outcome of each claim with a lease: a granted one has its row as it was leased.
+
+    Raises:
+        UnexpectedResponseException: the answer does not fit the claims.
+
+    """
+    try:
+        rows = {row.id: row for row in answer.leased or ()}
+        outcomes = _outcomes(claims, answer)
+        if answer.taken_over is not None:
+            for place, notification_id in zip(answer.taken_over.place, answer.taken_over.id, strict=True):
+                outcomes[place - 1] = {"notification": {"id": notification_id}}
+        for outcome in outcomes:
+            if "notification" in outcome:
+                outcome["notification"] = rows[outcome["notification"]["id"]]
+        return _LEASED_OUTCOMES.validate_python(outcomes)
+    except (LookupError, ValueError):
+        failure = _unfit()
+    raise failure
+
+
+def _unfit() -> UnexpectedResponseException:
+    return UnexpectedResponseException("the server's answer does not fit the claims", operation="claim_notifications")
+
+
+def _outcomes(claims: Sequence[NotificationClaim], answer: Answer) -> list[dict[str, Any]]:
+    """Return what each outcome is made of: granted as usual, but for the exceptions."""
+    outcomes: list[dict[str, Any]] = [
         {
-            "user_id": user_id,
-            "organization_id": organization_id,
-            "scenario_type": claim.scenario_type,
-            "cooldown_seconds": claim.cooldown and claim.cooldown.total_seconds(),
-            "milestone_value": claim.milestone_value,
-            "metadata": claim.metadata,
+            "notification": {
+                "id": UUID(f"{answer.id_prefix}{place:05x}"),
+                "user_id": claim.user_id,
+                "organization_id": claim.organization_id,
+                "scenario_type": claim.scenario_type,
+                "triggered_at": answer.triggered_at,
+                "delivery_status": DeliveryStatus.PENDING,
+                "milestone_value": claim.milestone_value,
+                "metadata": claim.metadata,
+                "cooldown_window_start": None if claim.scenario_type is ScenarioType.MILESTONE else _EPOCH,
+                "failure_code": None,
+                "origin": NotificationOrigin.CLAIM,
+                "subjects": claim.subjects,
+                "deliver_until": answer.deliver_until,
+                "settled_at": None,
+                "held_until": None,
+            },
+            "new_subjects": claim.subjects,
         }
-        for claim, user_id, organization_id in zip(claims, user_ids, organization_ids, strict=True)
+        for place, claim in enumerate(claims, 1)
     ]
-    return function_request(client, "scenario_claim_notifications", rows)
+    _write_exceptions(outcomes, answer)
+    return outcomes
 
 
-def outcomes_of(claims: Sequence[NotificationClaim], answers: Sequence[Claimed | Skipped]) -> list[ClaimOutcome]:
-    """Build the outcome of each claim from the claim and its answer."""
-    return _OUTCOMES.validate_python(
-        [
-            {"skip_reason": answer.skip_reason, "held_by": answer.held_by, "ends_at": answer.ends_at}
-            if isinstance(answer, Skipped)
-            else {
-                "notification": {
-                    "id": answer.id,
-                    "user_id": claim.user_id,
-                    "organization_id": claim.organization_id,
-                    "scenario_type": claim.scenario_type,
-                    "triggered_at": answer.triggered_at,
-                    "delivery_status": DeliveryStatus.PENDING,
-                    "milestone_value": claim.milestone_value,
-                    "metadata": claim.metadata,
-                    "cooldown_window_start": answer.cooldown_window_start,
-                }
-            }
-            for claim, answer in zip(claims, answers, strict=True)
-        ]
-    )
+def _write_exceptions(outcomes: list[dict[str, Any]], answer: Answer) -> None:
+    """Write the exceptions of the answer into the outcomes."""
+    following, partly, deliver, skipped = answer.following, answer.partly, answer.deliver, answer.skipped
+    for place, triggered_at, window_start in zip(
+        following.place, following.triggered_at, following.cooldown_window_start, strict=True
+    ):
+        outcomes[place - 1]["notification"] |= {"triggered_at": triggered_at, "cooldown_window_start": window_start}
+    for place, until in zip(deliver.place, deliver.deliver_until, strict=True):
+        outcomes[place - 1]["notification"]["deliver_until"] = until
+    for place, subjects in zip(partly.place, partly.new_subjects, strict=True):
+        outcomes[place - 1]["new_subjects"] = subjects
+    reasons = skipped.reason if isinstance(skipped.reason, list) else repeat(skipped.reason, len(skipped.place))
+    for place, reason, held_by, ends_at in zip(skipped.place, reasons, skipped.held_by, skipped.ends_at, strict=True):
+        outcomes[place - 1] = {"skip_reason": reason, "held_by": held_by, "ends_at": ends_at}
 
 
 def log_duplicates(outcomes: Sequence[ClaimOutcome]) -> None:

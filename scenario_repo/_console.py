@@ -33,6 +33,8 @@ _PLAIN_FINDINGS: Final = {
     "never_active": "never active",
     "no_certificate_expiring": "no certificate is about to expire",
     "not_active_lately": "not active lately",
+    "history": "it came true longer ago than due_within",
+    "reminders_spent": "reminded as often as max_reminders allows",
 }
 
 
@@ -48,16 +50,20 @@ def evaluation_lines(report: EngineReport) -> list[str]:
     claimed = sum(one.claimed for one in report.scenarios)
     verb = "would be claimed" if report.dry_run else "claimed"
     end = "" if report.completed else ", not finished"
-    return [*lines, f"{claimed:,} {verb} in {report.seconds:.1f} s{end}"]
+    lines.append(f"{claimed:,} {verb} in {report.seconds:.1f} s{end}")
+    if report.history:
+        lines.append(f"{report.history:,} left out as history: it came true longer ago than due_within (--due-within)")
+    return lines
 
 
 def _evaluated(one: ScenarioReport) -> str:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(one.skipped.items()))
+    history = f"history {one.history:,}, " if one.history else ""
     end = "" if one.completed else ", failed" if one.error else ", more to do"
     return (
         f"evaluated {one.evaluated:,}, due {one.due:,}, claimed {one.claimed:,}, "
         f"skipped {sum(one.skipped.values()):,}{f' ({reasons})' if reasons else ''}, "
-        f"{_counted(one.pages, 'page')}, {one.seconds:.1f} s{end}"
+        f"{history}{_counted(one.pages, 'page')}, {one.seconds:.1f} s{end}"
     )
 
 
@@ -72,6 +78,7 @@ def evaluation_json(report: EngineReport) -> dict[str, object]:
         "dry_run": report.dry_run,
         "completed": report.completed,
         "seconds": report.seconds,
+        "history": report.history,
         "scenarios": scenarios,
     }
 
@@ -92,9 +99,8 @@ def explanation_lines(explanations: Iterable[ScenarioExplanation]) -> list[str]:
 def _because(verdict: ScenarioExplanation) -> str:
     reason, facts = verdict.reason, verdict.facts
     if reason == "cooldown":
-        return (
-            f"in cooldown until {_minute(verdict.ends_at)}, held by {verdict.held_by} since {_day(verdict.held_since)}"
-        )
+        until = f"in cooldown until {_minute(verdict.ends_at)}" if verdict.ends_at else "held for good"
+        return f"{until}, held by {verdict.held_by} since {_day(verdict.held_since)}"
     if reason == "no_new_milestone" and verdict.held_by is not None:
         return f"milestone {verdict.milestone_value} already recorded on {_day(verdict.held_since)} ({reason})"
     return f"{_found(reason, facts, verdict.milestone_value)} ({reason})"
@@ -126,8 +132,14 @@ def _found(reason: str, facts: dict[str, JsonValue], milestone_value: int | None
     return text
 
 
+def report_json(report: OrganizationReport) -> dict[str, object]:
+    """Describe an organization's notifications as JSON: the lines, and why any failed."""
+    failed = {"undelivered": report.undelivered(), "withheld": report.withheld()}
+    return report.model_dump(mode="json") | failed
+
+
 def report_lines(report: OrganizationReport, *, bar: str = "█") -> list[str]:
-    """Show an organization's notifications: a table of scenario types and statuses, and a bar for every day."""
+    """Show an organization's notifications: a table of types and statuses, why any failed, and a bar for every day."""
     statuses = list(DeliveryStatus)
     kinds = dict.fromkeys([*ScenarioType, *sorted(line.scenario_type for line in report.lines)])
     width = _width(kinds)
@@ -135,6 +147,10 @@ def report_lines(report: OrganizationReport, *, bar: str = "█") -> list[str]:
     for kind in (*kinds, None):
         counts = [report.count(kind, status) for status in (*statuses, None)]
         lines.append(f"{kind or 'total':<{width}}" + "".join(f"{number:>9,}" for number in counts))
+    for title, failed in (("could not be delivered", report.undelivered()), ("not to be told", report.withheld())):
+        if failed:
+            codes = ", ".join(f"{code} {number:,}" for code, number in failed.items())
+            lines.append(f"failed, {title}: {sum(failed.values()):,} ({codes})")
     per_day: Counter[date] = Counter()
     for line in report.lines:
         per_day[line.day] += line.notifications

@@ -6,12 +6,13 @@ pydantic's errors in the input are raised as one InvalidDataException that shows
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Self, TypeVar, cast
+from typing import Annotated, Final, Self, TypeVar, cast
 from uuid import UUID
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,10 +26,13 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from scenario_repo._limits import MAX_DAYS, MAX_DURATION
-from scenario_repo._metadata import metadata_fault
+from scenario_repo._metadata import metadata_fault, subjects_fault
 from scenario_repo.exceptions import InvalidDataException
 
 T = TypeVar("T")
+
+FOR_GOOD: Final = datetime.max.replace(tzinfo=UTC)
+"""What stands for PostgreSQL's infinity: the last moment that a datetime can hold."""
 
 
 def _uuid(value: object) -> object:
@@ -58,6 +62,21 @@ def _metadata(value: object) -> dict[str, JsonValue] | None:
     return plain
 
 
+def _subjects(value: object) -> tuple[str, ...]:
+    if not isinstance(value, Collection) or isinstance(value, str | bytes | Mapping):
+        raise PydanticCustomError("expected", "expected several texts, got {kind}", {"kind": _kind(value)})
+    given = list(value)
+    fault = subjects_fault(given)
+    if fault is not None:
+        raise PydanticCustomError("expected", "{fault}", {"fault": fault})
+    # As the database stores them.
+    return tuple(sorted(set(given)))
+
+
+def _instant_or_for_good(value: object) -> object:
+    return FOR_GOOD if value == "infinity" else value
+
+
 Id = Annotated[UUID, BeforeValidator(_uuid)]
 """A UUID, or its text."""
 Instant = Annotated[datetime, BeforeValidator(_aware_utc)]
@@ -70,6 +89,10 @@ FailureCode = Annotated[str, Field(strict=True, pattern=r"\A[a-z][a-z0-9_]{0,62}
 """A short code of lower-case letters, digits and underscores."""
 Metadata = Annotated[dict[str, JsonValue] | None, BeforeValidator(_metadata)]
 """A small JSON object that holds no personal data."""
+Subjects = Annotated[tuple[str, ...], BeforeValidator(_subjects)]
+"""Ids of what a notification names: at most 50, of 1 to 100 characters, no personal data; sorted, each once."""
+StoredInstant = Annotated[AwareDatetime, BeforeValidator(_instant_or_for_good)]
+"""A moment from the database; its infinity is the last moment of a datetime, in UTC."""
 
 _EXPECTED = {
     "uuid_type": "a UUID",

@@ -7,6 +7,8 @@ from typing import Final
 
 MAX_CLAIMS: Final = 20_000
 """Claims in one call; one statement has to finish within the server's timeout."""
+MAX_LEASED_CLAIMS: Final = 1_000
+"""Claims with a lease in one call."""
 MAX_LOOK_UPS: Final = 50_000
 """Distinct users in one look-up."""
 MAX_LEASES: Final = 1_000
@@ -26,6 +28,10 @@ MAX_DAYS: Final = 36_525
 """The longest cooldown or other duration, 100 years."""
 MAX_DURATION: Final = timedelta(days=MAX_DAYS)
 
+MAX_SUBJECTS: Final = 50
+"""Subjects of one notification."""
+MAX_SUBJECT_LENGTH: Final = 100
+"""Characters of one subject; both are limits of the CHECK ``scenario_notifications_subjects_are_storable``."""
 MAX_METADATA_BYTES: Final = 8192
 """The limit of the CHECK ``scenario_notifications_metadata_is_at_most_8_kib``."""
 MAX_METADATA_DEPTH: Final = 32

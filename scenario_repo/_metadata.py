@@ -1,4 +1,4 @@
-"""Checks a notification's metadata: a small JSON object without personal data.
+"""Checks a notification's metadata, a small JSON object, and its subjects, a few ids: without personal data.
 
 The database has the same rules as CHECK constraints, so that they bind other writers too.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from scenario_repo import _personal_data
-from scenario_repo._limits import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
+from scenario_repo._limits import MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_SUBJECT_LENGTH, MAX_SUBJECTS
 
 _INTEGER_BITS = 63
 _MAX_SHOWN_KEY_LENGTH = 64
@@ -51,6 +51,21 @@ def metadata_fault(metadata: object) -> str | None:
         nodes.append(node)
     faults = (f"expected no personal data, got {kind} at {node.path}" for node in nodes if (kind := _kind(node)))
     return next(faults, None)
+
+
+def subjects_fault(subjects: Collection[object]) -> str | None:
+    """Return the first fault of a notification's subjects, or None."""
+    if len(subjects) > MAX_SUBJECTS:
+        return f"expected at most {MAX_SUBJECTS} subjects, got {len(subjects)}"
+    for subject in subjects:
+        if not isinstance(subject, str):
+            return f"expected text, got {type(subject).__name__}"
+        if not 1 <= len(subject) <= MAX_SUBJECT_LENGTH:
+            return f"expected text of 1 to {MAX_SUBJECT_LENGTH} characters, got {len(subject)}"
+        fault = metadata_fault({"subject": subject})
+        if fault is not None:
+            return fault.removesuffix(" at $.subject")
+    return None
 
 
 def _walk(metadata: Mapping[object, object]) -> Iterator[_Node]:

@@ -9,11 +9,19 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from scenario_repo import _arguments
 from scenario_repo.delivery import Send
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import ScenarioType
+
+_UNITS: Final = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 
 
 def own_scenario_type(text: str) -> str:
@@ -52,14 +60,21 @@ def sender(text: str) -> Send:
     return checked
 
 
-def duration(text: str) -> timedelta:
-    """Take seconds: more than 0, at most a day."""
-    try:
-        length = timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        length = timedelta(0)
-    if not timedelta(0) < length <= timedelta(days=1):
-        raise argparse.ArgumentTypeError("expected seconds: more than 0, at most 86400")
+def duration(most_days: int = 1) -> Callable[[str], timedelta]:
+    """Make a type that takes a length of time: seconds, or a number and its unit (s, m, h, d), such as 90 or 30d."""
+
+    def length(text: str) -> timedelta:
+        number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+        try:
+            given = float(number) * _UNITS[unit]
+        except (ValueError, OverflowError):
+            given = timedelta(0)
+        if not timedelta(0) < given <= timedelta(days=most_days):
+            raise argparse.ArgumentTypeError(
+                f"expected seconds, or a number with s, m, h or d behind it: more than 0, at most {most_days}d"
+            )
+        return given
+
     return length
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from httpx import AsyncClient as HttpClient
@@ -43,14 +43,23 @@ SCHEMA_VERSION: Final = 1
 
 FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
     "scenario_check_rule": ("p_scenario_type", "p_samples"),
-    "scenario_claim_notifications": ("p_claims",),
-    "scenario_evaluate": ("p_scenario_type", "p_organization_id", "p_after", "p_limit", "p_dry_run"),
-    "scenario_evaluate_next_page": ("p_scenario_type", "p_organization_id", "p_limit"),
+    "scenario_claim_notifications": ("p_claims", "p_lease_seconds"),
+    "scenario_evaluate": (
+        "p_scenario_type",
+        "p_organization_id",
+        "p_after",
+        "p_limit",
+        "p_dry_run",
+        "p_due_within_seconds",
+    ),
+    "scenario_evaluate_next_page": ("p_scenario_type", "p_organization_id", "p_limit", "p_due_within_seconds"),
     "scenario_explain": ("p_user_id",),
+    "scenario_get_last_delivered_at_many": ("p_user_ids", "p_scenario_type"),
     "scenario_get_last_sent_at_many": ("p_user_ids", "p_scenario_type"),
     "scenario_get_milestone_record_many": ("p_user_ids", "p_milestone_value"),
     "scenario_get_organization_report": ("p_organization_id", "p_since", "p_until"),
     "scenario_get_schema": (),
+    "scenario_has_been_delivered_since_many": ("p_user_ids", "p_scenario_type", "p_cutoff"),
     "scenario_has_been_sent_since_threshold_many": ("p_user_ids", "p_scenario_type", "p_cutoff"),
     "scenario_lease_notifications": ("p_limit", "p_lease_seconds", "p_organization_id", "p_scenario_types"),
     "scenario_purge_notifications": ("p_older_than_seconds", "p_after", "p_limit"),
@@ -69,10 +78,18 @@ class Sendable(Protocol):
     def request(self) -> RequestConfig[HttpClient]: ...
 
 
-async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operation: str, idempotent: bool) -> T:
+async def fetch(
+    build: Callable[[], Sendable],
+    answer: TypeAdapter[T],
+    *,
+    operation: str,
+    idempotent: bool,
+    if_too_large: str | None = None,
+) -> T:
     """Build a request, send it once and return its parsed answer.
 
     ``idempotent``: the call may be sent twice (a read, or a write that has no further effect the second time).
+    ``if_too_large``: what to do if its statement times out, which it would again; the error then is not retryable.
 
     Raises:
         ScenarioRepositoryException: any failure, as its subclass; cancellation passes through.
@@ -88,7 +105,9 @@ async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operat
             response = await request.send(Headers())
             if response.is_success:
                 return answer.validate_json(response.content)
-            failure = exception_from_response(response, operation=operation, idempotent=idempotent)
+            failure = exception_from_response(
+                response, operation=operation, idempotent=idempotent, if_too_large=if_too_large
+            )
     except ValidationError as error:
         failure = exception_from_unfit_answer(error, response, operation=operation)
     except Exception as error:  # noqa: BLE001 - the seam lets nothing foreign through
@@ -99,34 +118,41 @@ async def fetch(build: Callable[[], Sendable], answer: TypeAdapter[T], *, operat
 def insert_request(client: AsyncClient, new: NewScenarioNotification) -> Sendable:
     """Insert one row and return it; fields not given get the database's defaults."""
     row = new.model_dump(mode="json", exclude_none=True, warnings=False)
+    if not new.subjects:
+        del row["subjects"]
     return client.table(NOTIFICATIONS).insert(row).select(*NOTIFICATION_COLUMNS)
 
 
 def last_sent_request(
-    client: AsyncClient, user_id: UUID, scenario_type: ScenarioType | str, cutoff: datetime | None = None
+    client: AsyncClient,
+    user_id: UUID,
+    scenario_type: ScenarioType | str,
+    by: Literal["triggered_at", "settled_at"],
+    cutoff: datetime | None = None,
 ) -> Sendable:
-    """Read the newest ``triggered_at`` of a user's sent rows of the scenario type, from the cutoff on if given."""
+    """Read the newest time, of triggering or of delivery, of a user's sent rows of the type, from the cutoff on."""
     query = (
         client.table(NOTIFICATIONS)
-        .select("triggered_at")
+        .select(by)
         .eq("user_id", user_id)
         .eq("scenario_type", scenario_type)
         .eq("delivery_status", DeliveryStatus.SENT)
+        .eq("is_failed", "false")  # the index scenario_notifications_not_failed_idx
     )
     if cutoff is not None:
-        query = query.gte("triggered_at", cutoff.isoformat())
-    return query.order("triggered_at", desc=True).limit(1)
+        query = query.gte(by, cutoff.isoformat())
+    return query.order(by, desc=True).limit(1)
 
 
 def milestone_request(client: AsyncClient, user_id: UUID, milestone_value: int) -> Sendable:
-    """Read the row that holds a milestone: pending or sent, not failed."""
+    """Read the record of a milestone: pending or sent, not failed."""
     return (
         client.table(NOTIFICATIONS)
         .select(*NOTIFICATION_COLUMNS)
         .eq("user_id", user_id)
         .eq("scenario_type", ScenarioType.MILESTONE)
         .eq("milestone_value", milestone_value)
-        .neq("delivery_status", DeliveryStatus.FAILED)
+        .eq("is_failed", "false")  # the index scenario_notifications_one_notification_per_milestone
         .limit(1)
     )
 
@@ -152,7 +178,7 @@ def texts(ids: Iterable[UUID]) -> list[str]:
     return written
 
 
-def settlements_request(client: AsyncClient, settlements: Sequence[Settlement], max_attempts: int) -> Sendable:
-    """Settle leases."""
+def settlements_request(client: AsyncClient, settlements: Sequence[Settlement], max_attempts: int | None) -> Sendable:
+    """Settle leases; without ``max_attempts``, the settings' holds."""
     rows = _SETTLEMENTS.dump_python(list(settlements), mode="json", warnings=False)
     return function_request(client, "scenario_settle_notifications", rows, max_attempts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import httpx
 from httpx import Response
@@ -60,6 +60,8 @@ _CLIENT_MISUSED = Verdict(
 )
 _UNENCODABLE = Verdict(InvalidDataException, message="the input can't be encoded as JSON")
 
+STATEMENT_TIMEOUT: Final = "57014"
+
 BY_CODE: dict[str, Verdict] = {
     "23503": Verdict(UnknownReferenceException),
     "23505": Verdict(DuplicateNotificationException),
@@ -73,7 +75,7 @@ BY_CODE: dict[str, Verdict] = {
     "42P01": _NOT_MIGRATED,
     "42P10": _NOT_MIGRATED,  # ON CONFLICT names no constraint
     "55P03": _NOT_DONE,
-    "57014": Verdict(
+    STATEMENT_TIMEOUT: Verdict(
         UnavailableException, Repeat.ALWAYS, "the statement timed out and was rolled back: ask for less at once"
     ),
     "P0001": _INVALID,
@@ -166,11 +168,18 @@ _CAUSES = (httpx.TransportError, OSError)
 _QUOTING_ERRORS = (httpx.LocalProtocolError, httpx.RemoteProtocolError)
 
 
-def exception_from_response(response: Response, *, operation: str, idempotent: bool) -> ScenarioRepositoryException:
-    """Translate an HTTP response that is not a success; ``idempotent``: the call may be sent twice."""
+def exception_from_response(
+    response: Response, *, operation: str, idempotent: bool, if_too_large: str | None = None
+) -> ScenarioRepositoryException:
+    """Translate an HTTP response that is not a success; ``idempotent``: the call may be sent twice.
+
+    ``if_too_large`` says what to do about a statement that timed out, as for its size it would again.
+    """
     error = _api_error(response)
     code = error.code if _CODE.fullmatch(error.code or "") else None
     verdict = _passing(response, error) or _verdict(code) or BY_STATUS.get(response.status_code, _UNEXPECTED)
+    if code == STATEMENT_TIMEOUT and if_too_large is not None:
+        verdict = Verdict(UnavailableException, Repeat.NEVER, if_too_large)
     exception = _exception(
         verdict,
         operation=operation,

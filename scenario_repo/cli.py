@@ -46,6 +46,8 @@ settings, from the environment:
   SUPABASE_URL           the project's URL
   SUPABASE_SECRET_KEY    its secret key (or SUPABASE_SECRET_KEYS, or SUPABASE_SERVICE_ROLE_KEY)
 
+a TIME is a number of seconds, or a number and its unit: 90, 15m, 2h, 30d
+
 exit codes:
   0  done
   1  stopped before the end, by the time budget or a signal: the next run continues there
@@ -111,8 +113,15 @@ def _parser() -> argparse.ArgumentParser:
         help=f"only this one (repeatable): {built_in}, or one of the app's own",
     )
     evaluate.add_argument("--organization", type=UUID, metavar="UUID", help="only this one's mentors")
-    evaluate.add_argument("--time-budget", type=_options.duration, default=timedelta(seconds=25), metavar="SECONDS")
+    evaluate.add_argument("--time-budget", type=_options.duration(), default=timedelta(seconds=25), metavar="TIME")
     evaluate.add_argument("--page-size", type=_options.up_to(MAX_PAGE_SIZE), default=DEFAULT_PAGE_SIZE, metavar="N")
+    evaluate.add_argument(
+        "--due-within",
+        type=_options.duration(MAX_DAYS),
+        metavar="TIME",
+        help="tell what came true at most that long ago, such as 90d; what is older is history"
+        " (default: the settings' due_within)",
+    )
     evaluate.add_argument("--dry-run", action="store_true", help="count who would be notified, and write nothing")
     evaluate.add_argument("--json", action="store_true")
 
@@ -126,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     deliver.add_argument("--once", action="store_true", help="end when nothing is due any more")
     deliver.add_argument("--concurrency", type=_options.up_to(MAX_LEASES), default=20, metavar="N")
-    deliver.add_argument("--send-timeout", type=_options.duration, default=timedelta(seconds=30), metavar="SECONDS")
+    deliver.add_argument("--send-timeout", type=_options.duration(), default=timedelta(seconds=30), metavar="TIME")
 
     report = add("report", _report)
     report.add_argument("organization_id", type=UUID, metavar="ORGANIZATION_ID")
@@ -178,7 +187,11 @@ async def _evaluate(options: argparse.Namespace) -> int:
                 ScenarioNotificationRepository(client), page_size=options.page_size, on_page=on_page
             )
             report = await engine.run(
-                options.scenario, options.organization, options.time_budget, dry_run=options.dry_run
+                options.scenario,
+                options.organization,
+                options.time_budget,
+                dry_run=options.dry_run,
+                due_within=options.due_within,
             )
     if options.json:
         _print_json(_console.evaluation_json(report))
@@ -243,7 +256,7 @@ async def _deliver(options: argparse.Namespace) -> int:
 
 
 async def _report(options: argparse.Namespace) -> int:
-    """Count an organization's notifications per scenario type, status and day."""
+    """Count an organization's notifications per scenario type, status and day, and why any failed."""
     until = datetime.now(UTC)
     since = datetime.combine(until.date() - timedelta(days=options.days - 1), time(), UTC)
     async with connect() as client:
@@ -251,7 +264,7 @@ async def _report(options: argparse.Namespace) -> int:
             options.organization_id, since, until
         )
     if options.json:
-        _print_json(report.model_dump(mode="json"))
+        _print_json(_console.report_json(report))
     else:
         _print_lines(_console.report_lines(report, bar="█" if _can_print("█") else "#"))
     return DONE

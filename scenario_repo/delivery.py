@@ -35,7 +35,8 @@ class PermanentDeliveryError(Exception):
     """Raised by a sender: this notification can never be delivered.
 
     ``failure_code`` is stored with the row: a short code (lower-case letters, digits, underscores), never the
-    provider's own text, which may hold personal data.
+    provider's own text, which may hold personal data, and none of :class:`~scenario_repo.FailureReason`. The user can
+    be claimed for again after the setting ``retry_failed_after``, later with each such failure in a row.
     """
 
     def __init__(self, failure_code: str = "permanent_failure") -> None:
@@ -44,13 +45,22 @@ class PermanentDeliveryError(Exception):
         self.failure_code = failure_code
 
 
+class SuppressDelivery(Exception):  # noqa: N818 - no error: there is nobody to send to
+    """Raised by a sender: there is nobody to send to, such as no device or no permission.
+
+    The notification is settled as suppressed: final, and nobody was told. It holds for its cooldown, so the user is not
+    claimed for again and again; the hold ends when the user registers a device.
+    """
+
+
 class DeliveryWorker:
     """Sends pending notifications until it is stopped.
 
     ``send`` gets one leased notification with the user's device tokens, and returns when it is sent. A user without a
-    device has no token; the sender may use another channel. An exception means a retry, with back-off;
-    :class:`PermanentDeliveryError` and a failed last attempt are final. Up to ``concurrency`` sends run at once, each
-    for at most ``send_timeout``; a slow one does not delay the others.
+    device has no token; the sender may use another channel, or raises :class:`SuppressDelivery`. Any other exception
+    means a retry, with back-off; :class:`PermanentDeliveryError` and a failed last attempt are final. Unless
+    ``max_attempts`` is given, the scenario's settings say how many attempts there are. Up to ``concurrency`` sends run
+    at once, each for at most ``send_timeout``; a slow one does not delay the others.
     """
 
     def __init__(  # noqa: PLR0913 - settings, all by name
@@ -61,7 +71,7 @@ class DeliveryWorker:
         concurrency: int = 20,
         send_timeout: timedelta = timedelta(seconds=30),
         idle_pause: timedelta = timedelta(seconds=5),
-        max_attempts: int = 8,
+        max_attempts: int | None = None,
         organization_id: UUID | None = None,
         scenario_types: Collection[ScenarioType | str] | None = None,
     ) -> None:
@@ -73,7 +83,7 @@ class DeliveryWorker:
         self._lease = send_timeout + _LEASE_MARGIN
         _arguments.lease_seconds("send_timeout and its margin", self._lease)
         self._idle_seconds = _arguments.seconds("idle_pause", idle_pause)
-        self._max_attempts = _arguments.positive("max_attempts", max_attempts)
+        self._max_attempts = _arguments.optional_positive("max_attempts", max_attempts)
         self._organization_id = _arguments.optional_id("organization_id", organization_id)
         self._scenario_types = _arguments.scenario_types(scenario_types)
         self._stopping = asyncio.Event()
@@ -162,6 +172,8 @@ class DeliveryWorker:
                 raise
             # A task inside the sender was cancelled, not this attempt.
             return _failed(notification, DeliveryResult.RETRY, "send_failed")
+        except SuppressDelivery:
+            return notification.settlement(DeliveryResult.SUPPRESSED)
         except PermanentDeliveryError as error:
             return _failed(notification, DeliveryResult.FAILED, error.failure_code)
         except TimeoutError:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from scenario_repo import _arguments
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from scenario_repo._translation import STATEMENT_TIMEOUT
 from scenario_repo.exceptions import ScenarioRepositoryException
 from scenario_repo.models import EvaluationPage, ScenarioType, SkipReason, StoredScenarioType, StoredSkipReason
 from scenario_repo.repository import ScenarioNotificationRepository
@@ -31,7 +32,6 @@ FIRST_PAGE_SIZE: Final = 1_000
 """Pages begin small and double while they are fast, so that one too large for the server costs no whole run."""
 _FAST_PAGE_SECONDS: Final = 2.0
 _PAGES_UNTIL_GROWTH: Final = 8
-_STATEMENT_TIMEOUT: Final = "57014"
 _FIRST_PAUSE_SECONDS: Final = 0.2
 
 
@@ -44,6 +44,8 @@ class ScenarioReport(BaseModel):
     evaluated: int
     due: int
     claimed: int
+    history: int
+    """Mentors left out, since what would be told came true longer than ``due_within`` ago."""
     skipped: dict[StoredSkipReason, int]
     pages: int
     seconds: float
@@ -69,9 +71,23 @@ class EngineReport(BaseModel):
         return all(scenario.completed for scenario in self.scenarios)
 
     @property
+    def history(self) -> int:
+        """How many were left out in all, since it came true longer than ``due_within`` ago."""
+        return sum(scenario.history for scenario in self.scenarios)
+
+    @property
     def errors(self) -> tuple[ScenarioRepositoryException, ...]:
         """The errors that stopped scenarios."""
         return tuple(scenario.error for scenario in self.scenarios if scenario.error is not None)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What is the same for all pages of a run."""
+
+    organization_id: UUID | None
+    dry_run: bool
+    due_within: timedelta | None
 
 
 @dataclass
@@ -82,6 +98,7 @@ class _Pass:
     evaluated: int = 0
     due: int = 0
     claimed: int = 0
+    history: int = 0
     skipped: Counter[SkipReason | str] = field(default_factory=Counter)
     pages: int = 0
     seconds: float = 0.0
@@ -96,6 +113,7 @@ class _Pass:
         self.evaluated += page.evaluated
         self.due += page.due
         self.claimed += page.claimed
+        self.history += page.history
         self.skipped.update(page.skipped)
         self.pages += 1
         self.longest_page_seconds = max(self.longest_page_seconds, seconds)
@@ -119,6 +137,7 @@ class _Pass:
             evaluated=self.evaluated,
             due=self.due,
             claimed=self.claimed,
+            history=self.history,
             skipped=dict(self.skipped),
             pages=self.pages,
             seconds=self.seconds,
@@ -152,6 +171,7 @@ class ScenarioTriggerEngine:
         time_budget: timedelta = timedelta(seconds=25),
         *,
         dry_run: bool = False,
+        due_within: timedelta | None = None,
     ) -> EngineReport:
         """Evaluate the scenarios for one organization or all, within the time budget.
 
@@ -163,11 +183,16 @@ class ScenarioTriggerEngine:
         retryable. Any other error stops its scenario alone and is in the report.
 
         A dry run starts from the first mentor, writes nothing and returns the same numbers.
+
+        What came true longer than ``due_within`` ago (unless given, the settings') is history: it is not told, and
+        counted in the report.
         """
         given = _arguments.scenario_types(scenario_types)
         organization = _arguments.optional_id("organization_id", organization_id)
         started = time.monotonic()
         deadline = started + _arguments.seconds("time_budget", time_budget)
+        _arguments.optional_seconds("due_within", due_within)
+        settings = _Settings(organization, dry_run, due_within)
         passes = await self._all_passes(deadline) if given is None else [_Pass(kind) for kind in dict.fromkeys(given)]
         for one in passes:
             one.page_size = min(self._page_size, FIRST_PAGE_SIZE)
@@ -178,27 +203,25 @@ class ScenarioTriggerEngine:
                 continue
             # A page may take its share of the time that is left: a scenario whose pages hang delays no other for long.
             share = (deadline - time.monotonic()) / (len(queue) + 1)
-            await self._evaluate_page(scenario, organization, time.monotonic() + share, dry_run=dry_run)
+            await self._evaluate_page(scenario, settings, time.monotonic() + share)
             if not scenario.completed and scenario.error is None:
                 queue.append(scenario)
         return EngineReport(
             scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
         )
 
-    async def _evaluate_page(
-        self, scenario: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool
-    ) -> None:
+    async def _evaluate_page(self, scenario: _Pass, settings: _Settings, deadline: float) -> None:
         """Evaluate one page until the deadline, and add its numbers or its error to the scenario."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(deadline - started):
-                page = await self._fetch_page(scenario, organization_id, deadline, dry_run=dry_run)
+                page = await self._fetch_page(scenario, settings, deadline)
         except TimeoutError:
             # No error: tried again with half the page, if there is as much time left as this one took.
             scenario.shrink()
             scenario.longest_page_seconds = max(scenario.longest_page_seconds, time.monotonic() - started)
         except ScenarioRepositoryException as error:
-            if error.code == _STATEMENT_TIMEOUT and scenario.page_size > 1:
+            if error.code == STATEMENT_TIMEOUT and scenario.page_size > 1:
                 scenario.shrink()
             else:
                 scenario.error = error
@@ -220,21 +243,24 @@ class ScenarioTriggerEngine:
             return [_Pass(kind, error=error) for kind in ScenarioType]
         return [_Pass(kind) for kind in schema.scenario_types]
 
-    async def _fetch_page(
-        self, scenario: _Pass, organization_id: UUID | None, deadline: float, *, dry_run: bool
-    ) -> EvaluationPage:
-        if dry_run:
+    async def _fetch_page(self, scenario: _Pass, settings: _Settings, deadline: float) -> EvaluationPage:
+        if settings.dry_run:
             evaluate = partial(
                 self._repository.evaluate_scenario,
                 scenario.scenario_type,
-                organization_id,
+                settings.organization_id,
                 scenario.after,
                 scenario.page_size,
                 dry_run=True,
+                due_within=settings.due_within,
             )
         else:
             evaluate = partial(
-                self._repository.evaluate_next_page, scenario.scenario_type, organization_id, scenario.page_size
+                self._repository.evaluate_next_page,
+                scenario.scenario_type,
+                settings.organization_id,
+                scenario.page_size,
+                due_within=settings.due_within,
             )
         return await self._retried(evaluate, deadline)
 
@@ -246,7 +272,7 @@ class ScenarioTriggerEngine:
                 return await request()
             except ScenarioRepositoryException as error:
                 pause = max(_FIRST_PAUSE_SECONDS * 2 ** (PAGE_TRIES - 1 - remaining), error.retry_after or 0)
-                may_pass = error.retryable and error.code != _STATEMENT_TIMEOUT
+                may_pass = error.retryable and error.code != STATEMENT_TIMEOUT
                 if not may_pass or not remaining or time.monotonic() + pause >= deadline:
                     raise
                 await asyncio.sleep(pause)

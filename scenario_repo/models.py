@@ -7,12 +7,14 @@ Every datetime is aware; the database stores ``timestamptz``. Invalid input rais
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from enum import Enum, StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from scenario_repo._fields import (
@@ -24,8 +26,17 @@ from scenario_repo._fields import (
     Metadata,
     PositiveInteger,
     Row,
+    StoredInstant,
+    Subjects,
 )
 from scenario_repo.exceptions import InvalidDataException
+from scenario_repo.facts import (
+    CertificationExpiryFacts,
+    InactivityFacts,
+    MilestoneFacts,
+    ScenarioFacts,
+    WelcomeBackFacts,
+)
 
 
 class ScenarioType(StrEnum):
@@ -56,22 +67,86 @@ StoredScenarioType = Annotated[ScenarioType | str, LEFT_TO_RIGHT]
 """A scenario type from the database: a :class:`ScenarioType`, or text for a type of the app's own."""
 
 
+_FACTS: Final[dict[ScenarioType | str, type[ScenarioFacts]]] = {
+    ScenarioType.INACTIVITY: InactivityFacts,
+    ScenarioType.MILESTONE: MilestoneFacts,
+    ScenarioType.CERTIFICATION_EXPIRY: CertificationExpiryFacts,
+    ScenarioType.WELCOME_BACK: WelcomeBackFacts,
+}
+
+
 class DeliveryStatus(StrEnum):
-    """The state of a notification. ``failed`` is final, and frees the cooldown or milestone it held."""
+    """The state of a notification, and what it holds: until when it refuses a later claim about the same."""
 
     PENDING = "pending"
+    """It holds for the cooldown and for as long as it may be delivered; a milestone until it is settled."""
     SENT = "sent"
+    """Final. It holds for the cooldown from when it was triggered or, if later, sent; a milestone for good."""
     FAILED = "failed"
+    """Final. It holds until ``held_until``, which follows from the failure (:class:`FailureReason`)."""
 
 
 StoredDeliveryStatus = Annotated[DeliveryStatus | str, LEFT_TO_RIGHT]
 """A delivery status from the database; one that this version does not know is kept as text."""
 
 
+class NotificationOrigin(StrEnum):
+    """Who made a notification."""
+
+    EVALUATION = "evaluation"
+    """An evaluation: before it is handed out, it is asked again whether the mentor is active and the type enabled."""
+    CLAIM = "claim"
+    """``claim_notifications``."""
+    INSERT = "insert"
+    """``insert_notification``, or a plain INSERT."""
+
+
+StoredOrigin = Annotated[NotificationOrigin | str, LEFT_TO_RIGHT]
+"""An origin from the database; one that this version does not know is kept as text."""
+
+
+class FailureReason(StrEnum):
+    """The failure codes that scenario_repo gives itself, and what a notification that failed with one holds.
+
+    A sender may give any other code. That and ``attempts_spent`` (every try failed) are failures to deliver: they hold
+    for the setting ``retry_failed_after``, doubled by each such failure in a row, at most for the cooldown (30 days for
+    a milestone). Whatever the reason: after a lease that nobody settled, a failed notification holds as one sent when
+    that lease ended, for the user may have been told.
+    """
+
+    SUPPRESSED = "suppressed"
+    """The sender had nobody to send to. Holds for the cooldown (a milestone for good), but ends when the user registers
+    a device; in a type that looks ahead, such as certificates, for ``retry_failed_after``."""
+    CANCELLED = "cancelled"
+    """An operator took it back. Holds for the cooldown, a milestone for good."""
+    EXPIRED = "expired"
+    """``deliver_until`` was over. Holds nothing if it was never tried, else as a failure to deliver."""
+    USER_GONE = "user_gone"
+    """The account is deleted. Holds nothing; as long as it lasts, the evaluation claims nothing for the user."""
+    USER_BANNED = "user_banned"
+    """The account is banned for now. Holds nothing, as above."""
+    MENTOR_NOT_ACTIVE = "mentor_not_active"
+    """No active mentor of the organization any more. Holds nothing, as above."""
+    SCENARIO_DISABLED = "scenario_disabled"
+    """The scenario is disabled for the organization. Holds nothing, as above."""
+    MUTED = "muted"
+    """The user does not want it. Holds nothing, as above."""
+    NO_LONGER_DUE = "no_longer_due"
+    """What it tells is no longer true. Holds nothing."""
+    SUPERSEDED = "superseded"
+    """A newer one tells the same. Holds nothing."""
+
+
+_UNDELIVERED: Final = frozenset({FailureReason.EXPIRED})
+"""Of these reasons, those that are failures to deliver all the same: nobody decided not to tell."""
+
+
 class NewScenarioNotification(Input):
     """A notification to record without any check of the cooldown.
 
-    ``triggered_at`` defaults to the database's ``now()``; give it to import history from elsewhere.
+    ``triggered_at`` defaults to the database's ``now()``; give it to import history from elsewhere, and at most a day
+    ahead. It counts for later claims: pending, it is handed out and holds like a claimed one; sent, it holds for the
+    later claim's cooldown; failed, it holds nothing. Without ``subjects`` it holds every subject of its type.
     """
 
     user_id: Id
@@ -81,6 +156,7 @@ class NewScenarioNotification(Input):
     metadata: Metadata = Field(default=None, repr=False)
     delivery_status: DeliveryStatus = DeliveryStatus.PENDING
     triggered_at: Instant | None = None
+    subjects: Subjects = Field(default=(), repr=False)
 
     @model_validator(mode="after")
     def _milestone_value_only_for_milestones(self) -> Self:
@@ -99,15 +175,48 @@ class ScenarioNotification(Row):
     delivery_status: StoredDeliveryStatus
     milestone_value: int | None
     metadata: dict[str, JsonValue] | None = Field(repr=False)
+    """What it rests on; :attr:`facts` has it typed. An evaluation writes the facts of the rule:
+
+    * inactivity: ``last_activity_at``
+    * milestone: ``activity_count``, ``reached_at``
+    * certification_expiry: ``certificate_ids``, ``expires_at``, ``new_subjects``
+    * welcome_back: ``returned_at``, ``last_activity_before``
+    """
     cooldown_window_start: AwareDatetime | None
     """The ``triggered_at`` of the claim before this one (epoch for the first); None for a plain insert."""
+    failure_code: str | None
+    """Why it failed, or why the last attempt did: a :class:`FailureReason`, ``attempts_spent`` or a sender's code."""
+    origin: StoredOrigin
+    subjects: tuple[str, ...] = Field(repr=False)
+    """The ids of everything it names, such as a certificate's; empty if it is about its scenario as a whole."""
+    deliver_until: AwareDatetime
+    """After this it is no longer handed out."""
+    settled_at: AwareDatetime | None
+    """When it became sent or failed; None while it is pending."""
+    held_until: StoredInstant | None
+    """For a failed one: until when it refuses a later claim (``datetime.max`` in UTC: for good); None: it does not."""
+
+    @property
+    def facts(self) -> ScenarioFacts | None:
+        """The metadata as the facts of a built-in scenario; None for a type of the app's own, or other metadata."""
+        model = _FACTS.get(self.scenario_type)
+        try:
+            return model.model_validate(self.metadata) if model is not None else None
+        except ValidationError:
+            return None
 
 
 class NotificationClaim(Input):
-    """A request for the right to notify, granted unless the user's cooldown or milestone is held already.
+    """A request for the right to notify, granted unless another notification holds.
 
-    ``cooldown`` is the minimum time since the user's last pending or sent notification of the scenario type,
-    positive and at most 36,525 days. A milestone has none: each user and value is claimed only once.
+    ``cooldown`` is the shortest time since the user's last notification of the scenario type that was or may have been
+    told, positive and at most 36,525 days. A milestone has none: each user and value is claimed only once. What failed
+    holds for a time of its own (:class:`FailureReason`).
+
+    ``subjects`` are the ids of what it names, where a user may be told about several things of a type: at most 50, each
+    of 1 to 100 characters without personal data. The claim is granted if at least one of them is not held; the
+    notification then names all of them, and each is held. A claim without subjects is held by any notification of its
+    type, and holds all of it.
     """
 
     user_id: Id
@@ -116,6 +225,7 @@ class NotificationClaim(Input):
     cooldown: Duration | None = None
     milestone_value: PositiveInteger | None = None
     metadata: Metadata = Field(default=None, repr=False)
+    subjects: Subjects = Field(default=(), repr=False)
 
     @model_validator(mode="after")
     def _cooldown_or_milestone_value(self) -> Self:
@@ -132,23 +242,26 @@ class SkipReason(StrEnum):
     """Why a claim was not granted, and what the caller can do."""
 
     COOLDOWN = "cooldown"
-    """``held_by`` holds the cooldown; claim again after ``ends_at``."""
+    """``held_by`` holds everything that the claim is about; claim again after ``ends_at``."""
     MILESTONE_REACHED = "milestone_reached"
-    """``held_by`` is the record of this milestone; do not claim it again."""
+    """``held_by`` is the record of this milestone; without ``ends_at`` it is for good, do not claim it again."""
+    REMINDERS_SPENT = "reminders_spent"
+    """The user was reminded of it as often as the settings allow (``max_reminders``); only an evaluation says so."""
     DUPLICATE_IN_BATCH = "duplicate_in_batch"
-    """An earlier claim of the batch has the same user and type (and milestone); see its outcome."""
+    """An earlier claim of the batch has the same user, type (and milestone) and all the subjects; see its outcome."""
     UNKNOWN_USER = "unknown_user"
     """The user does not exist (any more); drop the claim."""
     USER_GONE = "user_gone"
-    """The user's account is deleted; only an evaluation says so."""
+    """The user's account is deleted; an evaluation and a claim with a lease say so."""
     USER_BANNED = "user_banned"
-    """The user is banned for now; only an evaluation says so."""
+    """The user is banned for now; an evaluation and a claim with a lease say so."""
     CONCURRENT_CLAIM = "concurrent_claim"
-    """Another claimer won the race, but its notification has failed or been deleted since; claim again."""
+    """Another claim of the same user and type won the race, or stands earlier in the batch, and holds not all of what
+    this one is about; claim again."""
     INVALID_METADATA = "invalid_metadata"
     """A constraint refuses the metadata; correct it."""
     INVALID_CLAIM = "invalid_claim"
-    """A field is missing or out of bounds; correct it."""
+    """A field is missing or out of bounds, or the type is unknown; correct it."""
 
 
 StoredSkipReason = Annotated[SkipReason | str, LEFT_TO_RIGHT]
@@ -161,13 +274,15 @@ class ClaimOutcome(Row):
     notification: ScenarioNotification | None = None
     skip_reason: StoredSkipReason | None = None
     held_by: UUID | None = None
-    """The id of the notification that holds the cooldown or milestone, if there is one."""
+    """The id of a notification that holds against the claim, if there is one."""
     ends_at: AwareDatetime | None = None
-    """When the cooldown ends."""
+    """When that hold ends; None if it is for good."""
+    new_subjects: tuple[str, ...] = Field(default=(), repr=False)
+    """Of a granted claim's subjects, those that nothing held before."""
 
     @property
     def claimed(self) -> bool:
-        """Whether there is a new pending notification, for a delivery worker to send."""
+        """Whether the claim was granted: there is a pending notification to send."""
         return self.notification is not None
 
 
@@ -179,6 +294,8 @@ class EvaluationPage(Row):
     due: int
     claimed: int
     """New pending notifications; in a dry run, those that would be claimed."""
+    history: int
+    """Mentors left out, since what would be told came true longer than ``due_within`` ago; they are not due."""
     skipped: dict[StoredSkipReason, int]
     next_after: UUID | None
     """Where the next page starts; None after the last."""
@@ -228,7 +345,8 @@ class ScenarioExplanation(Row):
     organization_id: UUID
     is_due: bool
     reason: str
-    """``mentor_not_active``, ``scenario_disabled``, ``cooldown``, or the rule's finding, such as
+    """``user_gone``, ``user_banned``, ``mentor_not_active``, ``scenario_disabled``, ``cooldown`` (something holds),
+    ``history`` (it came true longer than ``due_within`` ago), ``reminders_spent``, or the rule's finding, such as
     ``recently_active`` (supabase/schemas/rules has those of the built-in scenarios)."""
     facts: dict[str, JsonValue]
     """The evidence for the reason: dates, counts and certificate ids."""
@@ -236,7 +354,7 @@ class ScenarioExplanation(Row):
     held_by: UUID | None
     held_since: AwareDatetime | None
     ends_at: AwareDatetime | None
-    """When the cooldown ends, if there is one."""
+    """When the hold ends; None if there is none, or if it is for good."""
 
 
 class DeviceToken(Row):
@@ -251,23 +369,36 @@ class DeliveryResult(StrEnum):
 
     SENT = "sent"
     RETRY = "retry"
+    """Not delivered; due again after a while, or failed for good when all attempts are spent."""
     FAILED = "failed"
+    """Can't be delivered; holds as :class:`FailureReason` says of a failure to deliver."""
+    SUPPRESSED = "suppressed"
+    """Nobody to send to: no device, no permission. Final, and nobody was told; no failure of the delivery."""
     RELEASED = "released"
-    """Not sent; due again at once."""
+    """Not tried; due again at once, and no attempt is spent."""
 
 
 class Settlement(Input):
-    """The result of one lease, to record. ``failure_code`` is a short code, never the provider's own text."""
+    """The result of one lease, to record; ``lease_number`` says which.
+
+    ``failure_code`` is a short code of the sender's own, never the provider's text, and none of :class:`FailureReason`.
+    """
 
     id: Id
-    attempt_count: PositiveInteger
+    lease_number: PositiveInteger
     result: DeliveryResult
     failure_code: FailureCode | None = None
 
     @model_validator(mode="after")
     def _failure_code_only_for_failures(self) -> Self:
-        if self.failure_code is not None and self.result not in {DeliveryResult.RETRY, DeliveryResult.FAILED}:
+        if self.failure_code is None:
+            return self
+        if self.result not in {DeliveryResult.RETRY, DeliveryResult.FAILED}:
             raise InvalidDataException(f"Settlement.failure_code: expected nothing for {self.result}, got a code")
+        if self.failure_code in set(FailureReason):
+            raise InvalidDataException(
+                f"Settlement.failure_code: expected a code of the sender's own, got scenario_repo's {self.failure_code}"
+            )
         return self
 
 
@@ -278,12 +409,14 @@ class SettlementAnswer(StrEnum):
     PENDING = "pending"
     """It will be tried again."""
     FAILED = "failed"
-    """Final; the cooldown or milestone is free again."""
+    """Final: failed, suppressed, or all attempts spent. What it holds: :class:`FailureReason`."""
     LEASE_LOST = "lease_lost"
     """The lease ran out, and another worker has the notification now."""
     ALREADY_SETTLED = "already_settled"
     UNKNOWN = "unknown"
     """There is no such notification (any more)."""
+    INVALID_SETTLEMENT = "invalid_settlement"
+    """A field is missing or out of bounds; correct it."""
 
 
 StoredSettlementAnswer = Annotated[SettlementAnswer | str, LEFT_TO_RIGHT]
@@ -291,25 +424,49 @@ StoredSettlementAnswer = Annotated[SettlementAnswer | str, LEFT_TO_RIGHT]
 
 
 class LeasedNotification(ScenarioNotification):
-    """A pending notification that only this worker may send until the lease runs out."""
+    """A pending notification that only its holder may send until the lease runs out."""
 
+    held_until: StoredInstant | None = None
+    lease_number: int
+    """The token of this lease: it grows with every lease, and a settlement names it."""
     attempt_count: int
-    """The number of this attempt, from 1; it identifies the lease."""
+    """The number of this attempt, from 1. A released lease spent none."""
+    leased_until: AwareDatetime
+    """When the lease runs out, by the database's clock."""
     device_tokens: tuple[DeviceToken, ...]
     """The user's devices; may be empty."""
 
     def settlement(self, result: DeliveryResult, failure_code: str | None = None) -> Settlement:
         """Build the settlement of this lease."""
-        return Settlement(id=self.id, attempt_count=self.attempt_count, result=result, failure_code=failure_code)
+        return Settlement(id=self.id, lease_number=self.lease_number, result=result, failure_code=failure_code)
+
+
+class LeasedClaimOutcome(ClaimOutcome):
+    """The result of a claim with a lease: a notification for the caller to send and settle, or why there is none."""
+
+    notification: LeasedNotification | None = None
+    """New, or one that an earlier call of the app's claimed and that nobody has in hand: ``attempt_count`` tells."""
 
 
 class ReportLine(Row):
-    """How many notifications of one type and status an organization had on one day (UTC)."""
+    """How many notifications of one type, status and failure code an organization had on one day (UTC)."""
 
     day: date
     scenario_type: StoredScenarioType
     delivery_status: StoredDeliveryStatus
+    failure_code: str | None
+    """Why they failed; None for those that did not, or without a reason."""
     notifications: int
+
+    @property
+    def was_withheld(self) -> bool:
+        """Whether they failed because it was decided not to tell: a :class:`FailureReason` other than ``expired``."""
+        return self.delivery_status is DeliveryStatus.FAILED and self.failure_code in set(FailureReason) - _UNDELIVERED
+
+    @property
+    def was_undelivered(self) -> bool:
+        """Whether they failed because they could not be delivered: in time, in all attempts, or at all."""
+        return self.delivery_status is DeliveryStatus.FAILED and not self.was_withheld
 
 
 class OrganizationReport(Row):
@@ -329,6 +486,22 @@ class OrganizationReport(Row):
             for line in self.lines
             if scenario_type in {None, line.scenario_type} and delivery_status in {None, line.delivery_status}
         )
+
+    def withheld(self, scenario_type: ScenarioType | str | None = None) -> dict[str, int]:
+        """Count what it was decided not to tell, by failure code, optionally of one type."""
+        return self._failed([line for line in self.lines if line.was_withheld], scenario_type)
+
+    def undelivered(self, scenario_type: ScenarioType | str | None = None) -> dict[str, int]:
+        """Count what could not be delivered, by failure code (``unknown`` without one), optionally of one type."""
+        return self._failed([line for line in self.lines if line.was_undelivered], scenario_type)
+
+    @staticmethod
+    def _failed(lines: Sequence[ReportLine], scenario_type: ScenarioType | str | None) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for line in lines:
+            if scenario_type in {None, line.scenario_type}:
+                counts[line.failure_code or "unknown"] += line.notifications
+        return dict(sorted(counts.items()))
 
 
 def refuse_misplaced_milestone_value(name: str, scenario_type: ScenarioType | str, milestone_value: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar, overload
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, TypeAdapter
@@ -17,6 +17,7 @@ from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
     ClaimOutcome,
     EvaluationPage,
+    LeasedClaimOutcome,
     LeasedNotification,
     NewScenarioNotification,
     NotificationClaim,
@@ -39,6 +40,26 @@ class _Triggered(BaseModel):
     triggered_at: AwareDatetime
 
 
+class _Delivered(BaseModel):
+    settled_at: AwareDatetime
+
+
+class _Answers(BaseModel, Generic[T]):
+    answers: list[T]
+
+
+class _Leased(BaseModel):
+    leased: list[LeasedNotification]
+
+
+class _Explanations(BaseModel):
+    explanations: list[ScenarioExplanation]
+
+
+class _ReportLines(BaseModel):
+    lines: tuple[ReportLine, ...]
+
+
 class _PurgedPage(BaseModel):
     purged: int
     next_after: UUID | None
@@ -46,17 +67,18 @@ class _PurgedPage(BaseModel):
 
 _NOTIFICATIONS = TypeAdapter(list[ScenarioNotification])
 _TRIGGERED = TypeAdapter(list[_Triggered])
-_TIMES = TypeAdapter(list[AwareDatetime | None])
-_TRUTHS = TypeAdapter(list[bool])
-_RECORDS = TypeAdapter(list[ScenarioNotification | None])
+_DELIVERED = TypeAdapter(list[_Delivered])
+_TIMES = TypeAdapter(_Answers[AwareDatetime | None])
+_TRUTHS = TypeAdapter(_Answers[bool])
+_RECORDS = TypeAdapter(_Answers[ScenarioNotification | None])
 _PAGE = TypeAdapter(EvaluationPage)
-_EXPLANATIONS = TypeAdapter(list[ScenarioExplanation])
-_LEASED = TypeAdapter(list[LeasedNotification])
-_ANSWERS: TypeAdapter[list[SettlementAnswer | str]] = TypeAdapter(list[StoredSettlementAnswer])
+_EXPLANATIONS = TypeAdapter(_Explanations)
+_LEASED = TypeAdapter(_Leased)
+_ANSWERS: TypeAdapter[_Answers[SettlementAnswer | str]] = TypeAdapter(_Answers[StoredSettlementAnswer])
 _PURGED = TypeAdapter(_PurgedPage)
 _SCHEMA = TypeAdapter(SchemaDescription)
 _RULE_CHECK = TypeAdapter(RuleCheck)
-_REPORT_LINES = TypeAdapter(tuple[ReportLine, ...])
+_REPORT_LINES = TypeAdapter(_ReportLines)
 
 
 class ScenarioNotificationRepository:
@@ -100,16 +122,18 @@ class ScenarioNotificationRepository:
         return rows[0]
 
     async def get_last_sent_at(self, user_id: UUID, scenario_type: ScenarioType | str) -> datetime | None:
-        """Return when a notification of this type was last sent to the user (aware), or None if never.
+        """Return the ``triggered_at`` of the newest sent notification of this type to the user (aware), or None.
 
-        Only rows with delivery status ``sent`` count. To decide whether to send, claim instead: another
-        worker may send between this answer and an insert.
+        Only rows with delivery status ``sent`` count. A notification may be delivered long after it was triggered:
+        :meth:`get_last_delivered_at` says when. To decide whether to send, claim instead: another worker may send
+        between this answer and an insert.
         """
         request = partial(
             _postgrest.last_sent_request,
             self._client,
             _arguments.user_id(user_id),
             _arguments.scenario_type(scenario_type),
+            "triggered_at",
         )
         rows = await _postgrest.fetch(request, _TRIGGERED, operation="get_last_sent_at", idempotent=True)
         return rows[0].triggered_at if rows else None
@@ -117,7 +141,7 @@ class ScenarioNotificationRepository:
     async def has_been_sent_since_threshold(
         self, user_id: UUID, scenario_type: ScenarioType | str, cutoff: datetime
     ) -> bool:
-        """Tell whether a notification of this type was sent to the user at the cutoff or later.
+        """Tell whether a notification of this type that was triggered at the cutoff or later was sent to the user.
 
         ``cutoff`` is aware and inclusive; only rows with delivery status ``sent`` count. To decide whether to send,
         claim instead: another worker may send between this answer and an insert.
@@ -127,15 +151,46 @@ class ScenarioNotificationRepository:
             self._client,
             _arguments.user_id(user_id),
             _arguments.scenario_type(scenario_type),
+            "triggered_at",
             _arguments.instant("cutoff", cutoff),
         )
         rows = await _postgrest.fetch(request, _TRIGGERED, operation="has_been_sent_since_threshold", idempotent=True)
         return bool(rows)
 
-    async def get_milestone_record(self, user_id: UUID, milestone_value: int) -> ScenarioNotification | None:
-        """Return the record that holds this milestone for the user, pending or sent, or None.
+    async def get_last_delivered_at(self, user_id: UUID, scenario_type: ScenarioType | str) -> datetime | None:
+        """Return when a notification of this type was last delivered to the user (``settled_at``), or None if never.
 
-        A failed record does not hold it. To decide whether to send, claim instead: another worker may
+        The cooldown runs from here, where this is later than ``triggered_at``.
+        """
+        request = partial(
+            _postgrest.last_sent_request,
+            self._client,
+            _arguments.user_id(user_id),
+            _arguments.scenario_type(scenario_type),
+            "settled_at",
+        )
+        rows = await _postgrest.fetch(request, _DELIVERED, operation="get_last_delivered_at", idempotent=True)
+        return rows[0].settled_at if rows else None
+
+    async def has_been_delivered_since(
+        self, user_id: UUID, scenario_type: ScenarioType | str, cutoff: datetime
+    ) -> bool:
+        """Tell whether a notification of this type was delivered to the user at the cutoff (aware) or later."""
+        request = partial(
+            _postgrest.last_sent_request,
+            self._client,
+            _arguments.user_id(user_id),
+            _arguments.scenario_type(scenario_type),
+            "settled_at",
+            _arguments.instant("cutoff", cutoff),
+        )
+        rows = await _postgrest.fetch(request, _DELIVERED, operation="has_been_delivered_since", idempotent=True)
+        return bool(rows)
+
+    async def get_milestone_record(self, user_id: UUID, milestone_value: int) -> ScenarioNotification | None:
+        """Return the record of this milestone for the user, pending or sent, or None.
+
+        A failed record is none, also while it still holds. To decide whether to send, claim instead: another worker may
         claim between this answer and an insert.
         """
         request = partial(
@@ -167,28 +222,25 @@ class ScenarioNotificationRepository:
         self, user_ids: Iterable[UUID], scenario_type: ScenarioType | str
     ) -> dict[UUID, datetime | None]:
         """Answer :meth:`get_last_sent_at` for up to 50,000 users in one request; each id given is a key."""
-        operation = "get_last_sent_at_many"
-        ids = _arguments.user_ids(user_ids)
-        kind = _arguments.scenario_type(scenario_type)
-        if not ids:
-            return {}
-        times = await self._call(_TIMES, operation, "scenario_get_last_sent_at_many", _postgrest.texts(ids), kind)
-        return _paired(ids, times, operation)
+        return await self._times("get_last_sent_at_many", user_ids, scenario_type)
 
     async def has_been_sent_since_threshold_many(
         self, user_ids: Iterable[UUID], scenario_type: ScenarioType | str, cutoff: datetime
     ) -> dict[UUID, bool]:
         """Answer :meth:`has_been_sent_since_threshold` for up to 50,000 users in one request."""
-        operation = "has_been_sent_since_threshold_many"
-        ids = _arguments.user_ids(user_ids)
-        kind = _arguments.scenario_type(scenario_type)
-        instant = _arguments.instant("cutoff", cutoff)
-        if not ids:
-            return {}
-        truths = await self._call(
-            _TRUTHS, operation, "scenario_has_been_sent_since_threshold_many", _postgrest.texts(ids), kind, instant
-        )
-        return _paired(ids, truths, operation)
+        return await self._truths("has_been_sent_since_threshold_many", user_ids, scenario_type, cutoff)
+
+    async def get_last_delivered_at_many(
+        self, user_ids: Iterable[UUID], scenario_type: ScenarioType | str
+    ) -> dict[UUID, datetime | None]:
+        """Answer :meth:`get_last_delivered_at` for up to 50,000 users in one request; each id given is a key."""
+        return await self._times("get_last_delivered_at_many", user_ids, scenario_type)
+
+    async def has_been_delivered_since_many(
+        self, user_ids: Iterable[UUID], scenario_type: ScenarioType | str, cutoff: datetime
+    ) -> dict[UUID, bool]:
+        """Answer :meth:`has_been_delivered_since` for up to 50,000 users in one request."""
+        return await self._truths("has_been_delivered_since_many", user_ids, scenario_type, cutoff)
 
     async def get_milestone_record_many(
         self, user_ids: Iterable[UUID], milestone_value: int
@@ -202,31 +254,61 @@ class ScenarioNotificationRepository:
         records = await self._call(
             _RECORDS, operation, "scenario_get_milestone_record_many", _postgrest.texts(ids), value
         )
-        return _paired(ids, records, operation)
+        return _paired(ids, records.answers, operation)
 
-    async def claim_notifications(self, claims: Sequence[NotificationClaim]) -> list[ClaimOutcome]:
+    @overload
+    async def claim_notifications(
+        self, claims: Sequence[NotificationClaim], lease: None = None
+    ) -> list[ClaimOutcome]: ...
+
+    @overload
+    async def claim_notifications(
+        self, claims: Sequence[NotificationClaim], lease: timedelta
+    ) -> list[LeasedClaimOutcome]: ...
+
+    async def claim_notifications(
+        self, claims: Sequence[NotificationClaim], lease: timedelta | None = None
+    ) -> list[ClaimOutcome] | list[LeasedClaimOutcome]:
         """Claim up to 20,000 notifications in one request, and return one outcome per claim, in the same order.
 
-        A claim is granted if and only if no pending or sent notification of its type to its user is younger than its
-        cooldown, also when others claim at the same time; a milestone, if the user does not have it. A granted claim
-        is a new pending notification that the caller sends. Any other claim is skipped with a reason; one bad claim
-        never loses the others. A call is safe to repeat: its earlier claims are then pending and in cooldown.
+        A claim is granted if and only if no other notification of its type to its user holds, also when others claim at
+        the same time: none that was or may have been told within its cooldown, none that is on its way, and no failure
+        whose time is not over. A milestone is granted if the user does not have it. Any other claim is skipped with a
+        reason; one bad claim never loses the others.
+
+        Without ``lease`` a granted claim is a new pending notification for the delivery workers, who send it. To repeat
+        the call is safe: what it claimed before is then held.
+
+        With a ``lease`` (1 second to 1 day; at most 1,000 claims) it is the caller's: each notification comes leased,
+        with the user's devices. Send it before ``leased_until``, and settle it with :meth:`settle_notifications`. A
+        user who is gone or banned is skipped, and nothing is written. To repeat the call takes over what it claimed
+        before, once nobody has it in hand. When a lease runs out, the notification is the delivery workers'.
 
         A larger batch is refused, not split: after a failure in the middle the caller could not know which part was
-        claimed. Duplicates (claims for what is held already) are logged as one line at INFO, in counts.
+        claimed. One that takes longer than the server's statement timeout is undone as a whole; its error is not
+        retryable, and fewer at once will do. Duplicates (claims for what is held already) are logged as one line at
+        INFO, in counts.
         """
         operation = "claim_notifications"
-        checked = _arguments.claims(claims)
+        seconds = None if lease is None else _arguments.lease_seconds("lease", lease)
+        checked = _arguments.claims(claims, leased=lease is not None)
         if not checked:
             return []
-        request = partial(_claims.claims_request, self._client, checked)
-        answers = await _postgrest.fetch(request, _claims.ANSWERS, operation=operation, idempotent=True)
-        _refuse_other_length(operation, checked, answers)
-        outcomes = _claims.outcomes_of(checked, answers)
+        answer = await _postgrest.fetch(
+            partial(_claims.claims_request, self._client, checked, seconds),
+            _claims.ANSWER,
+            operation=operation,
+            idempotent=True,
+            # A single claim is no smaller the next time: it may have waited for another claimer.
+            if_too_large=_claims.TIMED_OUT if len(checked) > 1 else None,
+        )
+        outcomes = (
+            _claims.outcomes_of(checked, answer) if lease is None else _claims.leased_outcomes_of(checked, answer)
+        )
         _claims.log_duplicates(outcomes)
         return outcomes
 
-    async def evaluate_scenario(
+    async def evaluate_scenario(  # noqa: PLR0913 - settings, two by name
         self,
         scenario_type: ScenarioType | str,
         organization_id: UUID | None = None,
@@ -234,11 +316,15 @@ class ScenarioNotificationRepository:
         limit: int = DEFAULT_PAGE_SIZE,
         *,
         dry_run: bool = False,
+        due_within: timedelta | None = None,
     ) -> EvaluationPage:
         """Find who is due among the next ``limit`` mentors after the user ``after``, and claim for them.
 
         For one organization's mentors, or all. A dry run writes nothing and returns the same numbers. Pages are
         independent, and evaluating one twice claims nothing twice.
+
+        What came true longer than ``due_within`` ago is history: it is not told, and counted in the page. Unless given,
+        it is that of the settings.
         """
         return await self._call(
             _PAGE,
@@ -249,15 +335,21 @@ class ScenarioNotificationRepository:
             _arguments.optional_id("after", after),
             _arguments.positive("limit", limit, MAX_PAGE_SIZE),
             bool(dry_run),
+            _arguments.optional_seconds("due_within", due_within),
         )
 
     async def evaluate_next_page(
-        self, scenario_type: ScenarioType | str, organization_id: UUID | None = None, limit: int = DEFAULT_PAGE_SIZE
+        self,
+        scenario_type: ScenarioType | str,
+        organization_id: UUID | None = None,
+        limit: int = DEFAULT_PAGE_SIZE,
+        *,
+        due_within: timedelta | None = None,
     ) -> EvaluationPage:
         """Evaluate the next page of the current pass, or the first page of a new one.
 
         The same transaction stores the pass's position in ``scenario_evaluation_config``. A pass therefore survives
-        the death of a worker, and several callers share it.
+        the death of a worker, and several callers share it. ``due_within`` is that of :meth:`evaluate_scenario`.
         """
         return await self._call(
             _PAGE,
@@ -266,6 +358,7 @@ class ScenarioNotificationRepository:
             _arguments.scenario_type(scenario_type),
             _arguments.optional_id("organization_id", organization_id),
             _arguments.positive("limit", limit, MAX_PAGE_SIZE),
+            _arguments.optional_seconds("due_within", due_within),
         )
 
     async def describe_schema(self) -> SchemaDescription:
@@ -290,7 +383,9 @@ class ScenarioNotificationRepository:
 
         The list is empty if the user is no mentor.
         """
-        return await self._call(_EXPLANATIONS, "explain_scenarios", "scenario_explain", _arguments.user_id(user_id))
+        checked = _arguments.user_id(user_id)
+        found = await self._call(_EXPLANATIONS, "explain_scenarios", "scenario_explain", checked)
+        return found.explanations
 
     async def lease_notifications(
         self,
@@ -303,8 +398,11 @@ class ScenarioNotificationRepository:
 
         Nobody else gets them until the lease (1 second to 1 day) runs out; then they are due again. Delivery is at
         least once: if a worker dies between sending and settling, the notification is sent again.
+
+        Before they are handed out they are asked again: what is over, was tried too often or is for nobody any more
+        fails with its reason (:class:`~scenario_repo.FailureReason`).
         """
-        return await self._call(
+        answer = await self._call(
             _LEASED,
             "lease_notifications",
             "scenario_lease_notifications",
@@ -313,32 +411,34 @@ class ScenarioNotificationRepository:
             _arguments.optional_id("organization_id", organization_id),
             _arguments.scenario_types(scenario_types),
         )
+        return answer.leased
 
     async def settle_notifications(
-        self, results: Sequence[Settlement], max_attempts: int = 8
+        self, results: Sequence[Settlement], max_attempts: int | None = None
     ) -> list[SettlementAnswer | str]:
         """Record the results of up to 1,000 leases, and return one answer each, in the same order.
 
         A retry is due after one minute, doubled with each attempt up to six hours, minus a random part of up to half.
-        After ``max_attempts`` attempts it fails for good. A lease that was lost or is settled already is refused; the
-        others are recorded.
+        After ``max_attempts`` attempts (unless given, those of the scenario's settings) it fails for good. A lease that
+        was lost or is settled already is refused; the others are recorded.
         """
         operation = "settle_notifications"
         checked = _arguments.settlements(results)
-        attempts = _arguments.positive("max_attempts", max_attempts)
+        attempts = _arguments.optional_positive("max_attempts", max_attempts)
         if not checked:
             return []
         request = partial(_postgrest.settlements_request, self._client, checked, attempts)
-        answers = await _postgrest.fetch(request, _ANSWERS, operation=operation, idempotent=True)
-        _refuse_other_length(operation, checked, answers)
-        return answers
+        answer = await _postgrest.fetch(request, _ANSWERS, operation=operation, idempotent=True)
+        _refuse_other_length(operation, checked, answer.answers)
+        return answer.answers
 
     async def purge_notifications(self, older_than: timedelta, batch: int = DEFAULT_PAGE_SIZE) -> int:
-        """Delete rows settled longer than ``older_than`` ago, ``batch`` users per request; return the number deleted.
+        """Delete what has been over for longer than ``older_than``, ``batch`` users per request; return the number.
 
-        Rows that a decision depends on stay, however old: milestones, pending rows, and for each user and scenario
-        type the newest row of each status and the newest claim. A period shorter than the longest configured cooldown
-        is refused.
+        A row is over when it is settled and holds nothing any more. Rows that a decision depends on stay, however old:
+        pending rows; milestones, but for failed ones that hold nothing; and for each user and scenario type the newest
+        claim, those sent and delivered last, as many reminders as a series may have, and the last that told each
+        subject. A scenario type whose longest cooldown is longer than ``older_than`` is left alone.
         """
         seconds = _arguments.seconds("older_than", older_than)
         users = _arguments.positive("batch", batch, MAX_PAGE_SIZE)
@@ -355,11 +455,11 @@ class ScenarioNotificationRepository:
     ) -> OrganizationReport:
         """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
 
-        Per day (UTC), scenario type and delivery status.
+        Per day (UTC), scenario type, delivery status and, for failed ones, failure code.
         """
         organization = _arguments.organization_id(organization_id)
         first, last = _arguments.instant("since", since), _arguments.instant("until", until)
-        lines = await self._call(
+        counted = await self._call(
             _REPORT_LINES,
             "get_organization_report",
             "scenario_get_organization_report",
@@ -367,7 +467,28 @@ class ScenarioNotificationRepository:
             first,
             last,
         )
-        return OrganizationReport(organization_id=organization, since=first, until=last, lines=lines)
+        return OrganizationReport(organization_id=organization, since=first, until=last, lines=counted.lines)
+
+    async def _times(
+        self, operation: str, user_ids: Iterable[UUID], scenario_type: ScenarioType | str
+    ) -> dict[UUID, datetime | None]:
+        ids = _arguments.user_ids(user_ids)
+        kind = _arguments.scenario_type(scenario_type)
+        if not ids:
+            return {}
+        times = await self._call(_TIMES, operation, f"scenario_{operation}", _postgrest.texts(ids), kind)
+        return _paired(ids, times.answers, operation)
+
+    async def _truths(
+        self, operation: str, user_ids: Iterable[UUID], scenario_type: ScenarioType | str, cutoff: datetime
+    ) -> dict[UUID, bool]:
+        ids = _arguments.user_ids(user_ids)
+        kind = _arguments.scenario_type(scenario_type)
+        instant = _arguments.instant("cutoff", cutoff)
+        if not ids:
+            return {}
+        truths = await self._call(_TRUTHS, operation, f"scenario_{operation}", _postgrest.texts(ids), kind, instant)
+        return _paired(ids, truths.answers, operation)
 
     async def _call(self, answer: TypeAdapter[T], operation: str, function: str, *arguments: object) -> T:
         """Call a function; all of them are idempotent."""

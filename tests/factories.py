@@ -20,6 +20,7 @@ PUBLISHABLE_KEY: Final = "sb_publishable_of-the-app"
 USER_ID: Final = UUID("0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d")
 ORGANIZATION_ID: Final = UUID("7d9e2c3b-4a5f-4b6c-8d7e-9f0a1b2c3d4e")
 MILESTONE: Final = 10
+_ID_PREFIX: Final = "01a2144654667100861a2ecbc95"
 
 
 def new_notification(**overrides: object) -> NewScenarioNotification:
@@ -45,8 +46,43 @@ def notification_row(**overrides: object) -> dict[str, Any]:
         "milestone_value": shared.get("milestone_value"),
         "metadata": None,
         "cooldown_window_start": None,
+        "failure_code": None,
+        "origin": "insert",
+        "subjects": [],
+        "deliver_until": "2026-11-09T08:30:00.123456+00:00",
+        "settled_at": None,
+        "held_until": None,
         **overrides,
     }
+
+
+def leased_row(**overrides: object) -> dict[str, Any]:
+    """Make a notification as a lease returns it, as JSON."""
+    row = notification_row(origin="claim")
+    del row["held_until"]
+    lease = {"lease_number": 1, "attempt_count": 1, "leased_until": "2026-11-02T08:35:00+00:00", "device_tokens": []}
+    return {**row, **lease, **overrides}
+
+
+def claims_answer(**exceptions: object) -> dict[str, Any]:
+    """Make the answer to a batch of claims, as JSON: all were granted, but for the exceptions."""
+    return {
+        "id_prefix": _ID_PREFIX,
+        "triggered_at": "2026-11-02T08:30:00.123456+00:00",
+        "deliver_until": "2026-11-09T08:30:00.123456+00:00",
+        "skipped": {"place": [], "reason": [], "held_by": [], "ends_at": []},
+        "following": {"place": [], "triggered_at": [], "cooldown_window_start": []},
+        "partly": {"place": [], "new_subjects": []},
+        "deliver": {"place": [], "deliver_until": []},
+        "taken_over": None,
+        "leased": None,
+        **exceptions,
+    }
+
+
+def id_of_claim(place: int) -> UUID:
+    """Return the id of the claim in a place of the batch, from 1, in :func:`claims_answer`."""
+    return UUID(f"{_ID_PREFIX}{place:05x}")
 
 
 def function_arguments(request: Request) -> dict[str, Any]:

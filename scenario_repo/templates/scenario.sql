@@ -29,7 +29,19 @@ select
     else 'rule_not_written'
   end as finding,
   -- Fill in: what the verdict rests on. It becomes the notification's metadata: no names, no contact details.
-  jsonb_build_object('first_activity_at', first.activity_date) as facts
+  jsonb_build_object('first_activity_at', first.activity_date) as facts,
+  -- Fill in where a user may be told about several things of this type, such as appointments: their ids, as
+  -- `array[scenario_private.subject_of(appointment.id::text)]`. A user who has been told about one is told about
+  -- another all the same. Empty: it is about the scenario as a whole.
+  '{}'::text[] as subjects,
+  -- Fill in: when it came true. What came true before history_before (the setting due_within) is history and not told,
+  -- so that a first run floods nobody. Null where the rule looks ahead: then due_within is null below, too.
+  first.activity_date as crossed_at,
+  setting.history_before,
+  -- Fill in where reminders of the same end: since when notifications are reminders of it, such as the last activity,
+  -- and how many there may be (setting.max_reminders; 1: once). Null: as many as the cooldown allows.
+  null::timestamptz as series_began_at,
+  null::integer as series_limit
 from scenario_private.mentor_setting as setting
 -- Fill in: what to look up for one mentor, by an index. Read mentors, activities, certificates and device tokens
 -- through scenario_source, and the app's other tables directly (service_role needs `grant select` on those).
@@ -48,6 +60,20 @@ revoke all on table scenario_private.${name}_rule from public, anon, authenticat
 grant select on table scenario_private.${name}_rule to service_role;
 
 -- The defaults. An organization's own row may override them.
-insert into public.scenario_evaluation_config (scenario_type, is_enabled, cooldown)
-values ('$name', true, '30 days')
+insert into public.scenario_evaluation_config
+  (
+    scenario_type, is_enabled, cooldown, due_within, max_reminders, retry_failed_after, deliver_within, max_attempts,
+    priority
+  )
+values (
+  '$name',
+  true,
+  '30 days',  -- cooldown: the shortest time between two notifications to one user
+  '30 days',  -- due_within: what came true longer ago is history; null: the rule looks ahead
+  null,       -- max_reminders: for a rule with a series_limit
+  '1 day',    -- retry_failed_after: how long a failure to deliver holds
+  '7 days',   -- deliver_within: how long a notification is handed out
+  8,          -- max_attempts: how many tries it has
+  5           -- priority: 1 is told before 9; 0 is urgent
+)
 on conflict do nothing;

@@ -3,7 +3,7 @@
 begin;
 create extension if not exists pgtap with schema extensions;
 set local search_path = public, extensions;
-select plan(7);
+select plan(8);
 
 select ok(
   '$name' = any (scenario_private.scenario_types()),
@@ -48,6 +48,14 @@ select is_empty(
   $$$$ select user_id from scenario_private.${name}_rule
      where is_due and facts is not null and not scenario_private.is_storable_metadata(facts) $$$$,
   '${name}_rule gives facts that a notification can keep'
+);
+
+select is_empty(
+  $$$$ select user_id from scenario_private.${name}_rule
+     where subjects is null
+       or (subjects <> '{}' and not scenario_private.are_storable_subjects(subjects))
+       or series_limit < 1 $$$$,
+  '${name}_rule gives subjects that a notification can keep, and a series room for one'
 );
 
 -- Add here: a mentor who is due and one who is not, at the boundary.

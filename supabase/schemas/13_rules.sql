@@ -318,6 +318,17 @@ begin
                      exists (
                        select from page
                        where page.is_due
+                         and (
+                           page.subjects is null
+                           or (page.subjects <> ''{}'' and not scenario_private.are_storable_subjects(page.subjects))
+                         )
+                     ),
+                     ''subjects is null, holds more than 50, longer ones than 100 characters or personal data in some rows''
+                   ),
+                   (
+                     exists (
+                       select from page
+                       where page.is_due
                          and page.facts is not null
                          and not scenario_private.is_storable_metadata(page.facts)
                      ),

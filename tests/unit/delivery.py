@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from scenario_repo import (
     DeliveryResult,
@@ -18,7 +18,7 @@ from scenario_repo import (
     SettlementAnswer,
     UnavailableException,
 )
-from tests.factories import notification_row
+from tests.factories import leased_row
 
 MOMENT: Final = timedelta(milliseconds=20)
 LONG: Final = timedelta(seconds=60)
@@ -36,7 +36,7 @@ class Script(ScenarioNotificationRepository):
         self.leases: list[tuple[Any, ...]] = []
         self.leased: list[LeasedNotification] = []
         self.settled: list[Settlement] = []
-        self.settle_calls: list[int] = []
+        self.settle_calls: list[int | None] = []
         self.lost: set[UUID] = set()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -52,7 +52,7 @@ class Script(ScenarioNotificationRepository):
         return taken
 
     async def settle_notifications(
-        self, results: Sequence[Settlement], max_attempts: int = 8
+        self, results: Sequence[Settlement], max_attempts: int | None = None
     ) -> list[SettlementAnswer | str]:
         """Record the results when the gate is open."""
         self.settle_calls.append(max_attempts)
@@ -67,8 +67,12 @@ class Script(ScenarioNotificationRepository):
     def _answer(self, result: Settlement) -> SettlementAnswer:
         if result.id in self.lost:
             return SettlementAnswer.LEASE_LOST
-        final = result.result in {DeliveryResult.SENT, DeliveryResult.FAILED}
-        return SettlementAnswer(result.result) if final else SettlementAnswer.PENDING
+        answers = {
+            DeliveryResult.SENT: SettlementAnswer.SENT,
+            DeliveryResult.FAILED: SettlementAnswer.FAILED,
+            DeliveryResult.SUPPRESSED: SettlementAnswer.FAILED,
+        }
+        return answers.get(result.result, SettlementAnswer.PENDING)
 
     def outcomes(self) -> dict[UUID, tuple[DeliveryResult, str | None]]:
         """Return what was settled, every lease exactly once."""
@@ -78,7 +82,7 @@ class Script(ScenarioNotificationRepository):
 
 def leased() -> LeasedNotification:
     """Make a leased notification."""
-    return LeasedNotification(**notification_row(), attempt_count=1, device_tokens=())
+    return LeasedNotification(**leased_row(id=uuid4()))
 
 
 def worker(script: Script, send: Send, **settings: Any) -> DeliveryWorker:  # noqa: ANN401

@@ -78,6 +78,12 @@ CALLS: Final[dict[str, Callable[[ScenarioNotificationRepository], Any]]] = {
         [USER_ID], ScenarioType.INACTIVITY, NOON
     ),
     "get_milestone_record_many": lambda r: r.get_milestone_record_many([USER_ID], 10),
+    "get_last_delivered_at": lambda r: r.get_last_delivered_at(USER_ID, ScenarioType.INACTIVITY),
+    "has_been_delivered_since": lambda r: r.has_been_delivered_since(USER_ID, ScenarioType.INACTIVITY, NOON),
+    "get_last_delivered_at_many": lambda r: r.get_last_delivered_at_many([USER_ID], ScenarioType.INACTIVITY),
+    "has_been_delivered_since_many": lambda r: r.has_been_delivered_since_many(
+        [USER_ID], ScenarioType.INACTIVITY, NOON
+    ),
     "claim_notifications": lambda r: r.claim_notifications(
         [
             NotificationClaim(
@@ -95,7 +101,7 @@ CALLS: Final[dict[str, Callable[[ScenarioNotificationRepository], Any]]] = {
     "explain_scenarios": lambda r: r.explain_scenarios(USER_ID),
     "lease_notifications": lambda r: r.lease_notifications(10),
     "settle_notifications": lambda r: r.settle_notifications(
-        [Settlement(id=uuid4(), attempt_count=1, result=DeliveryResult.SENT)]
+        [Settlement(id=uuid4(), lease_number=1, result=DeliveryResult.SENT)]
     ),
     "purge_notifications": lambda r: r.purge_notifications(timedelta(days=365)),
     "get_organization_report": lambda r: r.get_organization_report(ORGANIZATION_ID, NOON, NOON),

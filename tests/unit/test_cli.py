@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,9 @@ def serve_schema(server: respx.MockRouter, *own: str) -> None:
 def page(**figures: object) -> httpx.Response:
     """Answer with a page."""
     return httpx.Response(
-        200, json={"evaluated": 500, "due": 75, "claimed": 70, "skipped": {"cooldown": 5}, "next_after": None} | figures
+        200,
+        json={"evaluated": 500, "due": 75, "claimed": 70, "history": 0, "skipped": {"cooldown": 5}, "next_after": None}
+        | figures,
     )
 
 
@@ -66,8 +69,8 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
     """Scenario, organization, page size and dry run reach the database; JSON says the same as the text."""
     route = server.post("/rpc/scenario_evaluate").mock(side_effect=[page(next_after=str(USER_ID)), page()])
     told = run(
-        *["evaluate", "--dry-run", "--json", "--page-size", "7", "--scenario", "milestone", "--organization"],
-        ORGANIZATION_ID,
+        *["evaluate", "--dry-run", "--json", "--page-size", "7", "--scenario", "milestone", "--due-within", "90d"],
+        *["--organization", ORGANIZATION_ID],
     )
     assert [function_arguments(call.request) for call in route.calls] == [
         {
@@ -76,6 +79,7 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
             "p_after": after,
             "p_limit": 7,
             "p_dry_run": True,
+            "p_due_within_seconds": 7_776_000.0,
         }
         for after in (None, str(USER_ID))
     ]
@@ -84,6 +88,41 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
     (milestone,) = report["scenarios"]
     assert (milestone["scenario_type"], milestone["claimed"], milestone["pages"]) == ("milestone", 140, 2)
     assert (milestone["skipped"], milestone["error"]) == ({"cooldown": 10}, None)
+
+
+def test_evaluate_tells_what_was_left_out_as_history(run: Run, server: respx.MockRouter) -> None:
+    """Per scenario and in all, with the option that tells it; where there is none, nothing is said of it."""
+    serve_schema(server)
+    server.post("/rpc/scenario_evaluate_next_page").mock(
+        side_effect=[page(history=1200), page(history=34), *[page()] * len(ScenarioType)]
+    )
+    lines = run("evaluate").out.splitlines()
+    assert "skipped 5 (cooldown 5), history 1,200, 1 page," in lines[0]
+    assert [("history" in line) for line in lines] == [True, True, *[False] * (len(ScenarioType) - 1), True]
+    assert lines[-1].startswith("1,234 left out as history")
+    assert "--due-within" in lines[-1]
+    server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page(history=7))
+    report = json.loads(run("evaluate", "--json").out)
+    assert [one["history"] for one in report["scenarios"]] == [7] * len(ScenarioType)
+    assert report["history"] == 7 * len(ScenarioType)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("90", timedelta(seconds=90)),
+        ("0.5s", timedelta(seconds=0.5)),
+        ("15m", timedelta(minutes=15)),
+        ("2h", timedelta(hours=2)),
+        ("30d", timedelta(days=30)),
+        ("36525d", timedelta(days=36_525)),
+    ],
+)
+def test_a_length_of_time_may_have_a_unit(run: Run, server: respx.MockRouter, text: str, length: timedelta) -> None:
+    """Seconds without one."""
+    route = server.post("/rpc/scenario_evaluate_next_page").mock(return_value=page())
+    assert run("evaluate", "--scenario", "inactivity", "--due-within", text).code == 0
+    assert function_arguments(route.calls.last.request)["p_due_within_seconds"] == length.total_seconds()
 
 
 def test_evaluate_ends_with_1_when_the_budget_is_spent(run: Run, server: respx.MockRouter) -> None:
@@ -178,28 +217,36 @@ def test_evaluate_shows_progress_on_a_terminal_where_rich_is_there(
 
 
 def test_report_is_a_table_and_a_bar_for_each_day(run: Run, server: respx.MockRouter) -> None:
-    """Counts per type and status with their sums, and every day of the period, in which the most is the longest."""
+    """Counts per type and status with their sums, why any failed, and every day, in which the most is the longest."""
     route = server.post("/rpc/scenario_get_organization_report")
 
     def answer(request: httpx.Request) -> httpx.Response:
         today = json.loads(request.content)["p_until"][:10]
-        line = {"day": today, "scenario_type": "milestone", "delivery_status": "sent", "notifications": 1200}
-        return httpx.Response(200, json=[line, line | {"delivery_status": "failed", "notifications": 3}])
+        line = {"day": today, "scenario_type": "milestone", "delivery_status": "sent"}
+        figures = [("sent", None, 1200), *(("failed", code, 1) for code in ("invalid_token", "expired", "user_gone"))]
+        named = [{"delivery_status": status, "failure_code": code, "notifications": n} for status, code, n in figures]
+        return httpx.Response(200, json={"lines": [line | one for one in named]})
 
     route.mock(side_effect=answer)
     told = run("report", ORGANIZATION_ID, "--days", 3)
     lines = told.out.splitlines()
     table = 1 + len(ScenarioType) + 1
-    assert (told.code, len(lines)) == (0, table + 1 + 3)
+    assert (told.code, len(lines)) == (0, table + 2 + 1 + 3)
     assert lines[0].split() == ["pending", "sent", "failed", "total"]
     assert lines[2].split() == ["milestone", "0", "1,200", "3", "1,203"]
     assert lines[table - 1].split() == ["total", "0", "1,200", "3", "1,203"]
-    assert [line.split()[1:] for line in lines[table + 1 :]] == [["0"], ["0"], ["█" * 40, "1,203"]]
+    assert lines[table : table + 2] == [
+        "failed, could not be delivered: 2 (expired 1, invalid_token 1)",
+        "failed, not to be told: 1 (user_gone 1)",
+    ]
+    assert [line.split()[1:] for line in lines[table + 3 :]] == [["0"], ["0"], ["█" * 40, "1,203"]]
     asked = json.loads(route.calls.last.request.content)
     assert asked["p_since"].partition("T")[2].startswith("00:00:00")
     report = json.loads(run("report", ORGANIZATION_ID, "--json").out)
     assert report["organization_id"] == str(ORGANIZATION_ID)
-    assert [line["notifications"] for line in report["lines"]] == [1200, 3]
+    assert [line["notifications"] for line in report["lines"]] == [1200, 1, 1, 1]
+    assert (report["undelivered"], report["withheld"]) == ({"expired": 1, "invalid_token": 1}, {"user_gone": 1})
+    assert [line["failure_code"] for line in report["lines"]] == [None, "invalid_token", "expired", "user_gone"]
 
 
 # migrations --------------------------------------------------------------
@@ -302,6 +349,11 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
         "evaluate --time-budget 0",
         "evaluate --time-budget nan",
         "evaluate --time-budget 1e300",
+        "evaluate --time-budget 2d",
+        "evaluate --due-within d",
+        "evaluate --due-within 1w",
+        "evaluate --due-within 0d",
+        "evaluate --due-within 36526d",
         "evaluate --page-size 100001",
         "evaluate --page-size -1",
         "deliver",

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import respx
 
-from tests.factories import notification_row
+from tests.factories import leased_row
 
 if TYPE_CHECKING:  # pytest imports it first, as a plugin
     from tests.unit.command_line import Run
@@ -36,17 +36,17 @@ def sender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], s
     return write
 
 
-def leased(number: int) -> list[dict[str, Any]]:
+def leased(number: int) -> dict[str, Any]:
     """Make leases as the database gives them out."""
     devices = [{"token": "SECRET-TOKEN", "platform": "ios"}]
-    return [notification_row(id=str(UUID(int=n)), attempt_count=1, device_tokens=devices) for n in range(number)]
+    return {"leased": [leased_row(id=str(UUID(int=n)), device_tokens=devices) for n in range(number)]}
 
 
 def settle(request: httpx.Request) -> httpx.Response:
     """Answer settlements as the database does."""
     results = json.loads(request.content)["p_results"]
     answers = {"sent": "sent", "retry": "pending", "failed": "failed", "released": "pending"}
-    return httpx.Response(200, json=[answers[result["result"]] for result in results])
+    return httpx.Response(200, json={"answers": [answers[result["result"]] for result in results]})
 
 
 def test_deliver_once_ends_when_nothing_is_due(
@@ -54,7 +54,7 @@ def test_deliver_once_ends_when_nothing_is_due(
 ) -> None:
     """Every pending notification goes to the sender, and the counts are printed."""
     server.post("/rpc/scenario_lease_notifications").mock(
-        side_effect=[httpx.Response(200, json=leased(3)), *[httpx.Response(200, json=[])] * 9]
+        side_effect=[httpx.Response(200, json=leased(3)), *[httpx.Response(200, json=leased(0))] * 9]
     )
     server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
     told = run("deliver", "--once", "--sender", f"{sender('async def send(notification): pass')}:send")

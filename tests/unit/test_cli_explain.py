@@ -53,6 +53,18 @@ _VERDICTS = [
         f"welcome_back: not due, in cooldown until 2026-11-19 08:00 UTC, held by {_HOLDER} since 2026-10-20",
     ),
     (
+        verdict("milestone", "cooldown", milestone_value=50, **_HELD),
+        f"milestone: not due, held for good, held by {_HOLDER} since 2026-10-20",
+    ),
+    (
+        verdict("inactivity", "history", facts={"last_activity_at": "2020-08-01T08:00:00Z"}),
+        "inactivity: not due, it came true longer ago than due_within (history)",
+    ),
+    (
+        verdict("inactivity", "reminders_spent"),
+        "inactivity: not due, reminded as often as max_reminders allows (reminders_spent)",
+    ),
+    (
         verdict("milestone", "no_new_milestone", milestone_value=50, **_HELD),
         "milestone: not due, milestone 50 already recorded on 2026-10-20 (no_new_milestone)",
     ),
@@ -94,7 +106,7 @@ _VERDICTS = [
 @pytest.mark.parametrize(("explanation", "line"), _VERDICTS)
 def test_explain_says_why_in_a_line(run: Run, server: respx.MockRouter, explanation: dict[str, Any], line: str) -> None:
     """Each reason in words, with the facts it rests on, in UTC."""
-    server.post("/rpc/scenario_explain").respond(json=[explanation])
+    server.post("/rpc/scenario_explain").respond(json={"explanations": [explanation]})
     told = run("explain", USER_ID)
     assert (told.code, told.out, told.err) == (0, f"{line}\n", "")
 
@@ -102,9 +114,9 @@ def test_explain_says_why_in_a_line(run: Run, server: respx.MockRouter, explanat
 def test_explain_names_the_organization_where_there_are_several(run: Run, server: respx.MockRouter) -> None:
     """A mentor of two organizations gets a line for each; JSON has all fields; a non-mentor gets a message."""
     both = [verdict("inactivity", "never_active", organization_id=str(UUID(int=number))) for number in (1, 2)]
-    server.post("/rpc/scenario_explain").respond(json=both)
+    server.post("/rpc/scenario_explain").respond(json={"explanations": both})
     lines = run("explain", USER_ID).out.splitlines()
     assert [line.split()[0] for line in lines] == [str(UUID(int=1)), str(UUID(int=2))]
     assert json.loads(run("explain", USER_ID, "--json").out) == both
-    server.post("/rpc/scenario_explain").respond(json=[])
+    server.post("/rpc/scenario_explain").respond(json={"explanations": []})
     assert run("explain", USER_ID).out == "not a mentor of any organization\n"

@@ -11,11 +11,13 @@ import pytest
 
 from scenario_repo import (
     DeliveryResult,
+    FailureReason,
     InvalidDataException,
     LeasedNotification,
     PermanentDeliveryError,
     ScenarioType,
     SettlementAnswer,
+    SuppressDelivery,
     UnavailableException,
 )
 from tests.factories import ORGANIZATION_ID
@@ -130,15 +132,33 @@ async def test_an_exception_is_a_retry_whose_text_is_not_told(
         (PermanentDeliveryError(), "permanent_failure"),
         (PermanentDeliveryError("unregistered"), "unregistered"),
         *((PermanentDeliveryError(code), "unnamed_failure") for code in ("", "No such token!", "a" * 64, "code\n")),
+        *((PermanentDeliveryError(code), "unnamed_failure") for code in FailureReason),
         (PermanentDeliveryError(410), "unnamed_failure"),  # type: ignore[arg-type]
     ],
 )
 async def test_a_permanent_error_fails_for_good(error: PermanentDeliveryError, code: str) -> None:
-    """The failure is recorded with its code, or with a general one if the code is invalid."""
+    """The failure is recorded with its code, or with a general one if the code is invalid or scenario_repo's own."""
     script = Script(1)
 
     assert await worker(script, raising(error)).run(until_idle=True) == {SettlementAnswer.FAILED: 1}
     assert list(script.outcomes().values()) == [(DeliveryResult.FAILED, code)]
+
+
+async def test_a_sender_without_anybody_to_send_to_suppresses(caplog: pytest.LogCaptureFixture) -> None:
+    """It is no failure of the delivery: nothing is logged, and it is not tried again."""
+    script = Script(1)
+
+    with caplog.at_level(logging.DEBUG, logger="scenario_repo"):
+        assert await worker(script, raising(SuppressDelivery())).run(until_idle=True) == {SettlementAnswer.FAILED: 1}
+    assert list(script.outcomes().values()) == [(DeliveryResult.SUPPRESSED, None)]
+    assert caplog.text == ""
+
+
+async def test_the_settings_say_how_many_attempts_there_are() -> None:
+    """Unless the worker is told otherwise, the database decides."""
+    script = Script(1)
+    await worker(script, succeed).run(until_idle=True)
+    assert script.settle_calls == [None]
 
 
 async def test_lost_leases_are_told(caplog: pytest.LogCaptureFixture) -> None:

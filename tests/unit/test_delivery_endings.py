@@ -18,6 +18,7 @@ from scenario_repo import (
     PermissionDeniedException,
     ScenarioRepositoryException,
     SettlementAnswer,
+    SuppressDelivery,
     UnavailableException,
 )
 from tests.unit.delivery import LONG, Script, Send, raising, succeed, unavailable, until, worker
@@ -147,7 +148,10 @@ async def _raises_when_cancelled(_: LeasedNotification) -> None:
 
 
 _BEHAVIOURS: list[Send] = [succeed, _returns_late, _times_out, _ignores_cancellation, _raises_when_cancelled]
-_BEHAVIOURS += [raising(error) for error in (OSError(), TimeoutError(), PermanentDeliveryError(), KeyError(MARKER))]
+_BEHAVIOURS += [
+    raising(error)
+    for error in (OSError(), TimeoutError(), PermanentDeliveryError(), SuppressDelivery(), KeyError(MARKER))
+]
 
 
 @settings(max_examples=60, deadline=None)
@@ -185,6 +189,7 @@ def test_every_lease_is_settled_once(
         (DeliveryResult.RETRY, "timeout"),
         (DeliveryResult.RETRY, "send_failed"),
         (DeliveryResult.FAILED, "permanent_failure"),
+        (DeliveryResult.SUPPRESSED, None),
         (DeliveryResult.RELEASED, None),
     }
 

@@ -32,7 +32,7 @@ _SECOND = timedelta(seconds=1)
 
 def page(next_after: int | None = None, **figures: object) -> EvaluationPage:
     """Make a page of ten mentors, one of them due and claimed; without ``next_after`` it is the last page."""
-    given = {"evaluated": 10, "due": 1, "claimed": 1, "skipped": {}, **figures}
+    given = {"evaluated": 10, "due": 1, "claimed": 1, "history": 0, "skipped": {}, **figures}
     following = None if next_after is None else UUID(int=next_after)
     return EvaluationPage.model_validate({**given, "next_after": following})
 
@@ -57,6 +57,7 @@ class Script:
     def __init__(self, **steps: list[Step]) -> None:
         self._steps: defaultdict[str, deque[Step]] = defaultdict(deque, {k: deque(v) for k, v in steps.items()})
         self.calls: list[tuple[str, str, dict[str, object]]] = []
+        self.due_within: set[timedelta | None] = set()
         self.schema: SchemaDescription | Exception = SchemaDescription(version=1, scenario_types=tuple(ScenarioType))
 
     def add(self, kind: str, *steps: Step) -> None:
@@ -74,15 +75,26 @@ class Script:
             raise self.schema
         return self.schema
 
-    async def evaluate_next_page(self, kind: ScenarioType, organization_id: UUID | None, limit: int) -> EvaluationPage:
+    async def evaluate_next_page(
+        self, kind: ScenarioType, organization_id: UUID | None, limit: int, *, due_within: timedelta | None
+    ) -> EvaluationPage:
         """Play the method that writes."""
+        self.due_within.add(due_within)
         return await self._play("next_page", kind, organization_id=organization_id, limit=limit)
 
-    async def evaluate_scenario(
-        self, kind: ScenarioType, organization_id: UUID | None, after: UUID | None, limit: int, *, dry_run: bool = False
+    async def evaluate_scenario(  # noqa: PLR0913 - as in the repository
+        self,
+        kind: ScenarioType,
+        organization_id: UUID | None,
+        after: UUID | None,
+        limit: int,
+        *,
+        dry_run: bool = False,
+        due_within: timedelta | None,
     ) -> EvaluationPage:
         """Play the method that a dry run uses."""
         assert dry_run
+        self.due_within.add(due_within)
         return await self._play("dry_run", kind, organization_id=organization_id, after=after, limit=limit)
 
     async def _play(self, method: str, kind: ScenarioType, **arguments: object) -> EvaluationPage:
@@ -147,6 +159,16 @@ async def test_only_what_is_asked_for_is_evaluated() -> None:
     report = await engine(script, page_size=77).run([MILESTONE, MILESTONE], ORGANIZATION_ID)
     assert script.calls == [("next_page", "milestone", {"organization_id": ORGANIZATION_ID, "limit": 77})]
     assert len(report.scenarios) == 1
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("due_within", [None, timedelta(days=90)])
+async def test_history_is_counted_and_its_bound_passed_on(due_within: timedelta | None, *, dry_run: bool) -> None:
+    """What came true too long ago is left out; the report says how many, per scenario and in total."""
+    script = Script(inactivity=[page(1, history=3), page(history=2)], milestone=[page(history=4)])
+    report = await engine(script).run([INACTIVITY, MILESTONE], dry_run=dry_run, due_within=due_within)
+    assert ([one.history for one in report.scenarios], report.history) == ([5, 4], 9)
+    assert script.due_within == {due_within}
 
 
 async def test_an_empty_choice_evaluates_nothing() -> None:
@@ -358,6 +380,8 @@ async def test_cancellation_passes_through() -> None:
         ({"time_budget": timedelta(0)}, "time_budget"),
         ({"time_budget": -_SECOND}, "time_budget"),
         ({"time_budget": 25}, "time_budget"),
+        ({"due_within": timedelta(0)}, "due_within"),
+        ({"due_within": 90}, "due_within"),
     ],
 )
 async def test_bad_arguments_are_refused_before_anything_is_asked(arguments: dict[str, Any], name: str) -> None:

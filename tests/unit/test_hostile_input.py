@@ -56,14 +56,24 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     "get_last_sent_at_many": {"user_ids": [USER_ID], "scenario_type": ScenarioType.INACTIVITY},
     "has_been_sent_since_threshold_many": {"user_ids": [USER_ID], "scenario_type": "milestone", "cutoff": NOON},
     "get_milestone_record_many": {"user_ids": {USER_ID}, "milestone_value": 10},
-    "claim_notifications": {"claims": [CLAIM]},
+    "get_last_delivered_at": {"user_id": USER_ID, "scenario_type": ScenarioType.INACTIVITY},
+    "has_been_delivered_since": {"user_id": USER_ID, "scenario_type": "inactivity", "cutoff": NOON},
+    "get_last_delivered_at_many": {"user_ids": [USER_ID], "scenario_type": ScenarioType.INACTIVITY},
+    "has_been_delivered_since_many": {"user_ids": [USER_ID], "scenario_type": "milestone", "cutoff": NOON},
+    "claim_notifications": {"claims": [CLAIM], "lease": timedelta(minutes=5)},
     "evaluate_scenario": {
         "scenario_type": "milestone",
         "organization_id": ORGANIZATION_ID,
         "after": USER_ID,
         "limit": 10,
+        "due_within": timedelta(days=90),
     },
-    "evaluate_next_page": {"scenario_type": "milestone", "organization_id": None, "limit": 10},
+    "evaluate_next_page": {
+        "scenario_type": "milestone",
+        "organization_id": None,
+        "limit": 10,
+        "due_within": timedelta(days=90),
+    },
     "explain_scenarios": {"user_id": USER_ID},
     "describe_schema": {},
     "check_rule": {"scenario_type": "first_session", "samples": 10},
@@ -74,7 +84,7 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         "scenario_types": ["inactivity"],
     },
     "settle_notifications": {
-        "results": [Settlement(id=uuid4(), attempt_count=1, result=DeliveryResult.SENT)],
+        "results": [Settlement(id=uuid4(), lease_number=1, result=DeliveryResult.SENT)],
         "max_attempts": 8,
     },
     "purge_notifications": {"older_than": timedelta(days=365), "batch": 100},
@@ -130,6 +140,8 @@ def wire() -> Iterator[Wire]:
 IN_URL: Final = {
     "user_id": r"eq\.[0-9a-f-]{36}",
     "scenario_type": r"eq\.[a-z][a-z0-9_]{0,39}",
+    "is_failed": r"eq\.false",
+    "settled_at": r"gte\.[0-9T:.-]+\+00:00",
     "triggered_at": r"gte\.[0-9T:.-]+\+00:00",
     "milestone_value": r"eq\.\d+",
     "limit": r"\d+",
@@ -166,8 +178,7 @@ def assert_plain(request: httpx.Request) -> None:
     assert request.url.path.startswith("/rest/v1/")
     assert request.url.path.count("/") <= 4
     names = [name for name, _ in request.url.params.multi_items()]
-    known = {"select", "columns", "user_id", "scenario_type", "delivery_status", "triggered_at", "milestone_value"}
-    assert set(names) <= known | {"order", "limit", "or"}
+    assert set(names) <= {*IN_URL, "select", "columns", "delivery_status", "order", "or"}
     assert len(names) == len(set(names))
     for name, pattern in IN_URL.items():
         for value in request.url.params.get_list(name):
@@ -178,7 +189,7 @@ def assert_plain(request: httpx.Request) -> None:
             assert value is None or str(UUID(value)) == value
         elif name == "p_user_ids":
             assert [str(UUID(one)) for one in value] == value
-        elif name in {"p_limit", "p_milestone_value", "p_max_attempts"}:
+        elif name in {"p_limit", "p_milestone_value"} or (name == "p_max_attempts" and value is not None):
             assert type(value) is int
             assert 0 < value < 2**31
         elif name in {"p_cutoff", "p_since", "p_until"}:
@@ -192,14 +203,15 @@ def assert_plain(request: httpx.Request) -> None:
     fields=st.fixed_dictionaries(
         {},
         optional=dict.fromkeys(
-            ("user_id", "organization_id", "scenario_type", "milestone_value", "metadata", "cooldown", "x"), ANYTHING
+            ("user_id", "organization_id", "scenario_type", "milestone_value", "metadata", "cooldown", "subjects", "x"),
+            ANYTHING,
         ),
     )
 )
 def test_models_are_valid_or_refused(fields: dict[str, Any]) -> None:
     """A model made from hostile values raises InvalidDataException, or is a value that JSON can hold."""
     good = {"user_id": USER_ID, "organization_id": ORGANIZATION_ID, "scenario_type": "inactivity"}
-    lease = {"id": USER_ID, "attempt_count": 1, "result": "sent"}
+    lease = {"id": USER_ID, "lease_number": 1, "result": "sent"}
     for model, base in ((NewScenarioNotification, good), (NotificationClaim, good), (Settlement, lease)):
         try:
             made = model(**(base | fields))
@@ -239,12 +251,13 @@ def test_too_many_are_refused_unsent(wire: Wire) -> None:
     """A million ids, 20,001 claims or 1,001 settlements are refused by their number, before anything is sent."""
     ids = [UUID(int=number) for number in range(1_000_000)]
     fewer = ids[:50_001]
-    settled = Settlement(id=USER_ID, attempt_count=1, result=DeliveryResult.SENT)
+    settled = Settlement(id=USER_ID, lease_number=1, result=DeliveryResult.SENT)
     for method, change in (
         ("get_last_sent_at_many", {"user_ids": ids}),
         ("has_been_sent_since_threshold_many", {"user_ids": fewer}),
         ("get_milestone_record_many", {"user_ids": fewer}),
-        ("claim_notifications", {"claims": [CLAIM] * 20_001}),
+        ("claim_notifications", {"claims": [CLAIM] * 20_001, "lease": None}),
+        ("claim_notifications", {"claims": [CLAIM] * 1_001}),
         ("settle_notifications", {"results": [settled] * 1_001}),
         ("lease_notifications", {"limit": 1_001}),
         ("list_notifications", {"limit": 1_001}),

@@ -34,8 +34,8 @@ from tests.factories import (
     REST_URL,
     SECRET_KEY,
     USER_ID,
+    leased_row,
     minted_jwt,
-    notification_row,
 )
 from tests.unit.leaks import CALLS, KEYS, MARKER, PUBLISHABLE_KEYS, TOKEN, everything_about, hushed
 
@@ -127,10 +127,10 @@ async def test_neither_a_device_token_nor_a_senders_words_are_told(
     respx_mock: respx.MockRouter, told_on_the_side: Callable[[], str]
 ) -> None:
     """A sender that quotes the device's token in its error is logged by the error's class alone."""
-    row = notification_row() | {"attempt_count": 1, "device_tokens": [{"token": MARKER, "platform": "ios"}]}
+    row = leased_row(device_tokens=[{"token": MARKER, "platform": "ios"}])
     lease = respx_mock.post(f"{REST_URL}/rpc/scenario_lease_notifications")
-    lease.side_effect = [httpx.Response(200, json=[row]), httpx.Response(200, json=[])]
-    respx_mock.post(f"{REST_URL}/rpc/scenario_settle_notifications").respond(200, json=["pending"])
+    lease.side_effect = [httpx.Response(200, json={"leased": rows}) for rows in ([row], [])]
+    respx_mock.post(f"{REST_URL}/rpc/scenario_settle_notifications").respond(200, json={"answers": ["pending"]})
 
     async def send(notification: LeasedNotification) -> None:
         hushed(f"{notification} {notification!r}")

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
 
 from scenario_repo import (
+    CertificationExpiryFacts,
+    DeliveryResult,
     DeliveryStatus,
+    FailureReason,
+    InactivityFacts,
     InvalidDataException,
+    MilestoneFacts,
     NewScenarioNotification,
+    ScenarioFacts,
     ScenarioNotification,
     ScenarioType,
+    Settlement,
+    WelcomeBackFacts,
 )
 from tests.factories import MILESTONE, new_notification, new_notification_fields, notification_row
 from tests.unit.leaks import MARKER, told_by
@@ -57,6 +68,9 @@ REFUSED: list[tuple[str, object, str, str]] = [
     ("metadata", MARKER, "a JSON object", "str"),
     ("metadata", [MARKER], "a JSON object", "list"),
     ("cooldown", MARKER, "no such field", THE_MARKER),
+    ("subjects", MARKER, "several texts", THE_MARKER),
+    ("subjects", [MARKER, 7], "text", "int"),
+    ("subjects", [f"{MARKER}@example.org"], "no personal data", "an e-mail address"),
 ]
 
 
@@ -161,6 +175,107 @@ def test_a_row_becomes_a_typed_value() -> None:
     assert notification.metadata == {"badge": "gold"}
 
 
+def test_a_hold_for_good_is_the_last_moment_there_is() -> None:
+    """PostgreSQL's infinity can't be a datetime; an ordinary end is itself, and None is no hold."""
+    ends: list[tuple[str | None, datetime | None]] = [
+        ("infinity", datetime.max.replace(tzinfo=UTC)),
+        ("2026-11-03T08:30:00+00:00", datetime(2026, 11, 3, 8, 30, tzinfo=UTC)),
+        (None, None),
+    ]
+    for text, moment in ends:
+        row = notification_row(delivery_status="failed", failure_code="invalid_token", held_until=text)
+        for notification in (
+            ScenarioNotification.model_validate_json(json.dumps(row)),
+            ScenarioNotification.model_validate(row),
+        ):
+            assert notification.held_until == moment
+            assert ScenarioNotification.model_validate_json(notification.model_dump_json()) == notification
+
+
+def test_words_of_a_newer_schema_stay_text() -> None:
+    """A status or an origin that this version does not know loses no row."""
+    row = notification_row(delivery_status="parked", origin="import")
+    notification = ScenarioNotification.model_validate(row)
+    assert (notification.delivery_status, notification.origin) == ("parked", "import")
+
+
+DAY: Final = "2026-11-02T08:30:00+00:00"
+MOMENT: Final = datetime(2026, 11, 2, 8, 30, tzinfo=UTC)
+FACTS: Final[dict[str, tuple[dict[str, object], ScenarioFacts]]] = {
+    "inactivity": ({"last_activity_at": DAY}, InactivityFacts(last_activity_at=MOMENT)),
+    "milestone": (
+        {"activity_count": 26, "reached_at": DAY},
+        MilestoneFacts(activity_count=26, reached_at=MOMENT),
+    ),
+    "certification_expiry": (
+        {"certificate_ids": ["a", "b"], "expires_at": DAY, "new_subjects": ["first aid"], "added later": 1},
+        CertificationExpiryFacts(certificate_ids=("a", "b"), expires_at=MOMENT, new_subjects=("first aid",)),
+    ),
+    "welcome_back": (
+        {"returned_at": DAY, "last_activity_before": DAY},
+        WelcomeBackFacts(returned_at=MOMENT, last_activity_before=MOMENT),
+    ),
+}
+
+
+def test_every_built_in_scenario_has_typed_facts() -> None:
+    """The metadata of an evaluation, as the scenario's own type."""
+    assert FACTS.keys() == set(ScenarioType)
+    for kind, (metadata, facts) in FACTS.items():
+        notification = ScenarioNotification.model_validate(notification_row(scenario_type=kind, metadata=metadata))
+        assert notification.facts == facts
+        assert type(notification.facts) is type(facts)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"scenario_type": "first_session", "metadata": {"last_activity_at": DAY}},
+        {"scenario_type": "inactivity", "metadata": None},
+        {"scenario_type": "inactivity", "metadata": {"note": MARKER}},
+        {"scenario_type": "inactivity", "metadata": {"last_activity_at": "infinity"}},
+        {"scenario_type": "inactivity", "metadata": {"last_activity_at": None}},
+        {"scenario_type": "milestone", "metadata": {"activity_count": MARKER, "reached_at": DAY}},
+    ],
+)
+def test_other_metadata_has_no_facts(row: dict[str, object]) -> None:
+    """A type of the app's own, or metadata of the app's: that is no error."""
+    assert ScenarioNotification.model_validate(notification_row(**row)).facts is None
+
+
+def test_facts_keep_their_values_to_themselves() -> None:
+    """Neither ``repr`` nor ``str`` shows what is metadata."""
+    facts = CertificationExpiryFacts(certificate_ids=(MARKER,), expires_at=MOMENT, new_subjects=(MARKER,))
+    assert f"{facts!r}" == "CertificationExpiryFacts()"
+    assert MARKER not in f"{facts} {facts!r}"
+
+
+@pytest.mark.parametrize("code", FailureReason)
+def test_a_sender_gives_none_of_scenario_repos_codes(code: FailureReason) -> None:
+    """They say what was decided here, and each holds in its own way; the message names the field and the code."""
+    for result in (DeliveryResult.FAILED, DeliveryResult.RETRY):
+        with pytest.raises(InvalidDataException) as refusal:
+            Settlement(id=UUID(int=1), lease_number=1, result=result, failure_code=str(code))
+        assert str(refusal.value) == (
+            f"Settlement.failure_code: expected a code of the sender's own, got scenario_repo's {code}"
+        )
+
+
+@pytest.mark.parametrize("result", [DeliveryResult.SENT, DeliveryResult.SUPPRESSED, DeliveryResult.RELEASED])
+def test_only_a_failure_has_a_code(result: DeliveryResult) -> None:
+    """What was sent, suppressed or given back failed for no reason of the sender's."""
+    with pytest.raises(InvalidDataException, match=f"expected nothing for {result}, got a code"):
+        Settlement(id=UUID(int=1), lease_number=1, result=result, failure_code="invalid_token")
+
+
+def test_the_reasons_of_failures_are_those_of_the_database() -> None:
+    """scenario_private.hold_of_failure lists them; a reason that is added there is added here."""
+    source = (Path(__file__).parents[2] / "supabase" / "schemas" / "10_books.sql").read_text()
+    function = source.partition("function scenario_private.hold_of_failure(")[2].partition("$$;")[0]
+    listed = [code for part in re.findall(r"\bin \(([^)]*)\)", function) for code in re.findall(r"'(\w+)'", part)]
+    assert sorted(listed) == sorted(FailureReason)
+
+
 @pytest.mark.parametrize(
     "model",
     [new_notification(), ScenarioNotification.model_validate(notification_row())],
@@ -173,8 +288,8 @@ def test_a_value_is_frozen(model: NewScenarioNotification | ScenarioNotification
 
 
 @pytest.mark.parametrize("model", [new_notification, lambda **row: ScenarioNotification(**notification_row(**row))])
-def test_a_repr_keeps_metadata_to_itself(model: Any) -> None:  # noqa: ANN401 - either model's maker
-    """Neither ``repr`` nor ``str`` of a value shows its metadata."""
-    value = model(metadata={"note": MARKER})
+def test_a_repr_keeps_metadata_and_subjects_to_itself(model: Any) -> None:  # noqa: ANN401 - either model's maker
+    """Neither ``repr`` nor ``str`` of a value shows its metadata or its subjects."""
+    value = model(metadata={"note": MARKER}, subjects=[MARKER])
 
     assert MARKER not in f"{value!r} {value}"

@@ -14,8 +14,8 @@ import pytest
 import respx
 
 import scenario_repo
-from scenario_repo import ScenarioNotificationRepository, ScenarioType
-from tests.factories import ORGANIZATION_ID, USER_ID, function_arguments, notification_row
+from scenario_repo import LeasedNotification, ScenarioNotificationRepository, ScenarioType, SuppressDelivery
+from tests.factories import ORGANIZATION_ID, USER_ID, claims_answer, function_arguments, id_of_claim, leased_row
 
 if TYPE_CHECKING:  # pytest imports it first, as a plugin
     from tests.unit.command_line import Run
@@ -87,14 +87,14 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def one_pending(server: respx.MockRouter) -> respx.MockRouter:
     """Answer as a database with one mentor who is due for one scenario."""
-    page = {"evaluated": 1, "due": 1, "claimed": 1, "skipped": {}, "next_after": None}
-    leased = notification_row(attempt_count=1, device_tokens=[{"token": "token", "platform": "ios"}])
+    page = {"evaluated": 1, "due": 1, "claimed": 1, "history": 0, "skipped": {}, "next_after": None}
+    leased = leased_row(device_tokens=[{"token": "token", "platform": "ios"}])
     server.post("/rpc/scenario_get_schema").respond(json={"version": 1, "scenario_types": ["inactivity"]})
     server.post("/rpc/scenario_evaluate_next_page").respond(json=page)
     server.post("/rpc/scenario_lease_notifications").mock(
-        side_effect=[httpx.Response(200, json=[leased]), *[httpx.Response(200, json=[])] * 9]
+        side_effect=[httpx.Response(200, json={"leased": rows}) for rows in ([leased], *[[]] * 9)]
     )
-    server.post("/rpc/scenario_settle_notifications").respond(json=["sent"])
+    server.post("/rpc/scenario_settle_notifications").respond(json={"answers": ["sent"]})
     return server
 
 
@@ -116,38 +116,55 @@ def test_the_main_job_runs_from_a_shell(run: Run) -> None:
     assert delivered.out == "send inactivity to 1 devices\nsent 1\n"
 
 
+@pytest.mark.usefixtures("app")
+async def test_a_sender_suppresses_what_nobody_can_get() -> None:
+    """The README's sender has no other channel than devices."""
+    send = runpy.run_path("app.py")["send"]
+    with pytest.raises(SuppressDelivery):
+        await send(LeasedNotification(**leased_row(device_tokens=[])))
+
+
+_DEVICES: Final = [{"token": "token", "platform": "ios"}]
+
+
 @pytest.mark.parametrize(
     ("answer", "printed"),
     [
         (
-            {
-                "id": str(USER_ID),
-                "triggered_at": "2026-11-02T08:30:00Z",
-                "cooldown_window_start": "1970-01-01T00:00:00Z",
-            },
-            f"pending: {USER_ID}\n",
+            {"leased": [leased_row(id=str(id_of_claim(1)), device_tokens=_DEVICES)]},
+            "welcome on 1 devices\nsettled: sent\n",
         ),
         (
-            {"skip_reason": "cooldown", "held_by": str(USER_ID), "ends_at": "2026-12-02T08:30:00Z"},
+            {
+                "leased": [],
+                "skipped": {
+                    "place": [1],
+                    "reason": ["cooldown"],
+                    "held_by": [str(USER_ID)],
+                    "ends_at": ["2026-12-02T08:30:00Z"],
+                },
+            },
             "skipped: cooldown until 2026-12-02 08:30:00+00:00\n",
         ),
     ],
     ids=["granted", "skipped"],
 )
 async def test_the_claim_runs(
-    answer: dict[str, str],
+    answer: dict[str, object],
     printed: str,
     rest: respx.MockRouter,
     repository: ScenarioNotificationRepository,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The README's second example claims a welcome, and says what came of it."""
-    route = rest.post("/rpc/scenario_claim_notifications").respond(json=[answer])
+    """The README's second example claims a welcome with a lease, settles it, and says what came of it."""
+    route = rest.post("/rpc/scenario_claim_notifications").respond(json=claims_answer(**answer))
+    if "settled" in printed:  # the fixture sees that it is called then, and only then
+        rest.post("/rpc/scenario_settle_notifications").respond(json={"answers": ["sent"]})
     names: dict[str, Any] = {}
     exec(_blocks("README.md", "python")[1], names)  # noqa: S102 - our own text
     await names["welcome"](repository, USER_ID, ORGANIZATION_ID)
-    (claim,) = function_arguments(route.calls.last.request)["p_claims"]
-    assert (claim["user_id"], claim["scenario_type"]) == (str(USER_ID), ScenarioType.WELCOME_BACK)
+    claims = function_arguments(route.calls.last.request)["p_claims"]
+    assert (claims["user_id"], claims["all"]["scenario_type"]) == ([str(USER_ID)], ScenarioType.WELCOME_BACK)
     assert capsys.readouterr().out == printed
 
 

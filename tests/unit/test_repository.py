@@ -33,7 +33,7 @@ CUTOFF: Final = datetime(2026, 11, 2, 10, 30, 0, 5, tzinfo=timezone(timedelta(ho
 CLAIM: Final = NotificationClaim(
     user_id=USER_ID, organization_id=ORGANIZATION_ID, scenario_type=INACTIVITY, cooldown=timedelta(days=7)
 )
-SETTLEMENT: Final = Settlement(id=USER_ID, attempt_count=1, result=DeliveryResult.SENT)
+SETTLEMENT: Final = Settlement(id=USER_ID, lease_number=1, result=DeliveryResult.SENT)
 
 CALLS: dict[str, Callable[[ScenarioNotificationRepository], Awaitable[object]]] = {
     "check_rule": lambda repository: repository.check_rule(INACTIVITY),
@@ -42,11 +42,17 @@ CALLS: dict[str, Callable[[ScenarioNotificationRepository], Awaitable[object]]] 
     "evaluate_next_page": lambda repository: repository.evaluate_next_page(INACTIVITY),
     "evaluate_scenario": lambda repository: repository.evaluate_scenario(INACTIVITY),
     "explain_scenarios": lambda repository: repository.explain_scenarios(USER_ID),
+    "get_last_delivered_at": lambda repository: repository.get_last_delivered_at(USER_ID, INACTIVITY),
+    "get_last_delivered_at_many": lambda repository: repository.get_last_delivered_at_many([USER_ID], INACTIVITY),
     "get_last_sent_at": lambda repository: repository.get_last_sent_at(USER_ID, INACTIVITY),
     "get_last_sent_at_many": lambda repository: repository.get_last_sent_at_many([USER_ID], INACTIVITY),
     "get_milestone_record": lambda repository: repository.get_milestone_record(USER_ID, MILESTONE),
     "get_milestone_record_many": lambda repository: repository.get_milestone_record_many([USER_ID], MILESTONE),
     "get_organization_report": lambda repository: repository.get_organization_report(ORGANIZATION_ID, CUTOFF, CUTOFF),
+    "has_been_delivered_since": lambda repository: repository.has_been_delivered_since(USER_ID, INACTIVITY, CUTOFF),
+    "has_been_delivered_since_many": lambda repository: repository.has_been_delivered_since_many(
+        [USER_ID], INACTIVITY, CUTOFF
+    ),
     "has_been_sent_since_threshold": lambda repository: repository.has_been_sent_since_threshold(
         USER_ID, INACTIVITY, CUTOFF
     ),
@@ -61,7 +67,13 @@ CALLS: dict[str, Callable[[ScenarioNotificationRepository], Awaitable[object]]] 
 }
 """A valid call of every method; a method without one fails below."""
 
-SINGLE_LOOK_UPS = {"get_last_sent_at", "get_milestone_record", "has_been_sent_since_threshold"}
+SINGLE_LOOK_UPS = {
+    "get_last_delivered_at",
+    "get_last_sent_at",
+    "get_milestone_record",
+    "has_been_delivered_since",
+    "has_been_sent_since_threshold",
+}
 
 
 def _public_members() -> dict[str, object]:
@@ -138,7 +150,7 @@ async def test_a_user_without_notifications_is_no_error(
     """Without a row the answer is None or False."""
     rest.route().respond(200, json=[])
 
-    assert await CALLS[method](repository) is (False if method == "has_been_sent_since_threshold" else None)
+    assert await CALLS[method](repository) is (False if method.startswith("has_been") else None)
 
 
 async def test_an_injected_client_is_used_as_it_is(rest: respx.MockRouter, client: AsyncClient) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -15,15 +15,29 @@ import respx
 
 from scenario_repo import (
     ClaimOutcome,
+    DeliveryResult,
     InvalidDataException,
+    LeasedClaimOutcome,
+    LeasedNotification,
     NotificationClaim,
     ScenarioNotification,
     ScenarioNotificationRepository,
     ScenarioType,
+    Settlement,
     SkipReason,
+    UnavailableException,
     UnexpectedResponseException,
 )
-from tests.factories import MILESTONE, ORGANIZATION_ID, USER_ID, function_arguments, notification_row
+from tests.factories import (
+    MILESTONE,
+    ORGANIZATION_ID,
+    USER_ID,
+    claims_answer,
+    function_arguments,
+    id_of_claim,
+    leased_row,
+    notification_row,
+)
 from tests.unit.leaks import MARKER, told_by
 
 INACTIVITY: Final = ScenarioType.INACTIVITY
@@ -49,13 +63,20 @@ def new_milestone(value: object = MILESTONE, **overrides: object) -> Notificatio
     )
 
 
-def claimed(row: Mapping[str, object]) -> dict[str, object]:
-    """Make the answer to a granted claim: the columns that the caller does not know."""
-    return {name: row[name] for name in ("id", "triggered_at", "cooldown_window_start")}
+def skipped(*outcomes: tuple[str, UUID | None, str | None]) -> dict[str, object]:
+    """Make the part of the answer about claims that were not granted: the first places, each for a reason."""
+    return {
+        "place": list(range(1, len(outcomes) + 1)),
+        "reason": [reason for reason, _, _ in outcomes],
+        "held_by": [held_by and str(held_by) for _, held_by, _ in outcomes],
+        "ends_at": [ends_at for _, _, ends_at in outcomes],
+    }
 
 
-def skipped(reason: str, held_by: UUID | None = None, ends_at: str | None = None) -> dict[str, object]:
-    return {"skip_reason": reason, "held_by": held_by and str(held_by), "ends_at": ends_at}
+def granted(place: int, **columns: object) -> ScenarioNotification:
+    """Make the notification of a claim that was granted as usual, but for these columns."""
+    usual = {"id": str(id_of_claim(place)), "origin": "claim", "cooldown_window_start": "1970-01-01T00:00:00+00:00"}
+    return ScenarioNotification.model_validate(notification_row(**usual | columns))
 
 
 def body_of_the_call(rest: respx.MockRouter, function: str) -> Any:  # noqa: ANN401
@@ -70,13 +91,14 @@ def body_of_the_call(rest: respx.MockRouter, function: str) -> Any:  # noqa: ANN
 async def test_a_batch_of_claims_is_one_call(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """One array holds every claim with all its fields, the cooldown in seconds; outcomes are typed and in order."""
-    row = notification_row(cooldown_window_start="1970-01-01T00:00:00+00:00", metadata={"days": 3})
-    ends_at = "2026-11-09T08:30:00.123456+00:00"
-    rest.route().respond(
-        200,
-        json=[claimed(row), skipped("cooldown", OTHER_ID, ends_at), skipped("milestone_reached", OTHER_ID)],
-    )
+    """Columns hold the claims, and ``all`` what is the same for all; outcomes are typed and in order."""
+    refused = {
+        "place": [3, 2],
+        "reason": ["milestone_reached", "cooldown"],
+        "held_by": [str(OTHER_ID), str(OTHER_ID)],
+        "ends_at": [None, "2026-11-09T08:30:00.123456+00:00"],
+    }
+    rest.route().respond(200, json=claims_answer(skipped=refused))
 
     outcomes = await repository.claim_notifications(
         [
@@ -86,17 +108,19 @@ async def test_a_batch_of_claims_is_one_call(
         ]
     )
 
-    common = {"user_id": str(USER_ID), "organization_id": str(ORGANIZATION_ID), "metadata": None}
-    inactivity = common | {"scenario_type": "inactivity", "milestone_value": None}
     assert body_of_the_call(rest, "scenario_claim_notifications") == {
-        "p_claims": [
-            inactivity | {"cooldown_seconds": 604_800.0, "metadata": {"days": 3}},
-            inactivity | {"user_id": str(OTHER_ID), "cooldown_seconds": 3600.000001},
-            common | {"scenario_type": "milestone", "milestone_value": 25, "cooldown_seconds": None},
-        ]
+        "p_claims": {
+            "user_id": [str(USER_ID), str(OTHER_ID), str(USER_ID)],
+            "scenario_type": ["inactivity", "inactivity", "milestone"],
+            "cooldown_seconds": [604_800.0, 3600.000001, None],
+            "milestone_value": [None, None, 25],
+            "metadata": [{"days": 3}, None, None],
+            "all": {"organization_id": str(ORGANIZATION_ID)},
+        },
+        "p_lease_seconds": None,
     }
     assert outcomes == [
-        ClaimOutcome(notification=ScenarioNotification.model_validate(row)),
+        ClaimOutcome(notification=granted(1, metadata={"days": 3})),
         ClaimOutcome(
             skip_reason=SkipReason.COOLDOWN, held_by=OTHER_ID, ends_at=datetime(2026, 11, 9, 8, 30, 0, 123456, UTC)
         ),
@@ -105,18 +129,207 @@ async def test_a_batch_of_claims_is_one_call(
     assert [outcome.claimed for outcome in outcomes] == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("claims", "sent"),
+    [
+        (
+            [new_claim(), new_claim(user_id=OTHER_ID)],
+            {
+                "all": {
+                    "organization_id": str(ORGANIZATION_ID),
+                    "scenario_type": "inactivity",
+                    "cooldown_seconds": 604_800.0,
+                }
+            },
+        ),
+        (
+            [new_claim(metadata={"a": [1]}), new_claim(metadata={"a": [1]}, organization_id=OTHER_ID)],
+            {
+                "organization_id": [str(ORGANIZATION_ID), str(OTHER_ID)],
+                "all": {"scenario_type": "inactivity", "cooldown_seconds": 604_800.0, "metadata": {"a": [1]}},
+            },
+        ),
+        (
+            [new_milestone(10), new_milestone(10)],
+            {
+                "milestone_value": [10, 10],
+                "all": {"organization_id": str(ORGANIZATION_ID), "scenario_type": "milestone"},
+            },
+        ),
+        (
+            [new_claim(subjects=["b", "a", "b"]), new_claim()],
+            {
+                "subjects": [["a", "b"], None],
+                "all": {
+                    "organization_id": str(ORGANIZATION_ID),
+                    "scenario_type": "inactivity",
+                    "cooldown_seconds": 604_800.0,
+                },
+            },
+        ),
+        *(
+            (
+                [new_claim(metadata={"a": one}), new_claim(metadata={"a": other})],
+                {
+                    "metadata": [{"a": one}, {"a": other}],
+                    "all": {
+                        "organization_id": str(ORGANIZATION_ID),
+                        "scenario_type": "inactivity",
+                        "cooldown_seconds": 604_800.0,
+                    },
+                },
+            )
+            for one, other in ((1, True), (0, False), (1, 1.0), (0.0, -0.0), ("a", "b"))
+        ),
+    ],
+)
+async def test_what_is_the_same_for_all_goes_out_once(
+    claims: list[NotificationClaim],
+    sent: dict[str, object],
+    rest: respx.MockRouter,
+    repository: ScenarioNotificationRepository,
+) -> None:
+    """A column without a value is left out, and values that are equal in Python alone are two."""
+    rest.route().respond(200, json=claims_answer())
+    await repository.claim_notifications(claims)
+    asked = body_of_the_call(rest, "scenario_claim_notifications")["p_claims"]
+    expected = {"user_id": [str(claim.user_id) for claim in claims], **sent}
+    # As text, in which 1, 1.0 and true are different.
+    assert json.dumps(asked, sort_keys=True) == json.dumps(expected, sort_keys=True)
+
+
+async def test_the_exceptions_of_the_answer_reach_their_claims(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """A notification has what its row has: when it was triggered, after which one, until when it may go out."""
+    later, before, until = (f"2026-11-{day}T08:30:00+00:00" for day in ("03", "01", "30"))
+    rest.route().respond(
+        200,
+        json=claims_answer(
+            following={"place": [3], "triggered_at": [later], "cooldown_window_start": [before]},
+            partly={"place": [3], "new_subjects": [["b"]]},
+            deliver={"place": [2, 3], "deliver_until": [until, until]},
+        ),
+    )
+    outcomes = await repository.claim_notifications(
+        [new_claim(subjects=["a"]), new_milestone(25), new_claim(subjects=["b", "a"])]
+    )
+    assert outcomes == [
+        ClaimOutcome(notification=granted(1, subjects=["a"]), new_subjects=("a",)),
+        ClaimOutcome(
+            notification=granted(2, milestone_value=25, cooldown_window_start=None, deliver_until=until),
+        ),
+        ClaimOutcome(
+            notification=granted(
+                3, subjects=["a", "b"], triggered_at=later, cooldown_window_start=before, deliver_until=until
+            ),
+            new_subjects=("b",),
+        ),
+    ]
+
+
+async def test_one_reason_may_stand_for_all(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
+    """The database writes a reason that all have once."""
+    refused = skipped(("cooldown", OTHER_ID, SENT_AT), ("cooldown", OTHER_ID, SENT_AT)) | {"reason": "cooldown"}
+    rest.route().respond(200, json=claims_answer(skipped=refused))
+    outcomes = await repository.claim_notifications([new_claim()] * 3)
+    assert [outcome.skip_reason for outcome in outcomes] == [SkipReason.COOLDOWN, SkipReason.COOLDOWN, None]
+
+
 async def test_outcomes_stay_in_order_up_to_the_limit(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
     """20,000 claims are still one request, and the n-th outcome is that of the n-th claim."""
     holders = [UUID(int=number) for number in range(20_000)]
-    rest.route().respond(200, json=[skipped("cooldown", holder, SENT_AT) for holder in holders])
+    refused = skipped(*(("cooldown", holder, SENT_AT) for holder in holders))
+    rest.route().respond(200, json=claims_answer(skipped=refused))
 
     outcomes = await repository.claim_notifications([new_claim(user_id=holder) for holder in holders])
 
     sent = body_of_the_call(rest, "scenario_claim_notifications")["p_claims"]
-    assert [claim["user_id"] for claim in sent] == list(map(str, holders))
+    assert sent["user_id"] == list(map(str, holders))
     assert [outcome.held_by for outcome in outcomes] == holders
+
+
+# With a lease ------------------------------------------------------------
+
+
+async def test_a_claim_with_a_lease_is_the_callers(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """Each granted claim comes as it was leased; one of before that nobody has in hand is taken over."""
+    devices = [{"token": "t", "platform": "ios"}]
+    new = leased_row(id=str(id_of_claim(1)), device_tokens=devices, subjects=["a"])
+    old = leased_row(id=str(OTHER_ID), lease_number=3, attempt_count=2)
+    rest.route().respond(
+        200,
+        json=claims_answer(
+            skipped={"place": [3], "reason": ["user_banned"], "held_by": [None], "ends_at": [None]},
+            taken_over={"place": [2], "id": [str(OTHER_ID)]},
+            leased=[old, new],
+        ),
+    )
+
+    outcomes = await repository.claim_notifications(
+        [new_claim(subjects=["a"]), new_claim(), new_claim()], timedelta(seconds=90)
+    )
+
+    assert body_of_the_call(rest, "scenario_claim_notifications")["p_lease_seconds"] == 90.0
+    assert outcomes == [
+        LeasedClaimOutcome(notification=LeasedNotification.model_validate(new), new_subjects=("a",)),
+        LeasedClaimOutcome(notification=LeasedNotification.model_validate(old)),
+        LeasedClaimOutcome(skip_reason=SkipReason.USER_BANNED),
+    ]
+    assert outcomes[0].notification is not None
+    assert outcomes[0].notification.settlement(DeliveryResult.SENT) == Settlement(
+        id=id_of_claim(1), lease_number=1, result=DeliveryResult.SENT
+    )
+
+
+async def test_a_lease_that_is_missing_in_the_answer_is_refused(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """What was not leased can't be settled: it is no outcome."""
+    for answer in (claims_answer(leased=[]), claims_answer(), claims_answer(leased=[leased_row()])):
+        rest.route().respond(200, json=answer)
+        with pytest.raises(UnexpectedResponseException):
+            await repository.claim_notifications([new_claim()], timedelta(seconds=90))
+
+
+@pytest.mark.usefixtures("no_request")
+@pytest.mark.parametrize(
+    ("message", "claims", "lease"),
+    [
+        ("claims: expected at most 1,000 elements, got 1,001", [new_claim()] * 1_001, WEEK / 7),
+        ("lease: expected 1 second to 1 day, got a longer one", [new_claim()], WEEK),
+        ("lease: expected 1 second to 1 day, got a shorter one", [new_claim()], timedelta(milliseconds=1)),
+        ("lease: expected a timedelta, got a positive integer", [new_claim()], 60),
+    ],
+)
+async def test_a_lease_out_of_bounds_is_refused(
+    message: str,
+    claims: list[NotificationClaim],
+    lease: Any,  # noqa: ANN401 - anything at all
+    repository: ScenarioNotificationRepository,
+) -> None:
+    """By its name, with the limit, before anything is sent."""
+    with pytest.raises(InvalidDataException, match=message):
+        await repository.claim_notifications(claims, lease)
+
+
+# What does not fit -------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "retryable"), [(2, False), (1, True)])
+async def test_a_batch_that_takes_too_long_is_not_to_be_repeated_as_it_is(
+    number: int, rest: respx.MockRouter, repository: ScenarioNotificationRepository, *, retryable: bool
+) -> None:
+    """It would time out again: the error says to claim fewer. A single claim may have waited for another."""
+    rest.route().respond(500, json={"code": "57014", "message": "canceling statement due to statement timeout"})
+    with pytest.raises(UnavailableException) as failure:
+        await repository.claim_notifications([new_claim()] * number)
+    assert (failure.value.retryable, failure.value.code) == (retryable, "57014")
+    assert ("claim fewer at once" in str(failure.value)) is not retryable
 
 
 @pytest.mark.usefixtures("no_request")
@@ -146,7 +359,8 @@ async def test_a_reason_of_a_newer_schema_stays_text(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
     """An unknown word is the caller's to read, and no reason to lose the other outcomes."""
-    rest.route().respond(200, json=[skipped("not_now"), skipped("cooldown", OTHER_ID)])
+    refused = skipped(("not_now", None, None), ("cooldown", OTHER_ID, None))
+    rest.route().respond(200, json=claims_answer(skipped=refused))
     outcomes = await repository.claim_notifications([new_claim(), new_claim(user_id=OTHER_ID)])
     assert [outcome.skip_reason for outcome in outcomes] == ["not_now", SkipReason.COOLDOWN]
     assert outcomes[1].skip_reason is SkipReason.COOLDOWN
@@ -155,22 +369,29 @@ async def test_a_reason_of_a_newer_schema_stays_text(
 @pytest.mark.parametrize(
     "answer",
     [
-        [],
-        [skipped("cooldown")],
-        [skipped("cooldown")] * 3,
         None,
+        [],
         {},
-        [skipped(MARKER) | {"held_by": MARKER}] * 2,
-        [claimed(notification_row()) | {"id": MARKER}] * 2,
-        [claimed(notification_row()) | {"triggered_at": "2026-11-02T08:30:00"}] * 2,
-        [{"id": str(OTHER_ID)}] * 2,
-        [{}] * 2,
+        [claims_answer()],
+        claims_answer(id_prefix=MARKER),
+        claims_answer(id_prefix="0" * 28),
+        claims_answer(triggered_at="2026-11-02T08:30:00"),
+        claims_answer(deliver_until=None),
+        claims_answer(skipped=None),
+        claims_answer(skipped=skipped(("cooldown", None, None)) | {"held_by": [MARKER]}),
+        claims_answer(skipped=skipped(("cooldown", None, None)) | {"held_by": []}),
+        claims_answer(skipped=skipped(("cooldown", None, None)) | {"reason": []}),
+        *(claims_answer(skipped=skipped(("cooldown", None, None)) | {"place": [place]}) for place in (0, -1, 3, "x")),
+        claims_answer(following={"place": [1], "triggered_at": [], "cooldown_window_start": []}),
+        claims_answer(following={"place": [3], "triggered_at": [SENT_AT], "cooldown_window_start": [SENT_AT]}),
+        claims_answer(deliver={"place": [1, 2], "deliver_until": [SENT_AT]}),
+        claims_answer(partly={"place": [1], "new_subjects": [MARKER]}),
     ],
 )
 async def test_an_answer_that_does_not_fit_the_batch_is_refused(
     answer: object, rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """Too few outcomes, or one of an unknown form, are an error for the whole batch."""
+    """Columns of different lengths, a place outside the batch or an unknown form are an error for the whole batch."""
     rest.route().respond(200, content=json.dumps(answer))
     with pytest.raises(UnexpectedResponseException) as failure:
         await repository.claim_notifications([new_claim(), new_claim(user_id=OTHER_ID)])
@@ -184,8 +405,8 @@ async def test_duplicates_are_logged_once_at_info_in_counts(
     """The line counts duplicates by reason and holds no id; other skip reasons are not counted."""
     reasons = ["cooldown", "cooldown", "milestone_reached", "duplicate_in_batch", "concurrent_claim"]
     others = ["unknown_user", "invalid_claim", "invalid_metadata"]
-    answer = [skipped(reason, OTHER_ID, SENT_AT) for reason in [*reasons, *others]]
-    rest.route().respond(200, json=[*answer, claimed(notification_row())])
+    refused = skipped(*((reason, OTHER_ID, SENT_AT) for reason in [*reasons, *others]))
+    rest.route().respond(200, json=claims_answer(skipped=refused))
 
     with caplog.at_level(logging.DEBUG, logger="scenario_repo"):
         await repository.claim_notifications([new_claim(metadata={"about": MARKER})] * 9)
@@ -203,7 +424,7 @@ async def test_nothing_is_logged_without_duplicates(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Granted claims and unknown users are not logged."""
-    rest.route().respond(200, json=[claimed(notification_row()), skipped("unknown_user")])
+    rest.route().respond(200, json=claims_answer(skipped=skipped(("unknown_user", None, None))))
     with caplog.at_level(logging.DEBUG, logger="scenario_repo"):
         await repository.claim_notifications([new_claim(), new_claim(user_id=OTHER_ID)])
     assert [record for record in caplog.records if record.name == "scenario_repo"] == []
@@ -234,6 +455,17 @@ BAD_CLAIMS: list[tuple[str, dict[str, object]]] = [
     ("metadata: expected a JSON object", {"metadata": [MARKER]}),
     ("metadata: expected a finite number", {"metadata": {"a": float("nan"), "b": MARKER}}),
     ("expected no such field", {"cooldown_seconds": MARKER}),
+    ("subjects: expected several texts, got text", {"subjects": MARKER}),
+    ("subjects: expected several texts, got nothing", {"subjects": None}),
+    ("subjects: expected several texts, got dict", {"subjects": {MARKER: 1}}),
+    ("subjects: expected text, got int", {"subjects": ["a", 7]}),
+    ("subjects: expected text, got list", {"subjects": [[MARKER]]}),
+    ("subjects: expected at most 50 subjects, got 51", {"subjects": list(map(str, range(51)))}),
+    ("subjects: expected text of 1 to 100 characters, got 0", {"subjects": [""]}),
+    ("subjects: expected text of 1 to 100 characters, got 101", {"subjects": ["a" * 101]}),
+    ("subjects: expected no personal data, got an e-mail address", {"subjects": ["a", f"{MARKER}@example.org"]}),
+    ("subjects: expected text without NUL", {"subjects": ["a\0b"]}),
+    ("subjects: expected Unicode text, got a lone surrogate", {"subjects": ["\ud800"]}),
 ]
 
 
@@ -247,10 +479,12 @@ def test_a_claim_that_does_not_fit_is_refused_by_name(message: str, fault: dict[
 
 
 def test_a_claim_within_the_bounds_is_accepted() -> None:
-    """From a microsecond to 36,525 days; milestones up to the largest integer; the type as text too."""
+    """Up to 36,525 days; milestones up to the largest integer; the type as text; up to 50 subjects, sorted."""
     for cooldown in (timedelta(microseconds=1), timedelta(days=36_525)):
         assert new_claim(cooldown=cooldown, scenario_type="welcome_back").cooldown == cooldown
     assert new_milestone(2**31 - 1).cooldown is None
+    assert new_claim(subjects={"b", "a" * 100}).subjects == ("a" * 100, "b")
+    assert len(new_claim(subjects=[str(number) for number in range(50)]).subjects) == 50
 
 
 Look = Callable[[ScenarioNotificationRepository, Any], Awaitable[dict[UUID, Any]]]
@@ -261,6 +495,18 @@ LOOK_UPS: dict[str, tuple[Look, dict[str, object], list[Any], list[Any]]] = {
         {"p_scenario_type": "inactivity"},
         [SENT_AT, None],
         [datetime(2026, 11, 2, 8, 30, 0, 123456, UTC), None],
+    ),
+    "get_last_delivered_at_many": (
+        lambda repository, ids: repository.get_last_delivered_at_many(ids, INACTIVITY),
+        {"p_scenario_type": "inactivity"},
+        [SENT_AT, None],
+        [datetime(2026, 11, 2, 8, 30, 0, 123456, UTC), None],
+    ),
+    "has_been_delivered_since_many": (
+        lambda repository, ids: repository.has_been_delivered_since_many(ids, INACTIVITY, CUTOFF),
+        {"p_scenario_type": "inactivity", "p_cutoff": "2026-11-02T08:30:00.000005+00:00"},
+        [True, False],
+        [True, False],
     ),
     "has_been_sent_since_threshold_many": (
         lambda repository, ids: repository.has_been_sent_since_threshold_many(ids, INACTIVITY, CUTOFF),
@@ -294,7 +540,7 @@ async def test_a_look_up_of_many_is_one_call(
 ) -> None:
     """Each id is sent once, in the order of first occurrence, and is a key of the answer."""
     look_up, arguments, answer, values = LOOK_UPS[method]
-    rest.route().respond(200, json=answer)
+    rest.route().respond(200, json={"answers": answer})
 
     found = await look_up(repository, given([USER_ID, OTHER_ID]))
 
@@ -309,7 +555,7 @@ async def test_a_look_up_takes_a_set_and_ids_as_text(
 ) -> None:
     """Each answer belongs to its id, whatever the order of a set; the keys are UUIDs."""
     look_up, _, answer, values = LOOK_UPS[method]
-    rest.route().respond(200, json=answer)
+    rest.route().respond(200, json={"answers": answer})
 
     found = await look_up(repository, {str(USER_ID), str(OTHER_ID)})
 
@@ -334,7 +580,7 @@ async def test_50000_users_are_one_call_and_more_are_refused(
     with pytest.raises(InvalidDataException, match="user_ids: expected at most 50,000 elements, got 50,001"):
         await look_up(repository, [*users, uuid4()])
 
-    rest.route().respond(200, json=answer[1:] * 49_999 + answer[:1])
+    rest.route().respond(200, json={"answers": answer[1:] * 49_999 + answer[:1]})
     found = await look_up(repository, [*users, *users])
     assert list(found) == users
     assert (found[users[0]], found[users[-1]]) == (values[1], values[0])
@@ -347,8 +593,8 @@ async def test_a_look_up_needs_an_answer_for_each_user(
 ) -> None:
     """An answer of another length or type can't be matched with the ids, and is an error."""
     look_up, _, answer, _ = LOOK_UPS[method]
-    unfits: list[object] = [answer[:1], [*answer, answer[1]], [], None, [MARKER, MARKER], {}]
-    for unfit in unfits:
+    wrong: list[object] = [answer[:1], [*answer, answer[1]], [], None, [MARKER, MARKER], {}]
+    for unfit in [answer, None, {}, *({"answers": answers} for answers in wrong)]:
         rest.route().respond(200, content=json.dumps(unfit))
         with pytest.raises(UnexpectedResponseException) as failure:
             await look_up(repository, [USER_ID, OTHER_ID])

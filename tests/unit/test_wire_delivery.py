@@ -15,6 +15,7 @@ from scenario_repo import (
     DeliveryStatus,
     DeviceToken,
     EvaluationPage,
+    FailureReason,
     InvalidDataException,
     LeasedNotification,
     OrganizationReport,
@@ -28,14 +29,21 @@ from scenario_repo import (
     SkipReason,
     UnexpectedResponseException,
 )
-from tests.factories import ORGANIZATION_ID, USER_ID, function_arguments, notification_row
+from tests.factories import ORGANIZATION_ID, USER_ID, function_arguments, leased_row, notification_row
 from tests.unit.leaks import MARKER, told_by
 
 INACTIVITY: Final = ScenarioType.INACTIVITY
 NEXT: Final = UUID(int=77)
 SINCE: Final = datetime(2026, 11, 2, 1, 30, tzinfo=timezone(timedelta(hours=2)))
 UNTIL: Final = datetime(2026, 11, 9, tzinfo=UTC)
-PAGE: Final = {"evaluated": 3, "due": 2, "claimed": 1, "skipped": {"cooldown": 1}, "next_after": str(NEXT)}
+PAGE: Final = {
+    "evaluated": 9,
+    "due": 2,
+    "claimed": 1,
+    "history": 4,
+    "skipped": {"cooldown": 1, "reminders_spent": 1},
+    "next_after": str(NEXT),
+}
 
 
 def _called(request: httpx.Request, function: str) -> Any:  # noqa: ANN401 - json
@@ -53,18 +61,17 @@ def _only(rest: respx.MockRouter, function: str) -> Any:  # noqa: ANN401 - json
 
 def _leased_row(**overrides: object) -> dict[str, Any]:
     devices = [{"token": MARKER, "platform": "ios"}]
-    bookkeeping = {"attempt_count": 2, "next_attempt_at": "2026-11-02T08:35:00+00:00", "failure_code": None}
-    return notification_row(**{**bookkeeping, "device_tokens": devices, **overrides})
+    return leased_row(**{"lease_number": 3, "attempt_count": 2, "device_tokens": devices, **overrides})
 
 
 def _settlement(result: DeliveryResult, failure_code: str | None = None) -> Settlement:
-    return Settlement(id=NEXT, attempt_count=2, result=result, failure_code=failure_code)
+    return Settlement(id=NEXT, lease_number=3, result=result, failure_code=failure_code)
 
 
 async def test_a_lease_is_asked_for(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
     """All arguments are sent by name, and the rows are returned with their devices."""
-    row = _leased_row(milestone_value=25, metadata={"badge": "gold"})
-    rest.route().respond(200, json=[row, _leased_row(device_tokens=[])])
+    row = _leased_row(scenario_type="milestone", milestone_value=25, metadata={"badge": "gold"})
+    rest.route().respond(200, json={"leased": [row, _leased_row(device_tokens=[])]})
 
     with_device, without = await repository.lease_notifications(
         20, timedelta(seconds=90.5), ORGANIZATION_ID, [ScenarioType.MILESTONE, INACTIVITY]
@@ -77,7 +84,8 @@ async def test_a_lease_is_asked_for(rest: respx.MockRouter, repository: Scenario
         "p_scenario_types": ["milestone", "inactivity"],
     }
     assert with_device == LeasedNotification.model_validate(row)
-    assert (with_device.attempt_count, with_device.milestone_value) == (2, 25)
+    assert (with_device.lease_number, with_device.attempt_count, with_device.milestone_value) == (3, 2, 25)
+    assert with_device.leased_until == datetime(2026, 11, 2, 8, 35, tzinfo=UTC)
     assert with_device.device_tokens == (DeviceToken(token=MARKER, platform="ios"),)
     assert without.device_tokens == ()
 
@@ -86,7 +94,7 @@ async def test_a_lease_of_anything_is_five_minutes(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
     """Without filters the arguments are null, which means all."""
-    rest.route().respond(200, json=[])
+    rest.route().respond(200, json={"leased": []})
 
     assert await repository.lease_notifications(1) == []
     assert _only(rest, "scenario_lease_notifications") == {
@@ -99,25 +107,26 @@ async def test_a_lease_of_anything_is_five_minutes(
 
 async def test_device_tokens_are_not_told(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
     """No repr shows a device token, nor does the error for an invalid row."""
-    rest.route().respond(200, json=[_leased_row(metadata={"a": MARKER})])
+    rest.route().respond(200, json={"leased": [_leased_row(metadata={"a": MARKER}, subjects=[MARKER])]})
     (leased,) = await repository.lease_notifications(1)
 
     for value in (leased, leased.device_tokens, leased.device_tokens[0]):
         assert MARKER not in f"{value} {value!r}"
-    rest.route().respond(200, json=[_leased_row(attempt_count=None)])
-    with pytest.raises(UnexpectedResponseException) as failure:
-        await repository.lease_notifications(1)
-    assert MARKER not in told_by(failure.value)
+    for unfit in ([_leased_row()], {"leased": [_leased_row(lease_number=None)]}):
+        rest.route().respond(200, json=unfit)
+        with pytest.raises(UnexpectedResponseException) as failure:
+            await repository.lease_notifications(1)
+        assert MARKER not in told_by(failure.value)
 
 
 async def test_a_lease_knows_its_settlement(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
-    """A settlement carries the attempt that it belongs to."""
+    """A settlement carries the number of the lease that it belongs to."""
     row = _leased_row()
-    rest.route().respond(200, json=[row])
+    rest.route().respond(200, json={"leased": [row]})
     (leased,) = await repository.lease_notifications(1)
 
     assert leased.settlement(DeliveryResult.RETRY, "timeout") == Settlement(
-        id=UUID(row["id"]), attempt_count=2, result=DeliveryResult.RETRY, failure_code="timeout"
+        id=UUID(row["id"]), lease_number=3, result=DeliveryResult.RETRY, failure_code="timeout"
     )
 
 
@@ -128,16 +137,17 @@ async def test_settlements_go_out_together(rest: respx.MockRouter, repository: S
         _settlement(DeliveryResult.RETRY, "timeout"),
         _settlement(DeliveryResult.FAILED, "unregistered"),
         _settlement(DeliveryResult.RELEASED),
+        _settlement(DeliveryResult.SUPPRESSED),
     ]
-    answers = ["sent", "pending", "failed", "lease_lost"]
-    rest.route().respond(200, json=answers)
+    answers = ["sent", "pending", "failed", "lease_lost", "failed"]
+    rest.route().respond(200, json={"answers": answers})
 
     assert await repository.settle_notifications(results, 3) == [SettlementAnswer(answer) for answer in answers]
-    codes = [None, "timeout", "unregistered", None]
+    codes = [None, "timeout", "unregistered", None, None]
     assert _only(rest, "scenario_settle_notifications") == {
         "p_results": [
-            {"id": str(NEXT), "attempt_count": 2, "result": result, "failure_code": code}
-            for result, code in zip(["sent", "retry", "failed", "released"], codes, strict=True)
+            {"id": str(NEXT), "lease_number": 3, "result": result, "failure_code": code}
+            for result, code in zip(["sent", "retry", "failed", "released", "suppressed"], codes, strict=True)
         ],
         "p_max_attempts": 3,
     }
@@ -146,16 +156,17 @@ async def test_settlements_go_out_together(rest: respx.MockRouter, repository: S
 async def test_every_answer_of_a_settlement_is_known(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository
 ) -> None:
-    """max_attempts defaults to eight; a missing answer is an error, a word of a newer schema stays text."""
-    answers = ["sent", "pending", "failed", "lease_lost", "already_settled", "unknown"]
+    """The settings say how many attempts there are; a missing answer is an error, an unknown word stays text."""
+    answers = ["sent", "pending", "failed", "lease_lost", "already_settled", "unknown", "invalid_settlement"]
     results = [_settlement(DeliveryResult.SENT)] * len(answers)
-    rest.route().respond(200, json=answers)
+    rest.route().respond(200, json={"answers": answers})
     assert await repository.settle_notifications(results) == list(SettlementAnswer)
-    assert _only(rest, "scenario_settle_notifications")["p_max_attempts"] == 8
+    assert _only(rest, "scenario_settle_notifications")["p_max_attempts"] is None
 
-    rest.route().respond(200, json=[*answers[1:], "taken_over"])
+    rest.route().respond(200, json={"answers": [*answers[1:], "taken_over"]})
     assert (await repository.settle_notifications(results))[-1] == "taken_over"
-    for unfit in (answers[1:], [*answers[1:], 7], [], None):
+    wrong: list[object] = [answers[1:], [*answers[1:], 7], [], None]
+    for unfit in [answers, {}, None, *({"answers": other} for other in wrong)]:
         rest.route().respond(200, json=unfit)
         with pytest.raises(UnexpectedResponseException):
             await repository.settle_notifications(results)
@@ -188,11 +199,14 @@ async def test_a_purge_goes_on_to_the_last_page(
 async def test_a_report_is_counted(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
     """The period is sent in UTC, and the report's lines can be summed."""
     rows = [
-        {"day": "2026-11-02", "scenario_type": "inactivity", "delivery_status": "sent", "notifications": 3},
-        {"day": "2026-11-02", "scenario_type": "milestone", "delivery_status": "sent", "notifications": 2},
-        {"day": "2026-11-03", "scenario_type": "inactivity", "delivery_status": "failed", "notifications": 1},
+        {"day": day, "scenario_type": kind, "delivery_status": status, "failure_code": code, "notifications": number}
+        for day, kind, status, code, number in (
+            ("2026-11-02", "inactivity", "sent", None, 3),
+            ("2026-11-02", "milestone", "sent", None, 2),
+            ("2026-11-03", "inactivity", "failed", "attempts_spent", 1),
+        )
     ]
-    rest.route().respond(200, json=rows)
+    rest.route().respond(200, json={"lines": rows})
 
     report = await repository.get_organization_report(ORGANIZATION_ID, SINCE, UNTIL)
 
@@ -213,6 +227,28 @@ async def test_a_report_is_counted(rest: respx.MockRouter, repository: ScenarioN
         report.count(INACTIVITY, DeliveryStatus.FAILED),
         report.count(ScenarioType.WELCOME_BACK),
     ] == [6, 4, 5, 1, 0]
+
+
+def test_a_report_splits_what_failed() -> None:
+    """What it was decided not to tell is no failure of the delivery; every code is one or the other."""
+    codes: dict[str | None, int] = {None: 1, "invalid_token": 2, "attempts_spent": 3, **dict.fromkeys(FailureReason, 5)}
+    lines = [
+        ReportLine(
+            day=SINCE.date(), scenario_type=kind, delivery_status=status, failure_code=code, notifications=number
+        )
+        for kind in (INACTIVITY, ScenarioType.MILESTONE)
+        for code, number in codes.items()
+        for status in ("failed", "pending")
+    ]
+    report = OrganizationReport(organization_id=ORGANIZATION_ID, since=SINCE, until=UNTIL, lines=tuple(lines))
+    undelivered = {"attempts_spent": 3, "expired": 5, "invalid_token": 2, "unknown": 1}
+    withheld = dict.fromkeys(sorted(set(FailureReason) - {FailureReason.EXPIRED}), 5)
+    assert (report.undelivered(INACTIVITY), report.withheld(INACTIVITY)) == (undelivered, withheld)
+    assert report.undelivered() == {code: 2 * number for code, number in undelivered.items()}
+    assert report.withheld() == {code: 2 * number for code, number in withheld.items()}
+    assert list(report.undelivered()) == sorted(undelivered)
+    failed = report.count(delivery_status=DeliveryStatus.FAILED)
+    assert sum(report.undelivered().values()) + sum(report.withheld().values()) == failed
 
 
 async def test_a_page_of_history_is_asked_for(
@@ -244,7 +280,9 @@ async def test_a_page_is_evaluated(
     """The page's counts are typed, with the start of the next page."""
     rest.route().respond(200, json=PAGE)
 
-    page = await repository.evaluate_scenario(INACTIVITY, ORGANIZATION_ID, USER_ID, 100_000, dry_run=dry_run)
+    page = await repository.evaluate_scenario(
+        INACTIVITY, ORGANIZATION_ID, USER_ID, 100_000, dry_run=dry_run, due_within=timedelta(days=90)
+    )
 
     assert _only(rest, "scenario_evaluate") == {
         "p_scenario_type": "inactivity",
@@ -252,9 +290,11 @@ async def test_a_page_is_evaluated(
         "p_after": str(USER_ID),
         "p_limit": 100_000,
         "p_dry_run": dry_run,
+        "p_due_within_seconds": 7_776_000.0,
     }
     assert page == EvaluationPage.model_validate(PAGE)
-    assert (page.skipped, page.next_after) == ({SkipReason.COOLDOWN: 1}, NEXT)
+    assert page.skipped == {SkipReason.COOLDOWN: 1, SkipReason.REMINDERS_SPENT: 1}
+    assert (page.history, page.next_after) == (4, NEXT)
 
 
 async def test_the_next_page_of_a_pass_is_evaluated(
@@ -264,12 +304,17 @@ async def test_the_next_page_of_a_pass_is_evaluated(
     rest.route().respond(200, json=PAGE | {"next_after": None, "skipped": {}})
 
     page = await repository.evaluate_next_page(INACTIVITY)
+    await repository.evaluate_next_page(INACTIVITY, due_within=timedelta(days=90))
 
-    assert _only(rest, "scenario_evaluate_next_page") == {
-        "p_scenario_type": "inactivity",
-        "p_organization_id": None,
-        "p_limit": 10_000,
-    }
+    assert [_called(call.request, "scenario_evaluate_next_page") for call in rest.calls] == [
+        {
+            "p_scenario_type": "inactivity",
+            "p_organization_id": None,
+            "p_limit": 10_000,
+            "p_due_within_seconds": due_within,
+        }
+        for due_within in (None, 7_776_000.0)
+    ]
     assert (page.next_after, page.skipped, page.claimed) == (None, {}, 1)
 
 
@@ -286,7 +331,7 @@ async def test_a_user_is_explained(rest: respx.MockRouter, repository: ScenarioN
         "held_since": "2026-11-01T00:00:00+00:00",
         "ends_at": "2026-12-01T00:00:00+00:00",
     }
-    rest.route().respond(200, json=[row])
+    rest.route().respond(200, json={"explanations": [row]})
 
     assert await repository.explain_scenarios(USER_ID) == [ScenarioExplanation.model_validate(row)]
     assert _only(rest, "scenario_explain") == {"p_user_id": str(USER_ID)}
@@ -310,6 +355,11 @@ BAD_ARGUMENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("list_notifications", "before", {"user_id": USER_ID, "before": NEXT}),
     ("list_notifications", "user_id", {"user_id": MARKER}),
     *(("evaluate_scenario", "limit", {"scenario_type": INACTIVITY, "limit": value}) for value in (0, 100_001)),
+    *(
+        (method, "due_within", {"scenario_type": INACTIVITY, "due_within": value})
+        for method in ("evaluate_scenario", "evaluate_next_page")
+        for value in (timedelta(0), -timedelta(1), 90, timedelta(days=36_526))
+    ),
     ("evaluate_scenario", "after", {"scenario_type": INACTIVITY, "after": MARKER}),
     ("evaluate_next_page", "scenario_type", {"scenario_type": MARKER}),
     ("evaluate_next_page", "limit", {"scenario_type": INACTIVITY, "limit": 100_001}),

@@ -64,6 +64,7 @@ async def test_the_last_sent_time_is_asked_for(
         user_id=f"eq.{USER_ID}",
         scenario_type="eq.inactivity",
         delivery_status="eq.sent",
+        is_failed="eq.false",
         order="triggered_at.desc",
         limit="1",
     )
@@ -92,8 +93,50 @@ async def test_the_threshold_is_asked_in_utc_and_inclusive(
         user_id=f"eq.{USER_ID}",
         scenario_type="eq.welcome_back",
         delivery_status="eq.sent",
+        is_failed="eq.false",
         triggered_at="gte.2026-11-02T08:30:00.000005+00:00",
         order="triggered_at.desc",
+        limit="1",
+    )
+
+
+async def test_the_last_delivery_is_asked_for(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """When it was settled counts, however long ago it was triggered."""
+    rest.route().respond(200, json=[{"settled_at": "2026-11-02T09:30:00.123456+01:00"}])
+
+    assert await repository.get_last_delivered_at(USER_ID, INACTIVITY) == datetime(
+        2026, 11, 2, 8, 30, 0, 123456, tzinfo=UTC
+    )
+    _assert_read(
+        _sent(rest),
+        select="settled_at",
+        user_id=f"eq.{USER_ID}",
+        scenario_type="eq.inactivity",
+        delivery_status="eq.sent",
+        is_failed="eq.false",
+        order="settled_at.desc",
+        limit="1",
+    )
+
+
+async def test_a_delivery_since_the_cutoff_is_asked_for(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """Inclusive and in UTC, by the time of the delivery."""
+    rest.route().respond(200, json=[{"settled_at": "2026-11-02T08:30:00.000005+00:00"}])
+
+    assert await repository.has_been_delivered_since(USER_ID, ScenarioType.WELCOME_BACK, CUTOFF) is True
+    _assert_read(
+        _sent(rest),
+        select="settled_at",
+        user_id=f"eq.{USER_ID}",
+        scenario_type="eq.welcome_back",
+        delivery_status="eq.sent",
+        is_failed="eq.false",
+        settled_at="gte.2026-11-02T08:30:00.000005+00:00",
+        order="settled_at.desc",
         limit="1",
     )
 
@@ -114,7 +157,7 @@ async def test_a_milestone_record_is_asked_for(
         user_id=f"eq.{USER_ID}",
         scenario_type="eq.milestone",
         milestone_value="eq.25",
-        delivery_status="neq.failed",
+        is_failed="eq.false",
         limit="1",
     )
 
@@ -129,6 +172,7 @@ async def test_a_milestone_record_is_asked_for(
             {"scenario_type": "inactivity", "metadata": {"gone": None, "inner": {"gone": None}, "å": [None, 1.5]}},
         ),
         (new_notification(metadata={}), {"scenario_type": "inactivity", "metadata": {}}),
+        (new_notification(subjects=["b", "a"]), {"scenario_type": "inactivity", "subjects": ["a", "b"]}),
         (
             new_notification(triggered_at=CUTOFF, delivery_status="sent"),
             {
@@ -138,7 +182,7 @@ async def test_a_milestone_record_is_asked_for(
             },
         ),
     ],
-    ids=["plain", "milestone", "metadata with nulls", "empty metadata", "history"],
+    ids=["plain", "milestone", "metadata with nulls", "empty metadata", "subjects", "history"],
 )
 async def test_an_insert_sends_what_was_given(
     new: NewScenarioNotification,
@@ -180,6 +224,9 @@ async def test_an_insert_must_return_its_row(
 
 
 BAD_ARGUMENTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("get_last_delivered_at", "user_id", {"user_id": MARKER, "scenario_type": INACTIVITY}),
+    ("has_been_delivered_since", "scenario_type", {"user_id": USER_ID, "scenario_type": "", "cutoff": CUTOFF}),
+    ("has_been_delivered_since", "cutoff", {"user_id": USER_ID, "scenario_type": INACTIVITY, "cutoff": MARKER}),
     ("get_last_sent_at", "user_id", {"user_id": MARKER, "scenario_type": INACTIVITY}),
     ("get_last_sent_at", "user_id", {"user_id": None, "scenario_type": INACTIVITY}),
     ("get_last_sent_at", "scenario_type", {"user_id": USER_ID, "scenario_type": MARKER}),

@@ -20,6 +20,7 @@ from scenario_repo import (
     Settlement,
     SettlementAnswer,
 )
+from tests.factories import claims_answer
 
 C = TypeVar("C")
 
@@ -81,42 +82,38 @@ def _batches(make: Any, size: int) -> list[tuple[str, Any]]:  # noqa: ANN401 - s
         )
         for one in ids
     ]
-    outcomes = [
-        {"id": str(one), "triggered_at": NOW.isoformat(), "cooldown_window_start": "1970-01-01T00:00:00+00:00"}
-        for one in ids
-    ]
     batches = {
         "claim_notifications": make(
             lambda repository: repository.claim_notifications(claims),
             lambda client: _claim(client, claims),
-            json.dumps(outcomes).encode(),
+            json.dumps(claims_answer()).encode(),
             size,
         ),
         "get_last_sent_at_many": make(
             lambda repository: repository.get_last_sent_at_many(ids, KIND),
             lambda client: _last_sent_many(client, ids),
-            json.dumps([NOW.isoformat()] * size).encode(),
+            json.dumps({"answers": [NOW.isoformat()] * size}).encode(),
             size,
         ),
     }
     if size <= 1_000:
         leased = [
             _row(one, one)
-            | {"attempt_count": 1, "next_attempt_at": NOW.isoformat(), "failure_code": None}
+            | {"lease_number": 1, "attempt_count": 1, "leased_until": NOW.isoformat()}
             | {"device_tokens": [{"token": "0123456789abcdef" * 4, "platform": "ios"}]}
             for one in ids
         ]
-        results = [Settlement(id=one, attempt_count=1, result=DeliveryResult.SENT) for one in ids]
+        results = [Settlement(id=one, lease_number=1, result=DeliveryResult.SENT) for one in ids]
         batches["lease_notifications"] = make(
             lambda repository: repository.lease_notifications(size),
             lambda client: _lease(client, size),
-            json.dumps(leased).encode(),
+            json.dumps({"leased": leased}).encode(),
             size,
         )
         batches["settle_notifications"] = make(
             lambda repository: repository.settle_notifications(results),
             lambda client: _settle(client, results),
-            json.dumps(["sent"] * size).encode(),
+            json.dumps({"answers": ["sent"] * size}).encode(),
             size,
         )
     return list(batches.items())
@@ -133,6 +130,12 @@ def _row(user_id: UUID, organization_id: UUID) -> dict[str, Any]:
         "milestone_value": None,
         "metadata": METADATA,
         "cooldown_window_start": "1970-01-01T00:00:00+00:00",
+        "failure_code": None,
+        "origin": "claim",
+        "subjects": [],
+        "deliver_until": "2026-11-08T12:00:00.123456+00:00",
+        "settled_at": None,
+        "held_until": None,
     }
 
 
@@ -147,7 +150,7 @@ async def _insert(client: Any, new: NewScenarioNotification) -> ScenarioNotifica
 
 async def _last_sent(client: Any, user_id: UUID, cutoff: datetime | None = None) -> datetime:  # noqa: ANN401
     query = client.table(TABLE).select("triggered_at").eq("user_id", str(user_id)).eq("scenario_type", KIND)
-    query = query.eq("delivery_status", "sent")
+    query = query.eq("delivery_status", "sent").eq("is_failed", "false")
     if cutoff is not None:
         query = query.gte("triggered_at", cutoff.isoformat())
     answer = await query.order("triggered_at", desc=True).limit(1).execute()
@@ -156,7 +159,7 @@ async def _last_sent(client: Any, user_id: UUID, cutoff: datetime | None = None)
 
 async def _milestone(client: Any, user_id: UUID) -> ScenarioNotification:  # noqa: ANN401
     query = client.table(TABLE).select(COLUMNS).eq("user_id", str(user_id)).eq("scenario_type", "milestone")
-    answer = await query.eq("milestone_value", 50).neq("delivery_status", "failed").limit(1).execute()
+    answer = await query.eq("milestone_value", 50).eq("is_failed", "false").limit(1).execute()
     return NOTIFICATIONS.validate_python(answer.data)[0]
 
 
@@ -167,32 +170,36 @@ async def _history(client: Any, user_id: UUID) -> list[ScenarioNotification]:  #
 
 
 async def _claim(client: Any, claims: list[NotificationClaim]) -> list[ClaimOutcome]:  # noqa: ANN401
-    batch = [
-        {
-            "user_id": str(claim.user_id),
-            "organization_id": str(claim.organization_id),
-            "scenario_type": claim.scenario_type,
-            "cooldown_seconds": claim.cooldown.total_seconds() if claim.cooldown else None,
-            "milestone_value": claim.milestone_value,
-            "metadata": claim.metadata,
-        }
-        for claim in claims
-    ]
-    answer = await client.rpc("scenario_claim_notifications", {"p_claims": batch}).execute()
+    batch = {
+        "user_id": [str(claim.user_id) for claim in claims],
+        "organization_id": [str(claim.organization_id) for claim in claims],
+        "scenario_type": [claim.scenario_type for claim in claims],
+        "cooldown_seconds": [claim.cooldown.total_seconds() if claim.cooldown else None for claim in claims],
+        "metadata": [claim.metadata for claim in claims],
+    }
+    answer = (await client.rpc("scenario_claim_notifications", {"p_claims": batch}).execute()).data
     return OUTCOMES.validate_python(
         [
             {
-                "notification": row
-                | {
+                "notification": {
+                    "id": f"{answer['id_prefix']}{place:05x}",
                     "user_id": claim.user_id,
                     "organization_id": claim.organization_id,
                     "scenario_type": claim.scenario_type,
+                    "triggered_at": answer["triggered_at"],
                     "delivery_status": "pending",
-                    "milestone_value": claim.milestone_value,
+                    "milestone_value": None,
                     "metadata": claim.metadata,
+                    "cooldown_window_start": "1970-01-01T00:00:00+00:00",
+                    "failure_code": None,
+                    "origin": "claim",
+                    "subjects": (),
+                    "deliver_until": answer["deliver_until"],
+                    "settled_at": None,
+                    "held_until": None,
                 }
             }
-            for claim, row in zip(claims, answer.data, strict=True)
+            for place, claim in enumerate(claims, 1)
         ]
     )
 
@@ -200,17 +207,17 @@ async def _claim(client: Any, claims: list[NotificationClaim]) -> list[ClaimOutc
 async def _last_sent_many(client: Any, ids: list[UUID]) -> dict[UUID, datetime | None]:  # noqa: ANN401
     arguments = {"p_user_ids": [str(one) for one in ids], "p_scenario_type": KIND}
     answer = await client.rpc("scenario_get_last_sent_at_many", arguments).execute()
-    return dict(zip(ids, TIMES.validate_python(answer.data), strict=True))
+    return dict(zip(ids, TIMES.validate_python(answer.data["answers"]), strict=True))
 
 
 async def _lease(client: Any, size: int) -> list[LeasedNotification]:  # noqa: ANN401
     arguments = {"p_limit": size, "p_lease_seconds": 300.0, "p_organization_id": None, "p_scenario_types": None}
     answer = await client.rpc("scenario_lease_notifications", arguments).execute()
-    return LEASED.validate_python(answer.data)
+    return LEASED.validate_python(answer.data["leased"])
 
 
 async def _settle(client: Any, results: list[Settlement]) -> list[SettlementAnswer]:  # noqa: ANN401
     rows = [result.model_dump(mode="json") for result in results]
     arguments = {"p_results": rows, "p_max_attempts": 8}
     answer = await client.rpc("scenario_settle_notifications", arguments).execute()
-    return ANSWERS.validate_python(answer.data)
+    return ANSWERS.validate_python(answer.data["answers"])
