@@ -19,14 +19,17 @@ from embedded_stack import EmbeddedStack, EmbeddedStackError, embedded_stack
 from pydantic import BaseModel, TypeAdapter
 from rich.console import Console
 from rich.table import Table
+from supabase import AsyncClient
 
 from scenario_repo import (
+    CertificationExpiryFacts,
     ClaimOutcome,
     DeliveryStatus,
     DeliveryWorker,
     LeasedNotification,
     NewScenarioNotification,
     NotificationClaim,
+    PermanentDeliveryError,
     ScenarioNotificationRepository,
     ScenarioTriggerEngine,
     ScenarioType,
@@ -37,7 +40,7 @@ from scenario_repo import (
 SAMPLE_ORGANIZATION = UUID("5ca1ab1e-0000-4000-8000-000000000001")
 """The organization of supabase/seed.sql, with its 500 mentors."""
 CLAIMERS = 4
-TEXTS = {"who asks", "worker", "scenario", "reason", "rests on", "to the sender"}
+TEXTS = {"who asks", "worker", "scenario", "reason", "rests on", "to the sender", "entered", "names", "new"}
 """The columns of text, aligned left."""
 
 
@@ -45,6 +48,12 @@ class Mentor(BaseModel):
     """A row of peer_mentors."""
 
     user_id: UUID
+
+
+class SampleMentor(Mentor):
+    """A mentor and her organization."""
+
+    organization_id: UUID
 
 
 MENTORS = TypeAdapter(list[Mentor])
@@ -77,6 +86,7 @@ async def demonstrate(stack: EmbeddedStack) -> None:
         await claim_at_once(stack, [mentor.user_id for mentor in MENTORS.validate_python(rows)])
         await evaluate_and_explain(repository)
         await deliver_and_report(repository)
+        await remember(stack, client)
 
 
 async def record_and_read(stack: EmbeddedStack, repository: ScenarioNotificationRepository) -> None:
@@ -173,17 +183,19 @@ async def evaluate_and_explain(repository: ScenarioNotificationRepository) -> No
     engine = ScenarioTriggerEngine(repository)
     for title in ("All four scenarios evaluated", "The same again: nobody is notified twice"):
         report = await engine.run(organization_id=SAMPLE_ORGANIZATION)
-        table = new_table(title, "scenario", "evaluated", "due", "claimed", "skipped", "seconds")
+        table = new_table(title, "scenario", "evaluated", "due", "history", "claimed", "skipped", "seconds")
         for scenario in report.scenarios:
             table.add_row(
                 scenario.scenario_type,
                 str(scenario.evaluated),
                 str(scenario.due),
+                str(scenario.history),
                 str(scenario.claimed),
                 reasons(Counter(scenario.skipped)),
                 f"{scenario.seconds:.2f}",
             )
         console.print(table)
+    console.print("  history: it came true more than 30 days ago, before anybody asked; a first run tells nobody of it")
     leased = await repository.lease_notifications(1, timedelta(seconds=1), scenario_types=[ScenarioType.INACTIVITY])
     mentor = leased[0].user_id
     table = new_table(f"Why, and why not: mentor {str(mentor)[:8]}…", "scenario", "reason", "rests on", "cooldown ends")
@@ -215,6 +227,76 @@ async def deliver_and_report(repository: ScenarioNotificationRepository) -> None
     for kind in ScenarioType:
         table.add_row(kind, *[str(report.count(kind, status)) for status in DeliveryStatus])
     console.print(table)
+
+
+async def remember(stack: EmbeddedStack, client: AsyncClient) -> None:
+    """Show what is remembered: a failure, a series of reminders, what was told of."""
+    repository = ScenarioNotificationRepository(client)
+    broken, quiet, certified = [
+        await mentor(stack, client, name, days) for name, days in (("Cato", 40), ("Dina", 40), ("Eli", 1))
+    ]
+    # A month is too long for a demo.
+    await (
+        client.table("scenario_evaluation_config")
+        .insert({"scenario_type": "inactivity", "organization_id": str(quiet.organization_id), "cooldown": "1 second"})
+        .execute()
+    )
+    told: list[LeasedNotification] = []
+
+    async def send(notification: LeasedNotification) -> None:
+        told.append(notification)
+        if notification.user_id == broken.user_id:
+            raise PermanentDeliveryError("invalid_token")
+
+    async def one_round(mentor: SampleMentor, kind: ScenarioType) -> str:
+        report = await ScenarioTriggerEngine(repository).run([kind], organization_id=mentor.organization_id)
+        await DeliveryWorker(repository, send, organization_id=mentor.organization_id).run(until_idle=True)
+        return "told" if report.scenarios[0].claimed else reasons(Counter(report.scenarios[0].skipped))
+
+    rounds = 5
+    lines: dict[str, list[str]] = {"a dead device": [], "a mentor who stays away": []}
+    for _ in range(rounds):
+        for line, one in zip(lines.values(), (broken, quiet), strict=True):
+            line.append(await one_round(one, ScenarioType.INACTIVITY))
+        await asyncio.sleep(1.1)
+    table = new_table(f"{rounds} rounds: a failure holds for a day, a series ends after three", "round", *lines)
+    for number, outcomes in enumerate(zip(*lines.values(), strict=True), start=1):
+        table.add_row(str(number), *outcomes)
+    console.print(table)
+
+    table = new_table("Two certificates: told of the first, the second is still news", "entered", "names", "new")
+    for kind, ahead in (("first aid", 29), ("life saving", 10)):
+        await (
+            client.table("certifications")
+            .insert(
+                {
+                    "user_id": str(certified.user_id),
+                    "organization_id": str(certified.organization_id),
+                    "kind": kind,
+                    "expires_at": days_from_now(ahead),
+                }
+            )
+            .execute()
+        )
+        await one_round(certified, ScenarioType.CERTIFICATION_EXPIRY)
+        facts = told[-1].facts
+        new = facts.new_subjects if isinstance(facts, CertificationExpiryFacts) else ()
+        table.add_row(kind, ", ".join(told[-1].subjects), ", ".join(new))
+    console.print(table)
+
+
+async def mentor(stack: EmbeddedStack, client: AsyncClient, name: str, days_away: int) -> SampleMentor:
+    """Sign up a mentor of an organization of her own, last active that long ago."""
+    one = SampleMentor(user_id=(await sign_up(stack, name))[0], organization_id=uuid4())
+    columns = one.model_dump(mode="json")
+    await client.table("peer_mentors").insert(columns).execute()
+    await client.table("activities").insert(columns | {"activity_date": days_from_now(-days_away)}).execute()
+    return one
+
+
+def days_from_now(days: int) -> str:
+    """Write the moment that many days ahead."""
+    return (datetime.now(UTC) + timedelta(days=days)).isoformat()
 
 
 def reasons(counts: Counter[object]) -> str:
