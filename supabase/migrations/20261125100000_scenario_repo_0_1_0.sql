@@ -3649,7 +3649,8 @@ begin
       when away_user_ids is not null then array(
         select candidate.place
         from unnest(page.user_ids) with ordinality as candidate (user_id, place)
-        where candidate.user_id <> all (away_user_ids)
+        -- A row without a user is refused as an invalid claim, and counted.
+        where (candidate.user_id = any (away_user_ids)) is not true
       )
     end;
     if p_dry_run then
