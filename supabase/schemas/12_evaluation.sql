@@ -291,6 +291,7 @@ begin
       skip_reasons := skip_reasons
         || away_reasons
         || array_fill('cooldown'::text, array[cardinality(lost_user_ids) - page.candidates::integer]);
+      lost_user_ids := '{}';
     end if;
     exit when page.candidates = 0;
 
