@@ -1908,12 +1908,12 @@ select
       else notification.held_until
     end
     when notification.scenario_type = 'milestone' then timestamptz 'infinity'
-    when notification.delivery_status = 'pending' and not exists (
-      select
+    -- Not as EXISTS, which may be planned by reading the whole hand-over.
+    when notification.delivery_status = 'pending' and (
+      select handover.leased_until
       from scenario_private.handover as handover
       where handover.notification_id = notification.id
-        and handover.leased_until is not null
-    )
+    ) is null
       then notification.deliver_until
   end as holds_until,
   -- Whether it counts as a reminder: the user was told, will be, or may have been.
@@ -1994,6 +1994,15 @@ as $$
     where hold.user_id = p_user_id
       and hold.scenario_type = 'milestone'
       and hold.milestone_value = p_milestone_value
+      and (not hold.is_failed or hold.held_until = 'infinity')
+    union all
+    select hold.id, hold.triggered_at, hold.holds_until
+    from scenario_private.hold as hold
+    where hold.user_id = p_user_id
+      and hold.scenario_type = 'milestone'
+      and hold.milestone_value = p_milestone_value
+      and hold.held_until is not null
+      and hold.held_until > now()
   ) as holder
   where holder.ends_at > now()
   order by holder.ends_at desc
@@ -3362,7 +3371,7 @@ grant execute on function public.scenario_get_milestone_record_many(uuid[], inte
 --   new_subjects    of the subjects, those that nothing holds; null where nothing holds at all
 --   predecessor_at  the newest claim before, as of the same snapshot: what is counted on top of it is exact only if the
 --                   claim comes right after that one
---   facts           where she is due, or where p_with_facts
+--   facts           where she is due; with p_with_facts always, and is_active, is_enabled and is_evaluated too
 -- p_history_before replaces the rule's own bound.
 create or replace function scenario_private.verdict_query(
   p_rule regclass, p_scenario_type text, p_condition text, p_history_before timestamptz, p_with_facts boolean
@@ -3376,9 +3385,7 @@ as $$
     'select
        mentor.user_id,
        mentor.organization_id,
-       mentor.is_active,
-       mentor.is_enabled,
-       mentor.is_evaluated,
+       %6$s
        bounded.cooldown,
        mentor.milestone_value,
        mentor.finding,
@@ -3496,7 +3503,9 @@ as $$
     p_scenario_type,
     case when p_history_before is null then 'mentor.history_before' else format('%L::timestamptz', p_history_before) end,
     p_with_facts,
-    p_condition
+    p_condition,
+    -- An evaluation does without: mentors come from their index alone.
+    case when p_with_facts then 'mentor.is_active, mentor.is_enabled, mentor.is_evaluated,' end
   )
 $$;
 revoke all on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean)

@@ -45,12 +45,12 @@ select
       else notification.held_until
     end
     when notification.scenario_type = 'milestone' then timestamptz 'infinity'
-    when notification.delivery_status = 'pending' and not exists (
-      select
+    -- Not as EXISTS, which may be planned by reading the whole hand-over.
+    when notification.delivery_status = 'pending' and (
+      select handover.leased_until
       from scenario_private.handover as handover
       where handover.notification_id = notification.id
-        and handover.leased_until is not null
-    )
+    ) is null
       then notification.deliver_until
   end as holds_until,
   -- Whether it counts as a reminder: the user was told, will be, or may have been.
@@ -131,6 +131,15 @@ as $$
     where hold.user_id = p_user_id
       and hold.scenario_type = 'milestone'
       and hold.milestone_value = p_milestone_value
+      and (not hold.is_failed or hold.held_until = 'infinity')
+    union all
+    select hold.id, hold.triggered_at, hold.holds_until
+    from scenario_private.hold as hold
+    where hold.user_id = p_user_id
+      and hold.scenario_type = 'milestone'
+      and hold.milestone_value = p_milestone_value
+      and hold.held_until is not null
+      and hold.held_until > now()
   ) as holder
   where holder.ends_at > now()
   order by holder.ends_at desc

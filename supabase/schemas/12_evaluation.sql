@@ -11,7 +11,7 @@
 --   new_subjects    of the subjects, those that nothing holds; null where nothing holds at all
 --   predecessor_at  the newest claim before, as of the same snapshot: what is counted on top of it is exact only if the
 --                   claim comes right after that one
---   facts           where she is due, or where p_with_facts
+--   facts           where she is due; with p_with_facts always, and is_active, is_enabled and is_evaluated too
 -- p_history_before replaces the rule's own bound.
 create or replace function scenario_private.verdict_query(
   p_rule regclass, p_scenario_type text, p_condition text, p_history_before timestamptz, p_with_facts boolean
@@ -25,9 +25,7 @@ as $$
     'select
        mentor.user_id,
        mentor.organization_id,
-       mentor.is_active,
-       mentor.is_enabled,
-       mentor.is_evaluated,
+       %6$s
        bounded.cooldown,
        mentor.milestone_value,
        mentor.finding,
@@ -145,7 +143,9 @@ as $$
     p_scenario_type,
     case when p_history_before is null then 'mentor.history_before' else format('%L::timestamptz', p_history_before) end,
     p_with_facts,
-    p_condition
+    p_condition,
+    -- An evaluation does without: mentors come from their index alone.
+    case when p_with_facts then 'mentor.is_active, mentor.is_enabled, mentor.is_evaluated,' end
   )
 $$;
 revoke all on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean)
