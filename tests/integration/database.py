@@ -54,7 +54,9 @@ class Database:
         The triggers that keep history are off meanwhile; the exclusive lock lets no claim see half of it.
         """
         with self.connect(role=None) as owner, owner.transaction():
-            owner.execute("lock table public.scenario_notifications, scenario_private.handover in access exclusive mode")
+            owner.execute(
+                "lock table public.scenario_notifications, scenario_private.handover in access exclusive mode"
+            )
             owner.execute("alter table public.scenario_notifications disable trigger user")
             owner.execute(
                 """
@@ -117,9 +119,7 @@ def outcomes_of(answer: Mapping[str, Any], claims: Sequence[Mapping[str, object]
         {
             "id": str(UUID(f"{answer['id_prefix']}{place:05x}")),
             "triggered_at": answer["triggered_at"],
-            "cooldown_window_start": None
-            if claim.get("scenario_type") == "milestone"
-            else "1970-01-01T00:00:00+00:00",
+            "cooldown_window_start": None if claim.get("scenario_type") == "milestone" else "1970-01-01T00:00:00+00:00",
             "deliver_until": answer["deliver_until"],
             "new_subjects": sorted(set(claim.get("subjects") or [])),  # type: ignore[call-overload]
         }
