@@ -102,7 +102,7 @@ async def test_the_engine_survives_a_restart_of_postgresql(own: Restartable) -> 
     users = platform.new_users(300)
     with platform.owner() as owner:
         insert_mentors(owner, users, organization_id=organization)
-        insert_activities(owner, users, ago("60 days"), organization_id=organization)
+        insert_activities(owner, users, ago("40 days"), organization_id=organization)
     pages = asyncio.Event()
     async with own.worker() as repository:
         engine = ScenarioTriggerEngine(repository, page_size=5, on_page=lambda *_: pages.set())
