@@ -34,7 +34,7 @@ select
   case mentor.kind
     -- one every third day
     when 'busy' then now() - make_interval(days => 3 * k, hours => mentor.n % 24)
-    -- the same, but nothing for the last 40 to 99 days
+    -- the same, but nothing for the last 40 to 99 days: a third of them by the defaults, the others are history
     when 'quiet' then now() - make_interval(days => 40 + mentor.n % 60 + 3 * k)
     -- one yesterday, the one before it at least 45 days ago
     when 'back' then now() - case when k = 0 then interval '1 day' else make_interval(days => 45 + 3 * k) end

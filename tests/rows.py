@@ -60,6 +60,17 @@ def insert_notification(connection: psycopg.Connection, user_id: UUID, **columns
     return row
 
 
+def set_handover(connection: psycopg.Connection, notifications: Iterable[UUID | str], **columns: object) -> None:
+    """Change where pending notifications are on their way: when each is due, how often it was leased and tried."""
+    changes = SQL(", ").join(
+        SQL("{} = {}").format(sql.Identifier(name), value if isinstance(value, Composable) else sql.Literal(value))
+        for name, value in columns.items()
+    )
+    ids = list(map(str, notifications))
+    statement = SQL("update scenario_private.handover set {} where notification_id = any ({}::uuid[])")
+    assert connection.execute(statement.format(changes, ids)).rowcount == len(ids)
+
+
 def insert_notifications(connection: psycopg.Connection, users: Iterable[UUID], **columns: object) -> None:
     """Record a notification of each user, alike in all else."""
     _insert_for_each(connection, "scenario_notifications", users, columns)

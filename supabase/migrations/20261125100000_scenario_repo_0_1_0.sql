@@ -1902,12 +1902,12 @@ select
   case
     when row.delivery_status = 'pending'
       and row.scenario_type <> 'milestone'
-      and exists (
-        select
+      -- Not as EXISTS, which may be planned by reading the whole hand-over.
+      and (
+        select handover.leased_until
         from scenario_private.handover as handover
         where handover.notification_id = row.id
-          and handover.leased_until is not null
-      )
+      ) is not null
       then null
     else row.lasts_until
   end as holds_until
@@ -2006,6 +2006,15 @@ as $$
     where hold.user_id = p_user_id
       and hold.scenario_type = 'milestone'
       and hold.milestone_value = p_milestone_value
+      and (not hold.is_failed or hold.held_until = 'infinity')
+    union all
+    select hold.id, hold.triggered_at, hold.holds_until
+    from scenario_private.hold as hold
+    where hold.user_id = p_user_id
+      and hold.scenario_type = 'milestone'
+      and hold.milestone_value = p_milestone_value
+      and hold.held_until is not null
+      and hold.held_until > now()
   ) as holder
   where holder.ends_at > now()
   order by holder.ends_at desc
@@ -3466,7 +3475,7 @@ grant execute on function public.scenario_get_milestone_record_many(uuid[], inte
 --   new_subjects    of the subjects, those that nothing holds; null where nothing holds at all
 --   predecessor_at  the newest claim before, as of the same snapshot: what is counted on top of it is exact only if the
 --                   claim comes right after that one
---   facts           where she is due, or where p_with_facts
+--   facts           where she is due; with p_with_facts always, and is_active, is_enabled and is_evaluated too
 -- p_history_before replaces the rule's own bound.
 create or replace function scenario_private.verdict_query(
   p_rule regclass, p_scenario_type text, p_condition text, p_history_before timestamptz, p_with_facts boolean
@@ -3480,9 +3489,7 @@ as $$
     'select
        mentor.user_id,
        mentor.organization_id,
-       mentor.is_active,
-       mentor.is_enabled,
-       mentor.is_evaluated,
+       %6$s
        given.cooldown,
        mentor.milestone_value,
        mentor.finding,
@@ -3623,7 +3630,9 @@ as $$
     p_scenario_type,
     case when p_history_before is null then 'mentor.history_before' else format('%L::timestamptz', p_history_before) end,
     p_with_facts,
-    p_condition
+    p_condition,
+    -- An evaluation does without: mentors come from their index alone.
+    case when p_with_facts then 'mentor.is_active, mentor.is_enabled, mentor.is_evaluated,' end
   )
 $$;
 revoke all on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean)
@@ -3663,16 +3672,30 @@ declare
   bounds text := 'mentor.is_evaluated';
   last_user_id uuid;
   history_before timestamptz;
-  page record;
+  -- Of the page.
   evaluated_count integer;
   due_count integer;
   history_count integer;
   claimed_count integer := 0;
+  -- Of a turn.
+  found_count integer;
+  found_due_count integer;
+  found_history_count integer;
+  held_count integer;
+  spent_count integer;
+  candidate_count integer;
+  user_ids uuid[];
+  organization_ids uuid[];
+  cooldowns interval[];
+  milestone_values integer[];
+  facts jsonb[];
+  subjects jsonb[];
+  predecessors timestamptz[];
   away_user_ids uuid[];
   away_reasons text[];
   places bigint[];
   outcome json;
-  skip_reasons text[] := '{}';
+  skip_reasons text[] := array[]::text[];
   lost_user_ids uuid[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -3751,44 +3774,51 @@ begin
         history_before,
         false
       )
-    ) into page;
+    )
+    into
+      found_count, found_due_count, found_history_count, held_count, spent_count, candidate_count, user_ids,
+      organization_ids, cooldowns, milestone_values, facts, subjects, predecessors;
 
     -- Users who are gone or banned are not notified: the lease asks the same again.
     select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
-    from scenario_private.users_away(page.user_ids) as away;
+    from scenario_private.users_away(user_ids) as away;
     if turn = 1 then
-      evaluated_count := page.evaluated;
-      due_count := page.due;
-      history_count := page.history;
+      evaluated_count := found_count;
+      due_count := found_due_count;
+      history_count := found_history_count;
       skip_reasons := away_reasons
-        || array_fill('cooldown'::text, array[page.held::integer])
-        || array_fill('reminders_spent'::text, array[page.spent::integer])
-        || array_fill('duplicate_in_batch'::text, array[(page.due - page.held - page.spent - page.candidates)::integer]);
+        || array_fill('cooldown'::text, array[held_count])
+        || array_fill('reminders_spent'::text, array[spent_count])
+        || array_fill(
+          'duplicate_in_batch'::text, array[found_due_count - held_count - spent_count - candidate_count]
+        );
     else
       -- What the others claimed holds now.
       skip_reasons := skip_reasons
         || away_reasons
-        || array_fill('cooldown'::text, array[cardinality(lost_user_ids) - page.candidates::integer]);
+        || array_fill('cooldown'::text, array[cardinality(lost_user_ids) - candidate_count]);
+      lost_user_ids := array[]::uuid[];
     end if;
-    exit when page.candidates = 0;
+    exit when candidate_count = 0;
 
     places := case
       when away_user_ids is not null then array(
         select candidate.place
-        from unnest(page.user_ids) with ordinality as candidate (user_id, place)
-        where candidate.user_id <> all (away_user_ids)
+        from unnest(user_ids) with ordinality as candidate (user_id, place)
+        -- A row without a user is refused as an invalid claim, and counted.
+        where (candidate.user_id = any (away_user_ids)) is not true
       )
     end;
     if p_dry_run then
-      claimed_count := coalesce(cardinality(places), page.candidates);
+      claimed_count := coalesce(cardinality(places), candidate_count);
       exit;
     end if;
     outcome := scenario_private.claim(
-      scenario_private.new_id_prefix(), 'evaluation', page.user_ids, page.organization_ids, null, null,
-      p_scenario_type, page.cooldowns, null, page.milestone_values, page.facts, null, page.subjects,
-      page.predecessors, places, null
+      scenario_private.new_id_prefix(), 'evaluation', user_ids, organization_ids, null, null,
+      p_scenario_type, cooldowns, null, milestone_values, facts, null, subjects,
+      predecessors, places, null
     );
-    claimed_count := claimed_count + coalesce(cardinality(places), page.candidates)
+    claimed_count := claimed_count + coalesce(cardinality(places), candidate_count)
       - json_array_length(outcome -> 'skipped' -> 'place') - json_array_length(outcome -> 'lost');
     skip_reasons := skip_reasons || case json_typeof(outcome -> 'skipped' -> 'reason')
       when 'array' then array(select json_array_elements_text(outcome -> 'skipped' -> 'reason'))
@@ -3797,7 +3827,7 @@ begin
       )
     end;
     lost_user_ids := array(
-      select page.user_ids[lost.place::integer]
+      select user_ids[lost.place::integer]
       from json_array_elements_text(outcome -> 'lost') as lost (place)
     );
     exit when cardinality(lost_user_ids) = 0;

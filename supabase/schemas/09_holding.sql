@@ -33,12 +33,12 @@ select
   case
     when row.delivery_status = 'pending'
       and row.scenario_type <> 'milestone'
-      and exists (
-        select
+      -- Not as EXISTS, which may be planned by reading the whole hand-over.
+      and (
+        select handover.leased_until
         from scenario_private.handover as handover
         where handover.notification_id = row.id
-          and handover.leased_until is not null
-      )
+      ) is not null
       then null
     else row.lasts_until
   end as holds_until
@@ -137,6 +137,15 @@ as $$
     where hold.user_id = p_user_id
       and hold.scenario_type = 'milestone'
       and hold.milestone_value = p_milestone_value
+      and (not hold.is_failed or hold.held_until = 'infinity')
+    union all
+    select hold.id, hold.triggered_at, hold.holds_until
+    from scenario_private.hold as hold
+    where hold.user_id = p_user_id
+      and hold.scenario_type = 'milestone'
+      and hold.milestone_value = p_milestone_value
+      and hold.held_until is not null
+      and hold.held_until > now()
   ) as holder
   where holder.ends_at > now()
   order by holder.ends_at desc

@@ -9,103 +9,134 @@ select no_plan();
 -- The lists --------------------------------------------------------------------------------------------------------
 
 -- In the templates, %1$L is a user and %2$L an organization.
+--   schema     where it is: scenario_private is closed to all but the service
 --   readable   whether signed-in users read their own rows
 --   columns, row   what an insert writes
 --   belongs    finds the row of that user and organization
 --   change     a harmless update; key   what an upsert conflicts on
 create temp table known_table (
-  name text primary key, readable boolean, columns text, row text, belongs text, change text, key text
+  schema text, name text primary key, readable boolean, columns text, row text, belongs text, change text, key text
 );
 insert into known_table values
-  ('scenario_notifications', true,
+  ('public', 'scenario_notifications', true,
    'user_id, organization_id, scenario_type', '%1$L, %2$L, ''inactivity''',
-   'user_id = %1$L', 'attempt_count = attempt_count + 1', 'id'),
-  ('peer_mentors', false,
+   'user_id = %1$L', 'metadata = null', 'id'),
+  ('public', 'peer_mentors', false,
    'user_id, organization_id', '%1$L, %2$L',
    'user_id = %1$L', 'is_active = not is_active', 'user_id, organization_id'),
-  ('activities', false,
+  ('public', 'activities', false,
    'user_id, organization_id, activity_date', '%1$L, %2$L, now()',
    'user_id = %1$L', 'activity_date = now()', 'id'),
-  ('certifications', false,
+  ('public', 'certifications', false,
    'user_id, organization_id, expires_at', '%1$L, %2$L, now()',
    'user_id = %1$L', 'expires_at = now()', 'id'),
-  ('device_tokens', false,
+  ('public', 'device_tokens', false,
    'user_id, token, platform', '%1$L, ''token of '' || %1$L, ''ios''',
    'user_id = %1$L', 'platform = ''web''', 'user_id, token'),
   -- Nobody's in particular: the user's id stands for an organization's.
-  ('scenario_evaluation_config', false,
+  ('public', 'scenario_evaluation_config', false,
    'scenario_type, organization_id', '''inactivity'', %1$L',
-   'organization_id = %1$L', 'resume_after = null', 'scenario_type, organization_id');
+   'organization_id = %1$L', 'resume_after = null', 'scenario_type, organization_id'),
+  -- Last: the notifications above have brought some already, which go first.
+  ('scenario_private', 'handover', false,
+   'notification_id, user_id, organization_id, scenario_type', 'md5(%1$L)::uuid, %1$L, %2$L, ''inactivity''',
+   'user_id = %1$L', 'attempt_count = attempt_count + 1', 'notification_id');
 
 -- caller: service_role, or nobody (triggers, and what only other functions run). rights: invoker, or definer.
 create temp table known_function (signature text primary key, caller text, rights text);
 insert into known_function values
   ('public.scenario_check_rule(p_scenario_type text, p_samples integer, p_needs_schema integer)',
    'service_role', 'invoker'),
-  ('public.scenario_claim_notifications(p_claims jsonb, p_needs_schema integer)', 'service_role', 'invoker'),
-  ('public.scenario_evaluate(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit integer, p_dry_run '
-   'boolean, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_claim_notifications(p_claims jsonb, p_lease_seconds double precision, p_needs_schema '
+   'integer)', 'service_role', 'invoker'),
+  ('public.scenario_evaluate(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit integer, '
+   'p_dry_run boolean, p_due_within_seconds double precision, p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_evaluate_next_page(p_scenario_type text, p_organization_id uuid, p_limit integer, '
-   'p_needs_schema integer)', 'service_role', 'invoker'),
+   'p_due_within_seconds double precision, p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_explain(p_user_id uuid, p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_find_inactive_mentors(p_organization_id uuid, p_inactive_after interval, p_limit integer, '
    'p_after uuid, p_needs_schema integer)', 'service_role', 'definer'),
+  ('public.scenario_get_last_delivered_at_many(p_user_ids uuid[], p_scenario_type text, p_needs_schema integer)',
+   'service_role', 'invoker'),
   ('public.scenario_get_last_sent_at_many(p_user_ids uuid[], p_scenario_type text, p_needs_schema integer)',
    'service_role', 'invoker'),
-  ('public.scenario_get_milestone_record_many(p_user_ids uuid[], p_milestone_value integer, p_needs_schema integer)',
-   'service_role', 'invoker'),
+  ('public.scenario_get_milestone_record_many(p_user_ids uuid[], p_milestone_value integer, p_needs_schema '
+   'integer)', 'service_role', 'invoker'),
   ('public.scenario_get_organization_report(p_organization_id uuid, p_since timestamp with time zone, p_until '
    'timestamp with time zone, p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_get_schema(p_needs_schema integer)', 'service_role', 'invoker'),
-  ('public.scenario_has_been_sent_since_threshold_many(p_user_ids uuid[], p_scenario_type text, p_cutoff timestamp '
+  ('public.scenario_has_been_delivered_since_many(p_user_ids uuid[], p_scenario_type text, p_cutoff timestamp '
    'with time zone, p_needs_schema integer)', 'service_role', 'invoker'),
-  ('public.scenario_lease_notifications(p_limit integer, p_lease_seconds double precision, p_organization_id uuid, '
-   'p_scenario_types text[], p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_has_been_sent_since_threshold_many(p_user_ids uuid[], p_scenario_type text, p_cutoff '
+   'timestamp with time zone, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_lease_notifications(p_limit integer, p_lease_seconds double precision, p_organization_id '
+   'uuid, p_scenario_types text[], p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_purge_notifications(p_older_than_seconds double precision, p_after uuid, p_limit integer, '
    'p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer, p_needs_schema integer)',
    'service_role', 'invoker'),
   ('scenario_private.add_scenario_type(p_scenario_type text)', 'nobody', 'invoker'),
   ('scenario_private.announces_a_phone(p_plain text)', 'service_role', 'invoker'),
-  ('scenario_private.claim(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_cooldowns '
-   'interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
-  ('scenario_private.claim_fast_path(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
-   'p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])', 'service_role', 'invoker'),
-  ('scenario_private.claim_row_by_row(p_user_ids uuid[], p_existing_user_ids uuid[], p_organization_ids uuid[], '
-   'p_scenario_types text[], p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[])',
+  ('scenario_private.are_readable_subjects(p_subjects jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.are_storable_subjects(p_subjects text[])', 'service_role', 'invoker'),
+  ('scenario_private.claim(p_id_prefix text, p_origin text, p_user_ids uuid[], p_organization_ids uuid[], '
+   'p_organization_id uuid, p_scenario_types text[], p_scenario_type text, p_cooldowns interval[], p_cooldown '
+   'interval, p_milestone_values integer[], p_metadata jsonb[], p_all_metadata jsonb, p_subjects jsonb[], '
+   'p_predecessors timestamp with time zone[], p_places bigint[], p_leased_until timestamp with time zone)',
    'service_role', 'invoker'),
-  ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, p_milestone_value '
-   'integer)', 'service_role', 'invoker'),
-  ('scenario_private.fail_for_users_away(p_ids uuid[])', 'service_role', 'invoker'),
+  ('scenario_private.claim_once(p_id_prefix text, p_origin text, p_user_ids uuid[], p_organization_ids uuid[], '
+   'p_organization_id uuid, p_scenario_types text[], p_scenario_type text, p_cooldowns interval[], p_cooldown '
+   'interval, p_milestone_values integer[], p_metadata jsonb[], p_all_metadata jsonb, p_subjects jsonb[], '
+   'p_predecessors timestamp with time zone[], p_existing_user_ids uuid[], p_judges_values boolean, p_places '
+   'bigint[], p_leased_until timestamp with time zone)', 'service_role', 'invoker'),
+  ('scenario_private.complete_plain_insert()', 'nobody', 'invoker'),
+  ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, '
+   'p_milestone_value integer, p_subjects text[])', 'service_role', 'invoker'),
+  ('scenario_private.delivery_setting_of(p_scenario_type text, p_organization_id uuid)', 'service_role', 'invoker'),
+  ('scenario_private.end_handovers()', 'nobody', 'definer'),
+  ('scenario_private.end_suppressions(p_user_ids uuid[])', 'service_role', 'invoker'),
+  ('scenario_private.hand_over_plain_insert()', 'nobody', 'invoker'),
+  ('scenario_private.hold_of_failure(p_failure_code text)', 'service_role', 'invoker'),
   ('scenario_private.holds_an_address(p_plain text)', 'service_role', 'invoker'),
   ('scenario_private.holds_personal_data(p_metadata jsonb)', 'service_role', 'invoker'),
   ('scenario_private.in_lower_case(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.is_fodselsnummer(p_number text)', 'service_role', 'invoker'),
   ('scenario_private.is_personnummer(p_born text, p_divider text, p_serial text)', 'service_role', 'invoker'),
   ('scenario_private.is_phone_number(p_number text)', 'service_role', 'invoker'),
+  ('scenario_private.is_readable_claim(p_claim jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.is_readable_settlement(p_settlement jsonb)', 'service_role', 'invoker'),
   ('scenario_private.is_storable_metadata(p_metadata jsonb)', 'service_role', 'invoker'),
-  ('scenario_private.judge_claims(p_user_ids uuid[], p_existing_user_ids uuid[], p_organization_ids uuid[], '
-   'p_scenario_types text[], p_cooldowns interval[], p_milestone_values integer[], p_metadata jsonb[], '
-   'p_known_types text[])', 'service_role', 'invoker'),
+  ('scenario_private.joined_answers(p_first jsonb, p_second jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.keep_books()', 'nobody', 'invoker'),
+  ('scenario_private.leased_rows(p_ids uuid[])', 'service_role', 'invoker'),
   ('scenario_private.lock_existing_users(p_user_ids uuid[])', 'service_role', 'definer'),
   ('scenario_private.names_a_phone(p_key text)', 'service_role', 'invoker'),
+  ('scenario_private.new_id_prefix()', 'service_role', 'invoker'),
   ('scenario_private.personal_data_in_number(p_number numeric, p_of_phone boolean)', 'service_role', 'invoker'),
   ('scenario_private.personal_data_in_text(p_text text, p_of_phone boolean)', 'service_role', 'invoker'),
   ('scenario_private.plain_letters(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.plain_text(p_text text)', 'service_role', 'invoker'),
+  ('scenario_private.read_claims(p_claims jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.refusals(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_by_rule '
+   'boolean[])', 'service_role', 'invoker'),
   ('scenario_private.refuse_rewriting_history()', 'nobody', 'invoker'),
   ('scenario_private.require_array(p_argument text, p_elements jsonb, p_most integer)', 'service_role', 'invoker'),
   ('scenario_private.require_at_most(p_count integer, p_most integer)', 'service_role', 'invoker'),
-  ('scenario_private.require_between(p_argument text, p_value double precision, p_least double precision, p_most '
-   'double precision)', 'service_role', 'invoker'),
+  ('scenario_private.require_between(p_argument text, p_value double precision, p_least double precision, '
+   'p_most double precision)', 'service_role', 'invoker'),
+  ('scenario_private.require_claims(p_claims jsonb, p_most integer)', 'service_role', 'invoker'),
   ('scenario_private.require_default_settings(p_scenario_type text)', 'service_role', 'invoker'),
+  ('scenario_private.require_given(p_argument text, p_value anyelement)', 'service_role', 'invoker'),
   ('scenario_private.require_scenario_type(p_scenario_type text)', 'service_role', 'invoker'),
   ('scenario_private.require_schema(p_needed_version integer)', 'service_role', 'invoker'),
   ('scenario_private.rule_of(p_scenario_type text)', 'service_role', 'invoker'),
   ('scenario_private.rules()', 'service_role', 'invoker'),
   ('scenario_private.scenario_types()', 'service_role', 'invoker'),
   ('scenario_private.schema_version()', 'service_role', 'invoker'),
-  ('scenario_private.users_away(p_user_ids uuid[])', 'service_role', 'definer');
+  ('scenario_private.subject_of(p_id text)', 'service_role', 'invoker'),
+  ('scenario_private.users_away(p_user_ids uuid[])', 'service_role', 'definer'),
+  ('scenario_private.verdict_query(p_rule regclass, p_scenario_type text, p_condition text, p_history_before '
+   'timestamp with time zone, p_with_facts boolean)', 'service_role', 'invoker');
 
 -- own: whose rows the actor has, by the name of a user. sees: how many of the rows of a readable table there are
 -- for the actor, and how many of the owner's.
@@ -145,11 +176,12 @@ declare
   known known_table;
 begin
   for known in table known_table loop
-    execute format('delete from public.%I', known.name);
+    execute format('delete from %I.%I', known.schema, known.name);
     execute (
       select string_agg(
         format(
-          'insert into public.%I (%s) values (%s) on conflict do nothing',
+          'insert into %I.%I (%s) values (%s) on conflict do nothing',
+          known.schema,
           known.name,
           known.columns,
           format(known.row, person.user_id, person.organization_id)
@@ -190,20 +222,15 @@ $$;
 -- The lists are complete --------------------------------------------------------------------------------------------
 
 select set_eq(
-  $$ select relname::text from pg_class
-     where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+  $$ select relnamespace::regnamespace::text, relname::text from pg_class
+     where relnamespace in
+         ('public'::regnamespace, 'scenario_private'::regnamespace, 'scenario_source'::regnamespace)
+       and relkind in ('r', 'p')
        and not exists (
          select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e'
        ) $$,
-  $$ select name from known_table $$,
-  'every table in public has its acts in this file'
-);
-
-select is_empty(
-  $$ select relname from pg_class
-     where relnamespace in ('scenario_private'::regnamespace, 'scenario_source'::regnamespace)
-       and relkind in ('r', 'p') $$,
-  'there is no table in scenario_private and scenario_source'
+  $$ select schema, name from known_table $$,
+  'every table of ours has its acts in this file'
 );
 
 create temp view existing_function as
@@ -232,6 +259,7 @@ select set_eq(
 
 create temp view act as
   select
+    known.schema,
     known.name as table_name,
     known.readable,
     actor.name as actor_name,
@@ -249,7 +277,7 @@ create temp view act as
   -- What names of the table's templates become.
   cross join lateral (
     select
-      format('%I.%I', 'public', known.name) as relation,
+      format('%I.%I', known.schema, known.name) as relation,
       format(known.row, own.user_id, own.organization_id) as own_row,
       format(known.row, owner.user_id, owner.organization_id) as owners_row,
       format(known.belongs, owner.user_id, owner.organization_id) as is_owners
@@ -291,7 +319,13 @@ create temp view act as
 
 select is(
   pg_temp.act(actor, act.statement),
-  case act.expected when 'denied' then '42501 permission denied for table ' || act.table_name else act.expected end,
+  case
+    when act.expected <> 'denied' then act.expected
+    -- Nobody else gets as far as the table.
+    when act.schema <> 'public' and actor.role <> 'service_role'
+      then '42501 permission denied for schema ' || act.schema
+    else '42501 permission denied for table ' || act.table_name
+  end,
   act.description
 )
 from act

@@ -11,7 +11,7 @@ insert into good_row values
   ('scenario_notifications', jsonb_build_object(
     'id', md5('good')::uuid, 'user_id', md5('mentor')::uuid, 'organization_id', md5('organization')::uuid,
     'scenario_type', 'inactivity', 'triggered_at', '2026-11-01T12:00:00Z', 'delivery_status', 'pending',
-    'attempt_count', 0, 'next_attempt_at', '2026-11-01T12:00:00Z'
+    'origin', 'insert', 'subjects', jsonb '[]', 'deliver_until', '2026-11-08T12:00:00Z'
   )),
   ('peer_mentors', jsonb_build_object(
     'user_id', md5('mentor')::uuid, 'organization_id', md5('organization')::uuid, 'is_active', true
@@ -24,19 +24,29 @@ insert into good_row values
     'id', md5('good')::uuid, 'user_id', md5('mentor')::uuid, 'organization_id', md5('organization')::uuid,
     'expires_at', '2026-11-01T12:00:00Z'
   )),
-  ('device_tokens', jsonb_build_object('user_id', md5('mentor')::uuid, 'token', 'token', 'platform', 'ios')),
+  ('device_tokens', jsonb_build_object(
+    'user_id', md5('mentor')::uuid, 'token', 'token', 'platform', 'ios', 'registered_at', '2026-11-01T12:00:00Z'
+  )),
   ('scenario_evaluation_config', jsonb_build_object(
     'id', md5('good')::uuid, 'scenario_type', 'inactivity', 'organization_id', md5('organization')::uuid,
-    'pass_evaluated', 0, 'pass_due', 0, 'pass_claimed', 0, 'pass_skipped', 0, 'pass_duration', '0'
+    'pass_evaluated', 0, 'pass_due', 0, 'pass_claimed', 0, 'pass_skipped', 0, 'pass_history', 0, 'pass_duration', '0'
   ));
 
+-- A generated column takes no value.
 create function pg_temp.insertion(p_table text, p_changes jsonb)
 returns text
 language sql
 as $$
   select format(
-    'insert into public.%1$I overriding system value select * from jsonb_populate_record(null::public.%1$I, %2$L)',
+    'insert into public.%1$I (%2$s) overriding system value'
+      ' select %2$s from jsonb_populate_record(null::public.%1$I, %3$L)',
     p_table,
+    (
+      select string_agg(quote_ident(attname), ', ')
+      from pg_attribute
+      where attrelid = format('public.%I', p_table)::regclass
+        and attnum > 0 and attgenerated = '' and not attisdropped
+    ),
     fields || p_changes
   )
   from good_row
@@ -69,19 +79,33 @@ from (values
   ('certification_expiry', '{"scenario_type": "certification_expiry"}'),
   ('welcome_back', '{"scenario_type": "welcome_back"}'),
   ('sent', '{"delivery_status": "sent"}'),
+  ('sent later', '{"delivery_status": "sent", "settled_at": "2026-11-05T12:00:00Z"}'),
   ('failed', '{"delivery_status": "failed"}'),
+  ('failed, and held for a while',
+   '{"delivery_status": "failed", "settled_at": "2026-11-05T12:00:00Z", "held_until": "2026-11-06T12:00:00Z"}'),
+  ('failed after a lease that nobody settled, and held for good',
+   '{"delivery_status": "failed", "unsettled_at": "2026-11-05T12:00:00Z", "held_until": "infinity"}'),
   ('failed for a reason', format('{"delivery_status": "failed", "failure_code": "%s"}', repeat('x', 63))),
   ('failed once, and tried again', '{"failure_code": "timeout_2"}'),
   ('the lowest milestone', '{"scenario_type": "milestone", "milestone_value": 1}'),
   ('the highest milestone', '{"scenario_type": "milestone", "milestone_value": 2147483647}'),
+  ('the lowest milestone again, failed and held for a while',
+   '{"scenario_type": "milestone", "milestone_value": 1, "delivery_status": "failed",
+     "held_until": "2026-12-01T12:00:00Z"}'),
   ('empty metadata', '{"metadata": {}}'),
   ('nested metadata', '{"metadata": {"certificate_ids": ["a", "b"], "gap": {"days": 12.5}, "note": null}}'),
   ('the first claim', '{"cooldown_window_start": "1970-01-01T00:00:00Z"}'),
   ('the next claim', '{"cooldown_window_start": "2026-11-01T11:59:59.999999Z"}'),
   ('the same window of another scenario',
    '{"scenario_type": "welcome_back", "cooldown_window_start": "1970-01-01T00:00:00Z"}'),
-  ('the year 1', '{"triggered_at": "0001-01-01T00:00:00Z"}'),
-  ('the year 9999', '{"triggered_at": "9999-12-31T23:59:59.999999Z"}')
+  ('of an evaluation, with its cooldown', '{"origin": "evaluation", "cooldown": "1 microsecond"}'),
+  ('of a claim', '{"origin": "claim", "cooldown": "36525 days"}'),
+  ('one subject', '{"subjects": ["a"]}'),
+  ('a subject of 100 characters', format('{"subjects": ["%s"]}', repeat('x', 100))),
+  ('fifty subjects', jsonb_build_object('subjects', array(select n::text from generate_series(1, 50) as n))::text),
+  ('the year 1', '{"triggered_at": "0001-01-01T00:00:00Z", "deliver_until": "0001-01-01T00:00:00Z"}'),
+  ('a day ahead', jsonb_build_object('triggered_at', now() + interval '1 day')::text),
+  ('handed out until the year 9999', '{"deliver_until": "9999-12-31T23:59:59.999999Z"}')
 ) as good (name, changes);
 
 select lives_ok(
@@ -107,7 +131,9 @@ select lives_ok(
 )
 from (values
   ('only switched off', '{"is_enabled": false}'),
-  ('inactivity', '{"cooldown": "7 days", "inactive_after": "12:30:00"}'),
+  ('inactivity', '{"cooldown": "7 days", "inactive_after": "12:30:00", "due_within": "1 day", "max_reminders": 1}'),
+  ('delivery', '{"retry_failed_after": "1 second", "deliver_within": "36525 days", "max_attempts": 1, "priority": 0}'),
+  ('the largest counts', '{"max_reminders": 1000, "max_attempts": 1000, "priority": 9}'),
   ('milestone', '{"scenario_type": "milestone", "milestones": [1]}'),
   ('certification_expiry',
    '{"scenario_type": "certification_expiry", "cooldown": "1 day", "expires_within": "36525 days"}'),
@@ -144,13 +170,35 @@ from (values
   ('metadata_holds_no_personal_data', 'a telephone number as a key', '{"metadata": {"+47 41 23 45 67": true}}'),
   ('triggered_at_fits_a_datetime', 'triggered in eternity', '{"triggered_at": "infinity"}'),
   ('triggered_at_fits_a_datetime', 'triggered before all time', '{"triggered_at": "-infinity"}'),
+  ('triggered_at_is_at_most_a_day_ahead', 'triggered more than a day ahead',
+   jsonb_build_object('triggered_at', now() + interval '1 day 1 microsecond')::text),
   ('window_starts_before_trigger', 'a window that starts with the trigger',
    '{"cooldown_window_start": "2026-11-01T12:00:00Z"}'),
   ('window_starts_before_trigger', 'a window that starts after the trigger',
    '{"cooldown_window_start": "2026-11-01T12:00:00.000001Z"}'),
   ('milestones_have_no_window', 'a milestone with a window',
    '{"scenario_type": "milestone", "milestone_value": 2, "cooldown_window_start": "1970-01-01T00:00:00Z"}'),
-  ('attempt_count_is_not_negative', 'a negative attempt count', '{"attempt_count": -1}'),
+  ('milestones_have_no_cooldown', 'a milestone with a cooldown',
+   '{"scenario_type": "milestone", "milestone_value": 2, "cooldown": "1 day"}'),
+  ('cooldown_is_positive', 'a cooldown of no time', '{"cooldown": "0"}'),
+  ('cooldown_is_positive', 'a negative cooldown', '{"cooldown": "-1 microsecond"}'),
+  ('origin_is_known', 'made by nobody we know', '{"origin": "import"}'),
+  ('subjects_are_storable', 'an empty subject', '{"subjects": ["a", ""]}'),
+  ('subjects_are_storable', 'a subject of 101 characters', format('{"subjects": ["%s"]}', repeat('x', 101))),
+  ('subjects_are_storable', 'fifty-one subjects',
+   jsonb_build_object('subjects', array(select n::text from generate_series(1, 51) as n))::text),
+  ('subjects_are_storable', 'a subject of null', '{"subjects": ["a", null]}'),
+  ('subjects_are_storable', 'subjects in rows', '{"subjects": [["a"], ["b"]]}'),
+  ('subjects_are_storable', 'an e-mail address as a subject', '{"subjects": ["nobody@example.com"]}'),
+  ('deliver_until_fits_a_datetime', 'handed out for ever', '{"deliver_until": "infinity"}'),
+  ('deliver_until_fits_a_datetime', 'handed out in the year 10000', '{"deliver_until": "10000-01-01T00:00:00Z"}'),
+  ('deliver_until_fits_a_datetime', 'handed out before all time', '{"deliver_until": "-infinity"}'),
+  ('settled_at_unless_pending', 'pending, and settled', '{"settled_at": "2026-11-01T12:00:00Z"}'),
+  ('only_failed_ones_are_held_until', 'pending, and held by a failure', '{"held_until": "2026-11-01T12:00:00Z"}'),
+  ('only_failed_ones_are_held_until', 'sent, and held by a failure',
+   '{"delivery_status": "sent", "held_until": "infinity"}'),
+  ('only_failed_ones_are_held_until', 'sent, after a lease that nobody settled',
+   '{"delivery_status": "sent", "unsettled_at": "2026-11-01T12:00:00Z"}'),
   ('failure_code_is_a_code', 'a failure in words', '{"failure_code": "No such device"}'),
   ('failure_code_is_a_code', 'an empty failure code', '{"failure_code": ""}'),
   ('failure_code_is_a_code', 'a failure code with a line after it', '{"failure_code": "timeout\n"}'),
@@ -162,7 +210,9 @@ from (values
   ('one_notification_per_milestone', 'a milestone twice', '{"scenario_type": "milestone", "milestone_value": 1}'),
   ('one_notification_per_milestone', 'a milestone twice, the second one sent, in another organization',
    format('{"scenario_type": "milestone", "milestone_value": 1, "delivery_status": "sent", "organization_id": "%s"}',
-          md5('another')::uuid))
+          md5('another')::uuid)),
+  ('one_notification_per_milestone', 'a milestone twice, the second one failed and held for good',
+   '{"scenario_type": "milestone", "milestone_value": 1, "delivery_status": "failed", "held_until": "infinity"}')
 ) as bad (breaks, name, changes);
 
 insert into bad_row
@@ -180,32 +230,63 @@ from (values
   ('device_tokens', 'device_tokens_platform_is_known', 'an unknown platform', '{"token": "new", "platform": "phone"}')
 ) as bad (table_name, breaks, name, changes);
 
+-- A default row has what every default row has, unless it is told otherwise.
 insert into bad_row
 select
   'scenario_evaluation_config',
   'scenario_evaluation_config_' || breaks,
   name,
-  pg_temp.anew(jsonb_build_object('organization_id', md5('bad')::uuid) || changes::jsonb)
+  pg_temp.anew(
+    case changes::jsonb -> 'organization_id'
+      when 'null' then jsonb_build_object(
+        'is_enabled', true, 'retry_failed_after', '1 day', 'deliver_within', '7 days', 'max_attempts', 8, 'priority', 5
+      )
+      else jsonb_build_object('organization_id', md5('bad')::uuid)
+    end || changes::jsonb
+  )
 from (values
   ('pkey', 'an id twice', format('{"id": "%s"}', md5('good')::uuid)),
   ('one_row_per_scope', 'a scenario''s overrides twice',
    format('{"organization_id": "%s"}', md5('organization')::uuid)),
   ('one_row_per_scope', 'a scenario''s defaults twice',
-   '{"organization_id": null, "is_enabled": true, "cooldown": "1 day", "inactive_after": "1 day"}'),
+   '{"organization_id": null, "cooldown": "1 day", "inactive_after": "1 day", "due_within": "1 day",
+     "max_reminders": 1}'),
   ('scenario_type_is_known', 'an unknown scenario type', '{"scenario_type": "birthday"}'),
   ('default_is_complete', 'defaults without is_enabled',
-   '{"organization_id": null, "cooldown": "1 day", "inactive_after": "1 day"}'),
-  ('default_is_complete', 'defaults without cooldown',
-   '{"organization_id": null, "is_enabled": true, "inactive_after": "1 day"}'),
+   '{"organization_id": null, "scenario_type": "milestone", "milestones": [1], "due_within": "1 day",
+     "is_enabled": null}'),
+  ('default_is_complete', 'defaults without retry_failed_after',
+   '{"organization_id": null, "scenario_type": "milestone", "milestones": [1], "due_within": "1 day",
+     "retry_failed_after": null}'),
+  ('default_is_complete', 'defaults without deliver_within',
+   '{"organization_id": null, "scenario_type": "milestone", "milestones": [1], "due_within": "1 day",
+     "deliver_within": null}'),
+  ('default_is_complete', 'defaults without max_attempts',
+   '{"organization_id": null, "scenario_type": "milestone", "milestones": [1], "due_within": "1 day",
+     "max_attempts": null}'),
+  ('default_is_complete', 'defaults without priority',
+   '{"organization_id": null, "scenario_type": "milestone", "milestones": [1], "due_within": "1 day",
+     "priority": null}'),
+  ('default_is_complete', 'inactivity''s defaults without cooldown',
+   '{"organization_id": null, "inactive_after": "1 day", "due_within": "1 day", "max_reminders": 1}'),
   ('default_is_complete', 'inactivity''s defaults without inactive_after',
-   '{"organization_id": null, "is_enabled": true, "cooldown": "1 day"}'),
+   '{"organization_id": null, "cooldown": "1 day", "due_within": "1 day", "max_reminders": 1}'),
+  ('default_is_complete', 'inactivity''s defaults without due_within',
+   '{"organization_id": null, "cooldown": "1 day", "inactive_after": "1 day", "max_reminders": 1}'),
+  ('default_is_complete', 'inactivity''s defaults without max_reminders',
+   '{"organization_id": null, "cooldown": "1 day", "inactive_after": "1 day", "due_within": "1 day"}'),
   ('default_is_complete', 'welcome_back''s defaults without returned_within',
-   '{"organization_id": null, "scenario_type": "welcome_back", "is_enabled": true, "cooldown": "1 day",
-     "inactive_after": "1 day"}'),
+   '{"organization_id": null, "scenario_type": "welcome_back", "cooldown": "1 day", "inactive_after": "1 day",
+     "due_within": "1 day"}'),
+  ('default_is_complete', 'welcome_back''s defaults without due_within',
+   '{"organization_id": null, "scenario_type": "welcome_back", "cooldown": "1 day", "inactive_after": "1 day",
+     "returned_within": "1 day"}'),
   ('default_is_complete', 'certification_expiry''s defaults without expires_within',
-   '{"organization_id": null, "scenario_type": "certification_expiry", "is_enabled": true, "cooldown": "1 day"}'),
+   '{"organization_id": null, "scenario_type": "certification_expiry", "cooldown": "1 day"}'),
   ('default_is_complete', 'milestone''s defaults without milestones',
-   '{"organization_id": null, "scenario_type": "milestone", "is_enabled": true}'),
+   '{"organization_id": null, "scenario_type": "milestone", "due_within": "1 day"}'),
+  ('default_is_complete', 'milestone''s defaults without due_within',
+   '{"organization_id": null, "scenario_type": "milestone", "milestones": [1]}'),
   ('settings_belong_to_their_scenario', 'a cooldown between milestones',
    '{"scenario_type": "milestone", "cooldown": "1 day"}'),
   ('settings_belong_to_their_scenario', 'inactive_after for milestones',
@@ -213,12 +294,29 @@ from (values
   ('settings_belong_to_their_scenario', 'returned_within for inactivity', '{"returned_within": "1 day"}'),
   ('settings_belong_to_their_scenario', 'expires_within for inactivity', '{"expires_within": "1 day"}'),
   ('settings_belong_to_their_scenario', 'milestones for inactivity', '{"milestones": [1]}'),
+  ('settings_belong_to_their_scenario', 'due_within for certificates, which lie ahead',
+   '{"scenario_type": "certification_expiry", "due_within": "1 day"}'),
+  ('settings_belong_to_their_scenario', 'reminders of a milestone',
+   '{"scenario_type": "milestone", "max_reminders": 2}'),
+  ('settings_belong_to_their_scenario', 'reminders of a return',
+   '{"scenario_type": "welcome_back", "max_reminders": 2}'),
+  ('settings_belong_to_their_scenario', 'reminders of certificates',
+   '{"scenario_type": "certification_expiry", "max_reminders": 2}'),
   ('intervals_are_positive', 'a cooldown of no time', '{"cooldown": "0"}'),
   ('intervals_are_positive', 'a negative inactive_after', '{"inactive_after": "-1 day"}'),
   ('intervals_are_positive', 'a negative returned_within',
    '{"scenario_type": "welcome_back", "returned_within": "-1 second"}'),
   ('intervals_are_positive', 'a negative expires_within',
    '{"scenario_type": "certification_expiry", "expires_within": "-1 day"}'),
+  ('intervals_are_positive', 'a due_within of no time', '{"due_within": "0"}'),
+  ('intervals_are_positive', 'a retry_failed_after of no time', '{"retry_failed_after": "0"}'),
+  ('intervals_are_positive', 'a negative deliver_within', '{"deliver_within": "-1 day"}'),
+  ('intervals_are_at_most_36525_days', 'a due_within of more than a hundred years',
+   '{"due_within": "36525 days 1 second"}'),
+  ('intervals_are_at_most_36525_days', 'a retry_failed_after of more than a hundred years',
+   '{"retry_failed_after": "36525 days 1 second"}'),
+  ('intervals_are_at_most_36525_days', 'a deliver_within of more than a hundred years',
+   '{"deliver_within": "36525 days 1 second"}'),
   ('intervals_are_at_most_36525_days', 'a cooldown of more than a hundred years',
    '{"cooldown": "36525 days 1 second"}'),
   ('intervals_have_no_months', 'a cooldown of a month', '{"cooldown": "1 month"}'),
@@ -227,6 +325,15 @@ from (values
    '{"scenario_type": "welcome_back", "returned_within": "1 month"}'),
   ('intervals_have_no_months', 'an expiry within a month',
    '{"scenario_type": "certification_expiry", "expires_within": "1 month"}'),
+  ('intervals_have_no_months', 'due within a month', '{"due_within": "1 month"}'),
+  ('intervals_have_no_months', 'a failure tried again after a month', '{"retry_failed_after": "1 month"}'),
+  ('intervals_have_no_months', 'handed out for a month', '{"deliver_within": "1 month"}'),
+  ('counts_are_in_bounds', 'no reminder', '{"max_reminders": 0}'),
+  ('counts_are_in_bounds', '1,001 reminders', '{"max_reminders": 1001}'),
+  ('counts_are_in_bounds', 'no attempt', '{"max_attempts": 0}'),
+  ('counts_are_in_bounds', '1,001 attempts', '{"max_attempts": 1001}'),
+  ('counts_are_in_bounds', 'more urgent than urgent', '{"priority": -1}'),
+  ('counts_are_in_bounds', 'priority 10', '{"priority": 10}'),
   ('window_fits_inside_gap', 'a return longer than the absence',
    '{"scenario_type": "welcome_back", "inactive_after": "7 days", "returned_within": "7 days 1 second"}'),
   ('milestones_are_positive', 'milestone 0', '{"scenario_type": "milestone", "milestones": [10, 0]}'),
@@ -283,8 +390,23 @@ select throws_ok(
 from pg_attribute as attribute
 join pg_class as class on class.oid = attribute.attrelid and class.relnamespace = 'public'::regnamespace
 join good_row on good_row.table_name = class.relname
-where attribute.attnum > 0 and attribute.attnotnull and not attribute.attisdropped
+where attribute.attnum > 0 and attribute.attnotnull and not attribute.attisdropped and attribute.attgenerated = ''
+  -- The trigger of a plain insert gives it: the next test.
+  and (class.relname, attribute.attname) <> ('scenario_notifications', 'deliver_until')
 order by class.relname, attribute.attnum;
+
+insert into public.scenario_notifications (id, user_id, organization_id, scenario_type, delivery_status, triggered_at)
+values
+  (md5('plain pending')::uuid, md5('mentor')::uuid, md5('organization')::uuid, 'inactivity', 'pending', now()),
+  (md5('plain sent')::uuid, md5('mentor')::uuid, md5('organization')::uuid, 'inactivity', 'sent',
+   '2026-11-01T12:00:00Z');
+select results_eq(
+  $$ select deliver_until - now(), settled_at from public.scenario_notifications
+     where id in (md5('plain pending')::uuid, md5('plain sent')::uuid)
+     order by delivery_status $$,
+  $$ values (interval '7 days', null::timestamptz), ('7 days', '2026-11-01T12:00:00Z') $$,
+  'a plain insert is handed out for as long as the settings say, and was settled when it was triggered, if it is past'
+);
 
 -- SQL's null means no metadata; json's null is neither an object nor nothing.
 select throws_ok(

@@ -1,5 +1,5 @@
--- History: what a row says of the past is fixed, sent and failed are final, a failed milestone is free again, and a deleted
--- user's rows go with her.
+-- History: what a row says of the past is fixed, sent and failed are final, what a row holds may only end early, a
+-- failed milestone is free again, and a deleted user's rows go with her.
 
 begin;
 select no_plan();
@@ -89,9 +89,9 @@ select lives_ok(
 
 select lives_ok(
   $$ update public.scenario_notifications
-     set metadata = '{"reason": "unreachable"}', attempt_count = attempt_count + 1, next_attempt_at = now()
+     set metadata = '{"reason": "unreachable"}', failure_code = 'unreachable'
      where id = md5('failed')::uuid $$,
-  'a failed notification''s delivery may still be annotated'
+  'a failed notification may still be annotated'
 );
 
 set local role service_role;
@@ -131,6 +131,9 @@ from (values
   ('sent', 'triggered_at = triggered_at - interval ''1 day'''),
   ('sent', 'cooldown_window_start = cooldown_window_start - interval ''1 microsecond'''),
   ('sent', 'cooldown_window_start = null'),
+  ('sent', 'origin = ''claim'''),
+  ('sent', 'cooldown = interval ''1 day'''),
+  ('sent', 'subjects = ''{a}'''),
   ('failed', 'triggered_at = now()'),
   ('failed', 'cooldown_window_start = null'),
   ('milestone', 'milestone_value = 11'),
@@ -141,7 +144,7 @@ from (values
 select throws_ok(
   $$ update public.scenario_notifications set triggered_at = now() where id = md5('sent')::uuid $$,
   'SR002',
-  'a notification''s history is final: whose, which and when are fixed',
+  'a notification''s history is final: whose, which, when and about what are fixed',
   'the refusal says what is fixed'
 );
 
@@ -151,6 +154,42 @@ select lives_ok(
      where id = md5('sent')::uuid $$,
   'writing the same past again is no change'
 );
+
+-- What it holds may end early ---------------------------------------------------------------------------------------
+
+insert into public.scenario_notifications
+  (id, user_id, organization_id, scenario_type, delivery_status, triggered_at, settled_at, held_until)
+values (
+  md5('held')::uuid, md5('other')::uuid, md5('organization')::uuid, 'inactivity', 'failed',
+  '2026-11-01T12:00:00Z', '2026-11-02T12:00:00Z', '2026-12-02T12:00:00Z'
+);
+
+select is(
+  pg_temp.refusal(format('update public.scenario_notifications set %s where id = %L', change, md5(row)::uuid)),
+  'SR002 scenario_notifications_outcome_is_fixed',
+  format('an outcome is fixed: %s row, %s', row, change)
+)
+from (values
+  ('held', 'held_until = held_until + interval ''1 microsecond'''),
+  ('held', 'held_until = ''infinity'''),
+  ('held', 'settled_at = settled_at - interval ''1 day'''),
+  ('held', 'unsettled_at = settled_at'),
+  ('held', 'deliver_until = deliver_until + interval ''1 day'''),
+  ('failed', 'held_until = now()'),
+  ('sent', 'settled_at = now()'),
+  ('sent', 'deliver_until = now()')
+) as attempt (row, change);
+
+select lives_ok(
+  format('update public.scenario_notifications set %s where id = %L', change, md5(row)::uuid),
+  format('an outcome may weaken: %s row, %s', row, change)
+)
+from (values
+  ('milestone', 'deliver_until = deliver_until + interval ''1 day'''),
+  ('held', 'held_until = held_until'),
+  ('held', 'held_until = held_until - interval ''1 day'''),
+  ('held', 'held_until = null')
+) as attempt (row, change);
 
 -- Milestones --------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 -- Other code leans on these names: the library tells errors apart by constraint, the plan tests name the indexes.
 
 begin;
-select plan(25);
+select plan(31);
 
 create function pg_temp.columns_of(p_table regclass)
 returns table (name text, type text, is_nullable boolean, default_value text)
@@ -13,8 +13,9 @@ as $$
     attribute.attname::text,
     format_type(attribute.atttypid, attribute.atttypmod),
     not attribute.attnotnull,
-    case attribute.attidentity
-      when 'a' then 'generated always as identity'
+    case
+      when attribute.attidentity = 'a' then 'generated always as identity'
+      when attribute.attgenerated = 's' then 'generated always as stored'
       else coalesce(pg_get_expr(default_value.adbin, default_value.adrelid), '')
     end
   from pg_attribute as attribute
@@ -39,9 +40,9 @@ create function pg_temp.indexes_of(p_table text)
 returns table (name text, definition text)
 language sql
 as $$
-  select indexname::text, regexp_replace(indexdef, '^CREATE (UNIQUE )?INDEX \S+ ON public\.\S+ USING', '\1')
+  select indexname::text, regexp_replace(indexdef, '^CREATE (UNIQUE )?INDEX \S+ ON \S+ USING', '\1')
   from pg_indexes
-  where schemaname = 'public' and tablename = p_table
+  where schemaname in ('public', 'scenario_private') and tablename = p_table
 $$;
 
 -- scenario_notifications
@@ -60,9 +61,16 @@ select set_eq(
     ('milestone_value', 'integer', true, ''),
     ('metadata', 'jsonb', true, ''),
     ('cooldown_window_start', 'timestamp with time zone', true, ''),
-    ('attempt_count', 'integer', false, '0'),
-    ('next_attempt_at', 'timestamp with time zone', false, 'now()'),
-    ('failure_code', 'text', true, '')
+    ('failure_code', 'text', true, ''),
+    ('origin', 'text', false, '''insert''::text'),
+    ('cooldown', 'interval', true, ''),
+    ('subjects', 'text[]', false, '''{}''::text[]'),
+    ('deliver_until', 'timestamp with time zone', false, ''),
+    ('settled_at', 'timestamp with time zone', true, ''),
+    ('held_until', 'timestamp with time zone', true, ''),
+    ('unsettled_at', 'timestamp with time zone', true, ''),
+    ('is_failed', 'boolean', false, 'generated always as stored'),
+    ('late_at', 'timestamp with time zone', true, 'generated always as stored')
   $$,
   'scenario_notifications: columns'
 );
@@ -83,8 +91,15 @@ select set_eq(
     ('scenario_notifications_triggered_at_fits_a_datetime', 'CHECK'),
     ('scenario_notifications_window_starts_before_trigger', 'CHECK'),
     ('scenario_notifications_milestones_have_no_window', 'CHECK'),
-    ('scenario_notifications_attempt_count_is_not_negative', 'CHECK'),
-    ('scenario_notifications_failure_code_is_a_code', 'CHECK')
+    ('scenario_notifications_triggered_at_is_at_most_a_day_ahead', 'CHECK'),
+    ('scenario_notifications_failure_code_is_a_code', 'CHECK'),
+    ('scenario_notifications_origin_is_known', 'CHECK'),
+    ('scenario_notifications_cooldown_is_positive', 'CHECK'),
+    ('scenario_notifications_milestones_have_no_cooldown', 'CHECK'),
+    ('scenario_notifications_subjects_are_storable', 'CHECK'),
+    ('scenario_notifications_deliver_until_fits_a_datetime', 'CHECK'),
+    ('scenario_notifications_settled_at_unless_pending', 'CHECK'),
+    ('scenario_notifications_only_failed_ones_are_held_until', 'CHECK')
   $$,
   'scenario_notifications: constraints'
 );
@@ -99,13 +114,16 @@ select set_eq(
      ' btree (user_id, scenario_type, triggered_at DESC)'),
     ('scenario_notifications_organization_id_scenario_type_idx',
      ' btree (organization_id, scenario_type, triggered_at DESC)'),
-    ('scenario_notifications_sent_idx',
-     ' btree (user_id, scenario_type, triggered_at DESC) WHERE (delivery_status = ''sent''::text)'),
+    ('scenario_notifications_not_failed_idx',
+     ' btree (user_id, scenario_type, triggered_at DESC) WHERE (NOT is_failed)'),
+    ('scenario_notifications_late_idx',
+     ' btree (user_id, scenario_type, late_at DESC) WHERE (late_at IS NOT NULL)'),
+    ('scenario_notifications_held_idx',
+     ' btree (user_id, scenario_type, held_until DESC) WHERE (held_until IS NOT NULL)'),
     ('scenario_notifications_one_notification_per_milestone',
      'UNIQUE  btree (user_id, milestone_value)'
-       ' WHERE ((scenario_type = ''milestone''::text) AND (delivery_status <> ''failed''::text))'),
-    ('scenario_notifications_pending_idx',
-     ' btree (next_attempt_at) WHERE (delivery_status = ''pending''::text)')
+       ' WHERE ((scenario_type = ''milestone''::text)'
+       ' AND ((NOT is_failed) OR (held_until = ''infinity''::timestamp with time zone)))')
   $$,
   'scenario_notifications: indexes'
 );
@@ -116,15 +134,77 @@ select set_has(
   'scenario_notifications: inserts alone bring the vacuum that index-only look-ups need'
 );
 
+select set_has(
+  $$ select unnest(reloptions) from pg_class where oid = 'public.scenario_notifications'::regclass $$,
+  $$ values ('fillfactor=50') $$,
+  'scenario_notifications: a page has room for its rows to be settled in place'
+);
+
 select set_eq(
   $$ select tgname::text, tgenabled::text from pg_trigger
      where tgrelid = 'public.scenario_notifications'::regclass and not tgisinternal $$,
   $$ values
     ('scenario_notifications_settled_is_final', 'O'),
-    ('scenario_notifications_past_is_fixed', 'O')
+    ('scenario_notifications_past_is_fixed', 'O'),
+    ('scenario_notifications_outcome_is_fixed', 'O'),
+    ('scenario_notifications_complete_plain_insert', 'O'),
+    ('scenario_notifications_hand_over_plain_insert', 'O'),
+    ('scenario_notifications_keep_books', 'O'),
+    ('scenario_notifications_end_handovers', 'O'),
+    ('scenario_notifications_end_all_handovers', 'O')
   $$,
   'scenario_notifications: triggers'
 );
+
+-- The hand-over
+
+select set_eq(
+  $$ select * from pg_temp.columns_of('scenario_private.handover') $$,
+  $$ values
+    ('notification_id', 'uuid', false, ''),
+    ('user_id', 'uuid', false, ''),
+    ('organization_id', 'uuid', false, ''),
+    ('scenario_type', 'text', false, ''),
+    ('next_attempt_at', 'timestamp with time zone', false, 'now()'),
+    ('leased_until', 'timestamp with time zone', true, ''),
+    ('lease_number', 'integer', false, '0'),
+    ('attempt_count', 'integer', false, '0'),
+    ('unsettled_at', 'timestamp with time zone', true, '')
+  $$,
+  'handover: columns'
+);
+
+select set_eq(
+  $$ select * from pg_temp.constraints_of('scenario_private.handover') $$,
+  $$ values
+    ('handover_pkey', 'PRIMARY KEY (notification_id)'),
+    ('handover_counts_are_not_negative', 'CHECK')
+  $$,
+  'handover: constraints'
+);
+
+select set_eq(
+  $$ select * from pg_temp.indexes_of('handover') $$,
+  $$ values
+    ('handover_pkey', 'UNIQUE  btree (notification_id)'),
+    ('handover_next_attempt_at_idx', ' btree (next_attempt_at)')
+  $$,
+  'handover: indexes'
+);
+
+select throws_ok(
+  format(
+    $$ insert into scenario_private.handover
+         (notification_id, user_id, organization_id, scenario_type, lease_number, attempt_count)
+       values (%1$L, %1$L, %1$L, 'inactivity', %2$s) $$,
+    md5('mentor')::uuid,
+    counts
+  ),
+  '23514',
+  'new row for relation "handover" violates check constraint "handover_counts_are_not_negative"',
+  format('handover: a lease number and a number of tries of %s are refused', counts)
+)
+from unnest(array['-1, 0', '0, -1']) as counts;
 
 -- peer_mentors
 
@@ -227,7 +307,8 @@ select set_eq(
   $$ values
     ('user_id', 'uuid', false, ''),
     ('token', 'text', false, ''),
-    ('platform', 'text', false, '')
+    ('platform', 'text', false, ''),
+    ('registered_at', 'timestamp with time zone', false, 'now()')
   $$,
   'device_tokens: columns'
 );
@@ -256,10 +337,17 @@ select set_eq(
     ('returned_within', 'interval', true, ''),
     ('expires_within', 'interval', true, ''),
     ('milestones', 'integer[]', true, ''),
+    ('due_within', 'interval', true, ''),
+    ('max_reminders', 'integer', true, ''),
+    ('retry_failed_after', 'interval', true, ''),
+    ('deliver_within', 'interval', true, ''),
+    ('max_attempts', 'integer', true, ''),
+    ('priority', 'smallint', true, ''),
     ('pass_evaluated', 'bigint', false, '0'),
     ('pass_due', 'bigint', false, '0'),
     ('pass_claimed', 'bigint', false, '0'),
     ('pass_skipped', 'bigint', false, '0'),
+    ('pass_history', 'bigint', false, '0'),
     ('pass_duration', 'interval', false, '''00:00:00''::interval'),
     ('pass_finished_at', 'timestamp with time zone', true, ''),
     ('resume_after', 'uuid', true, '')
@@ -278,6 +366,7 @@ select set_eq(
     ('scenario_evaluation_config_intervals_are_positive', 'CHECK'),
     ('scenario_evaluation_config_intervals_are_at_most_36525_days', 'CHECK'),
     ('scenario_evaluation_config_intervals_have_no_months', 'CHECK'),
+    ('scenario_evaluation_config_counts_are_in_bounds', 'CHECK'),
     ('scenario_evaluation_config_window_fits_inside_gap', 'CHECK'),
     ('scenario_evaluation_config_milestones_are_positive', 'CHECK')
   $$,
@@ -304,7 +393,7 @@ select set_eq(
 
 select is_empty(
   $$ select relname from pg_class
-     where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+     where relnamespace in ('public'::regnamespace, 'scenario_private'::regnamespace) and relkind in ('r', 'p')
        and obj_description(oid, 'pg_class') is null $$,
   'every table says what it holds'
 );
@@ -318,7 +407,7 @@ select is_empty(
 
 select is_empty(
   $$ select relname from pg_class
-     where relnamespace = 'public'::regnamespace and relkind in ('i', 'I')
+     where relnamespace in ('public'::regnamespace, 'scenario_private'::regnamespace) and relkind in ('i', 'I')
        and not exists (select from pg_constraint where conindid = pg_class.oid)
        and coalesce(obj_description(oid, 'pg_class'), '') !~* '\mserves: ' $$,
   'every index that no constraint made names the query it serves'

@@ -65,9 +65,13 @@ JSONS: Final[list[object]] = [
     [{"user_id": NOBODY, "scenario_type": "inactivity", "cooldown_seconds": "NaN"}],
     [{"user_id": NOBODY, "scenario_type": "inactivity", "cooldown_seconds": 1e308}],
     [{"user_id": NOBODY, "scenario_type": "milestone", "milestone_value": 2**31}],
-    [{"id": NOBODY, "attempt_count": 10**30, "result": "sent"}],
-    [{"id": "x", "attempt_count": 1, "result": "sent"}],
-    [{"id": NOBODY, "attempt_count": 1, "result": {"sent": 1}}],
+    [{"id": NOBODY, "lease_number": 10**30, "result": "sent"}],
+    [{"id": "x", "lease_number": 1, "result": "sent"}],
+    [{"id": NOBODY, "lease_number": 1, "result": {"sent": 1}}],
+    {"user_id": {}},
+    {"user_id": ["x", None, 7], "all": {"scenario_type": {}, "cooldown_seconds": "NaN"}},
+    {"user_id": [NOBODY], "subjects": [[["a"]]], "metadata": [7], "milestone_value": ["x"], "all": None},
+    {"user_id": [NOBODY], "all": {"metadata": {"a": "\u0000"}}},
     [{"metadata": {"a": "\u0000"}}],
     [{"metadata": "\ud800"}],
     [{}] * 20_001,
@@ -103,6 +107,7 @@ HOSTILE: Final[dict[str, list[Any]]] = {
     "p_until": INSTANTS,
     "p_cutoff": INSTANTS,
     "p_lease_seconds": DOUBLES,
+    "p_due_within_seconds": DOUBLES,
     "p_older_than_seconds": DOUBLES,
 }
 """What each argument of a function is attacked with."""
@@ -125,5 +130,6 @@ GOOD: Final[dict[str, Any]] = {
     "p_until": "2026-07-01T00:00:00Z",
     "p_cutoff": "2026-06-01T00:00:00Z",
     "p_lease_seconds": 60,
+    "p_due_within_seconds": 86_400,
     "p_older_than_seconds": 36_525 * 86_400,
 }

@@ -30,7 +30,7 @@ USER, ORGANIZATION = "{user}", "{organization}"
 TABLES: Final = {
     "scenario_notifications": Table(
         {"user_id": USER, "organization_id": ORGANIZATION, "scenario_type": "inactivity"},
-        {"attempt_count": 5},
+        {"metadata": {"changed": True}},
         "id",
         readable=True,
     ),

@@ -28,6 +28,8 @@ from tests.rows import ago, ahead, insert_devices, insert_mentors, insert_rows
 MENTORS = 500
 MILESTONES = (10, 25, 50)
 PATIENCE = timedelta(minutes=2)
+DUE_WITHIN = timedelta(days=30)
+"""What came true longer ago is history."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ class Mentor:
         return [timedelta(days=1), *distances[1:]] if self.kind == "back" else distances
 
     @property
+    def milestone_reached(self) -> timedelta | None:
+        """How long ago the activity was that reached the highest milestone."""
+        reached = [value for value in MILESTONES if value <= self.activities]
+        return sorted(self.past, reverse=True)[max(reached) - 1] if reached else None
+
+    @property
     def lapses_in_days(self) -> int | None:
         """When a certificate lapses, for those who have one."""
         return self.number % 365 if self.number % 3 == 0 else None
@@ -75,7 +83,7 @@ class Mentor:
         found = set()
         if self.kind == "quiet":
             found.add(ScenarioType.INACTIVITY)
-        if self.activities >= MILESTONES[0]:
+        if self.milestone_reached is not None and self.milestone_reached < DUE_WITHIN:
             found.add(ScenarioType.MILESTONE)
         if self.lapses_in_days is not None and 0 < self.lapses_in_days <= 30:
             found.add(ScenarioType.CERTIFICATION_EXPIRY)
@@ -187,11 +195,14 @@ async def test_what_was_claimed_is_explained_delivered_and_reported(
     repository: ScenarioNotificationRepository, crowd: Crowd
 ) -> None:
     """Before: due, for the rule's reason; after: in cooldown. Every notification is sent once, and counted."""
-    quiet = next(mentor for mentor in crowd.mentors if mentor.due == {ScenarioType.INACTIVITY, ScenarioType.MILESTONE})
+    quiet = next(
+        mentor for mentor in crowd.mentors if mentor.due == {ScenarioType.INACTIVITY} and mentor.activities > 9
+    )
     before = {verdict.scenario_type: verdict for verdict in await repository.explain_scenarios(quiet.user_id)}
     assert {kind for kind, verdict in before.items() if verdict.is_due} == quiet.due
     assert before[ScenarioType.INACTIVITY].reason == "inactive"
-    assert before[ScenarioType.MILESTONE].facts == {"activity_count": quiet.activities}
+    assert before[ScenarioType.MILESTONE].reason == "history"
+    assert before[ScenarioType.MILESTONE].facts["activity_count"] == quiet.activities
 
     started = datetime.now(UTC) - timedelta(days=1)
     await ScenarioTriggerEngine(repository).run(organization_id=crowd.organization_id, time_budget=PATIENCE)

@@ -120,15 +120,37 @@ OUT_OF_BOUNDS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
         "p_limit": (None, 0, 1_001),
         "p_lease_seconds": (None, 0, -1, 86_401, "NaN", "Infinity"),
     },
-    "scenario_purge_notifications": {"p_limit": (None, 0, 100_001), "p_older_than_seconds": (None, -1, 0, 4e9, "NaN")},
-    "scenario_evaluate": {"p_limit": (None, 0, 100_001), "p_scenario_type": (None, "", "x")},
-    "scenario_evaluate_next_page": {"p_limit": (None, 0, 100_001), "p_scenario_type": (None, "", "x")},
+    "scenario_purge_notifications": {"p_limit": (None, 0, 100_001), "p_older_than_seconds": (None, -1, 4e9, "NaN")},
+    "scenario_evaluate": {
+        "p_limit": (None, 0, 100_001),
+        "p_scenario_type": (None, "", "x"),
+        "p_dry_run": (None,),
+        "p_due_within_seconds": (-1, 4e9, "NaN", "Infinity"),
+    },
+    "scenario_evaluate_next_page": {
+        "p_limit": (None, 0, 100_001),
+        "p_scenario_type": (None, "", "x"),
+        "p_due_within_seconds": (-1, 4e9, "NaN", "Infinity"),
+    },
     "scenario_check_rule": {"p_samples": (None, -1, 101), "p_scenario_type": (None, "", "x")},
-    "scenario_claim_notifications": {"p_claims": ({}, 7, True, [{}] * 20_001)},
-    "scenario_settle_notifications": {"p_results": ({}, 7, [{"result": "x"}], [{"result": "sent"}] * 1_001)},
-    "scenario_get_last_sent_at_many": {"p_user_ids": ([NOBODY] * 50_001,)},
-    "scenario_has_been_sent_since_threshold_many": {"p_user_ids": ([NOBODY] * 50_001,)},
-    "scenario_get_milestone_record_many": {"p_user_ids": ([NOBODY] * 50_001,)},
+    "scenario_claim_notifications": {
+        "p_claims": (
+            {},
+            7,
+            True,
+            [{}] * 20_001,
+            {"user_id": [NOBODY] * 20_001},
+            {"user_id": [NOBODY], "subjects": []},
+            {"user_id": [], "everybody": True},
+        ),
+        "p_lease_seconds": (0, -1, 86_401, "NaN", "Infinity"),
+    },
+    "scenario_settle_notifications": {"p_results": (None, {}, 7, [{"result": "sent"}] * 1_001)},
+    "scenario_get_last_sent_at_many": {"p_user_ids": (None, [NOBODY] * 50_001)},
+    "scenario_get_last_delivered_at_many": {"p_user_ids": (None, [NOBODY] * 50_001)},
+    "scenario_has_been_sent_since_threshold_many": {"p_user_ids": (None, [NOBODY] * 50_001), "p_cutoff": (None,)},
+    "scenario_has_been_delivered_since_many": {"p_user_ids": (None, [NOBODY] * 50_001), "p_cutoff": (None,)},
+    "scenario_get_milestone_record_many": {"p_user_ids": (None, [NOBODY] * 50_001), "p_milestone_value": (None,)},
 }
 
 
@@ -139,7 +161,8 @@ def test_what_is_out_of_bounds_is_refused_by_the_database_itself(scene: Scene, f
     for name, values in OUT_OF_BOUNDS[function].items():
         for value in values:
             answer = scene.send("POST", f"/rpc/{function}", good | {name: value})
-            too_many = isinstance(value, list) and len(value) > 1_000
+            elements = value.get("user_id") if isinstance(value, dict) else value
+            too_many = isinstance(elements, list) and len(elements) > 1_000
             code = "SR003" if too_many else "SR004" if name == "p_scenario_type" else "SR001"
             assert (answer.status_code, answer.json()["code"]) == (400, code), (name, repr(value)[:60])
 
@@ -207,7 +230,12 @@ ROWS: Final[dict[str, dict[str, object]]] = {
     "unknown column": {"is_admin": True},
     "unknown user": {"user_id": NOBODY},
     "window after its trigger": {"cooldown_window_start": "9999-01-01"},
-    "fewer attempts than none": {"attempt_count": -1},
+    "settled, and pending": {"settled_at": "2026-06-01T00:00:00Z"},
+    "held for good, and pending": {"held_until": "infinity"},
+    "handed out for ever": {"deliver_until": "infinity"},
+    "of an unknown origin": {"origin": "SYSTEM"},
+    "an e-mail address as a subject": {"subjects": ["a@b.example"]},
+    "a thousand subjects": {"subjects": ["a"] * 1_000},
     "a provider's words": {"failure_code": "Unregistered: a@b.example"},
 }
 
@@ -238,14 +266,14 @@ def test_hostile_rows_are_refused(scene: Scene, fault: dict[str, object]) -> Non
         datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
         datetime(1582, 10, 10, tzinfo=UTC),
         datetime(1970, 1, 1, tzinfo=UTC),
-        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        datetime(2026, 6, 1, 12, 0, 0, 999999, tzinfo=UTC),
     ],
     ids=str,
 )
 async def test_the_ends_of_time_go_in_and_come_out(
     repository: ScenarioNotificationRepository, user_id: UUID, organization_id: UUID, at: datetime
 ) -> None:
-    """From year 1 to the last microsecond of 9999 a moment is kept exactly, listed, compared and paged by."""
+    """From year 1 on a moment is kept exactly, listed, compared and paged by."""
     row = await repository.insert_notification(
         NewScenarioNotification(
             user_id=user_id,
@@ -262,20 +290,40 @@ async def test_the_ends_of_time_go_in_and_come_out(
     assert await repository.list_notifications(user_id, before=row) == []
 
 
+async def test_nothing_is_triggered_more_than_a_day_ahead(
+    repository: ScenarioNotificationRepository, user_id: UUID, organization_id: UUID
+) -> None:
+    """A clock may be a little ahead; what lies further ahead would hold against every claim until then."""
+    now = datetime.now(UTC)
+    for at, fits in ((now + timedelta(hours=23), True), (now + timedelta(hours=25), False)):
+        new = NewScenarioNotification(
+            user_id=user_id, organization_id=organization_id, scenario_type=ScenarioType.WELCOME_BACK, triggered_at=at
+        )
+        if fits:
+            assert (await repository.insert_notification(new)).triggered_at == at
+        else:
+            with pytest.raises(InvalidDataException, match="triggered_at_is_at_most_a_day_ahead"):
+                await repository.insert_notification(new)
+
+
 async def test_a_row_at_the_end_of_time_does_not_cost_the_rest_of_the_batch(
+    platform: Platform,
     repository: ScenarioNotificationRepository,
     new_users: Callable[[int], list[UUID]],
     organization_id: UUID,
 ) -> None:
-    """One user's cooldown ends beyond the year 9999: skipped, and the others' outcomes are told."""
+    """One user's hold lasts to the last microsecond of 9999: skipped, and the others' outcomes are told."""
     last, other = new_users(2)
     await repository.insert_notification(
         NewScenarioNotification(
             user_id=last,
             organization_id=organization_id,
             scenario_type=ScenarioType.INACTIVITY,
-            triggered_at=datetime(9999, 12, 31, tzinfo=UTC),
         )
+    )
+    platform.execute(
+        "update public.scenario_notifications set deliver_until = '9999-12-31 23:59:59.999999+00' where user_id = %s",
+        last,
     )
     outcomes = await repository.claim_notifications(
         [

@@ -102,7 +102,7 @@ async def test_the_engine_survives_a_restart_of_postgresql(own: Restartable) -> 
     users = platform.new_users(300)
     with platform.owner() as owner:
         insert_mentors(owner, users, organization_id=organization)
-        insert_activities(owner, users, ago("60 days"), organization_id=organization)
+        insert_activities(owner, users, ago("40 days"), organization_id=organization)
     pages = asyncio.Event()
     async with own.worker() as repository:
         engine = ScenarioTriggerEngine(repository, page_size=5, on_page=lambda *_: pages.set())
@@ -163,7 +163,7 @@ async def test_the_delivery_worker_survives_a_restart_of_postgresql(own: Restart
 
 
 LEASES_RUN_OUT: Final = (
-    "update public.scenario_notifications set next_attempt_at = now() where organization_id = %s"
-    " and delivery_status = 'pending' and user_id <> all (%s::uuid[]) and attempt_count > 0"
+    "update scenario_private.handover set leased_until = now() where organization_id = %s"
+    " and user_id <> all (%s::uuid[]) and leased_until > now()"
 )
 """For notifications whose lease was granted and never heard of: a minute and a half, at once."""

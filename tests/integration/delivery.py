@@ -12,8 +12,8 @@ import psycopg
 
 def lease(
     worker: psycopg.Connection,
-    limit: int = 1000,
-    seconds: float = 60,
+    limit: int | None = 1000,
+    seconds: float | None = 60,
     organization_id: UUID | None = None,
     scenario_types: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
@@ -48,7 +48,10 @@ def settlement(leased: Mapping[str, Any], result: str, failure_code: str | None 
 
 
 def deliver(
-    worker: psycopg.Connection, result: str = "sent", failure_code: str | None = None, **leasing: Any
+    worker: psycopg.Connection,
+    result: str = "sent",
+    failure_code: str | None = None,
+    **leasing: Any,  # noqa: ANN401 - the arguments of lease()
 ) -> list[dict[str, Any]]:
     """Lease what is due and settle all of it alike; return what was leased."""
     leased = lease(worker, **leasing)

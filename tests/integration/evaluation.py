@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -51,10 +52,12 @@ def evaluate(  # noqa: PLR0913 - the function's own arguments
     limit: int | None = 10_000,
     *,
     dry_run: bool = False,
+    due_within: timedelta | None = None,
 ) -> dict[str, Any]:
     """Evaluate one page, the first one unless told otherwise."""
     row = worker.execute(
-        "select public.scenario_evaluate(%s, %s, %s, %s, %s)", [kind, organization_id, after, limit, dry_run]
+        "select public.scenario_evaluate(%s, %s, %s, %s, %s, %s)",
+        [kind, organization_id, after, limit, dry_run, due_within and due_within.total_seconds()],
     ).fetchone()
     assert row is not None
     page: dict[str, Any] = row[0]
@@ -69,7 +72,7 @@ def explain(
     assert row is not None
     (verdict,) = (
         verdict
-        for verdict in row[0]
+        for verdict in row[0]["explanations"]
         if verdict["scenario_type"] == kind and verdict["organization_id"] == str(organization_id)
     )
     return dict(verdict)

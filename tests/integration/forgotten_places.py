@@ -17,7 +17,9 @@ import psycopg
 
 from scenario_repo import (
     ClaimOutcome,
+    DeliveryResult,
     DeliveryStatus,
+    FailureReason,
     ScenarioNotification,
     ScenarioType,
     SettlementAnswer,
@@ -33,15 +35,27 @@ SCHEMAS: Final = ROOT / "supabase" / "schemas"
 _TABLE: Final = "public.scenario_notifications"
 
 HOLDS: Final[Mapping[str, bool]] = {"pending": True, "sent": True, "failed": False}
-"""Whether a notification of each status refuses a later claim."""
+"""Whether a plain insert of each status refuses a later claim."""
 TRANSITIONS: Final = {("pending", "sent"), ("pending", "failed")}
 """The changes of status that are allowed."""
-_MOVING: Final = {"delivery_status", "metadata", "attempt_count", "next_attempt_at", "failure_code"}
-"""The columns that may change; all others are fixed by a trigger."""
-_INSIDE: Final = {"attempt_count", "next_attempt_at", "failure_code"}
-"""The columns that ScenarioNotification leaves out: they belong to a lease."""
-_LEFT_TO_THE_DEFAULT: Final = {"delivery_status", "attempt_count", "next_attempt_at", "failure_code"}
+_NAMED_OTHERWISE: Final[Mapping[str, set[str]]] = {
+    "scenario_private.hold": {"failed"},  # is_failed
+    "scenario_private.is_readable_settlement": {"pending"},  # two of the results are called as statuses are
+    "public.scenario_lease_notifications": {"sent"},  # what it refuses, fails; nothing that it meets is sent
+}
+"""The statuses that a place leaves out and means."""
+_HISTORY: Final = ("scenario_notifications_past_is_fixed", "scenario_notifications_outcome_is_fixed")
+"""The triggers that fix columns: some for good, some once a notification is settled."""
+_MOVING: Final = {"delivery_status", "metadata", "failure_code"}
+"""The columns that may change at any time; each other one is fixed by a trigger."""
+_INSIDE: Final = {"cooldown", "unsettled_at"}
+"""The columns that ScenarioNotification leaves out: only the next claim asks for them."""
+_LEFT_TO_THE_DEFAULT: Final = {"delivery_status", "failure_code", "settled_at", "held_until", "unsettled_at"}
 """The columns that a claim does not insert."""
+_NO_HOLD_OF_ITS_OWN: Final = {"attempts_spent", "unnamed_failure"}
+"""The failure codes that SQL writes and that hold as a sender's own code does."""
+_ONLY_TOLD: Final = {"settled"}
+"""What the lease calls a row that is on its way no more; it is written nowhere."""
 
 
 def check_list(connection: psycopg.Connection, table: str, constraint: str) -> list[str]:
@@ -83,7 +97,7 @@ def statuses(connection: psycopg.Connection, sources: Mapping[str, str]) -> list
     words = check_list(connection, _TABLE, "scenario_notifications_delivery_status_is_known")
     lists: dict[str, list[str]] = {
         "scenario_repo.DeliveryStatus": list(DeliveryStatus),
-        "the view scenario_private.holding (does it hold a cooldown?)": list(HOLDS),
+        "the view scenario_private.hold (what does it hold, and until when?)": list(HOLDS),
         "the trigger scenario_notifications_settled_is_final (from where, and where to?)": sorted(
             {status for transition in TRANSITIONS for status in transition}
         ),
@@ -93,38 +107,37 @@ def statuses(connection: psycopg.Connection, sources: Mapping[str, str]) -> list
 
 
 def columns(connection: psycopg.Connection) -> list[str]:
-    """Name the places that lack a column of scenario_notifications."""
-    rows = connection.execute(
-        "select attname, atttypid = 'timestamptz'::regtype from pg_attribute"
-        " where attrelid = 'public.scenario_notifications'::regclass and attnum > 0 and not attisdropped"
-    ).fetchall()
-    names = [name for name, _ in rows]
-    fixed = {
-        name
-        for (name,) in connection.execute(
-            "select attname from pg_trigger join pg_attribute on attrelid = tgrelid and attnum = any (tgattr)"
-            " where tgname = 'scenario_notifications_past_is_fixed'"
-        )
-    }
-    ((definition,),) = connection.execute(
-        "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'scenario_notifications_past_is_fixed'"
-    ).fetchall()
-    compared = set(re.findall(r"old\.([a-z_]+)", definition)) & set(re.findall(r"new\.([a-z_]+)", definition))
-    inserted = {way: _inserted_by(connection, way) for way in ("claim_fast_path", "claim_row_by_row")}
-    moved = inspect.getsource(Database.let_pass)
+    """Name the places that lack a column of scenario_notifications, or a time of the hand-over."""
+    rows = _columns_of(connection, _TABLE)
+    fixed: set[str] = set()
+    compared: set[str] = set()
+    for trigger in _HISTORY:
+        ((definition, watched),) = connection.execute(
+            "select pg_get_triggerdef(oid), array("
+            "  select attname::text from pg_attribute where attrelid = tgrelid and attnum = any (tgattr)"
+            ") from pg_trigger where tgname = %s",
+            [trigger],
+        ).fetchall()
+        fixed |= set(watched)
+        compared |= set(re.findall(r"old\.([a-z_]+)", definition)) & set(re.findall(r"new\.([a-z_]+)", definition))
+    of_notifications, of_handover = inspect.getsource(Database.let_pass).split("update scenario_private.handover")
     lists: dict[str, set[str]] = {
-        "the trigger scenario_notifications_past_is_fixed": fixed | _MOVING,
-        "the comparison of the trigger scenario_notifications_past_is_fixed": compared | _MOVING,
+        f"the triggers {' and '.join(_HISTORY)}": fixed | _MOVING,
+        f"the comparisons of the triggers {' and '.join(_HISTORY)}": compared | _MOVING,
         "scenario_repo.ScenarioNotification": {*ScenarioNotification.model_fields} | _INSIDE,
-        "the outcome of a claim in scenario_repo/_claims.py": {*_outcome_fields()} | _INSIDE,
-        **{f"scenario_private.{way}": there | _LEFT_TO_THE_DEFAULT for way, there in inserted.items()},
-        "Database.let_pass of the tests": {
-            name for name, is_time in rows if not is_time or re.search(rf"\b{name} = ", moved)
+        "the outcome of a claim in scenario_repo/_claims.py": _outcome_fields() | _INSIDE,
+        **{
+            f"scenario_private.claim_once ({way})": there | _LEFT_TO_THE_DEFAULT
+            for way, there in _inserted_by_claims(connection).items()
         },
+        "Database.let_pass of the tests": _moved(rows, of_notifications),
     }
-    # claim_row_by_row leaves the id to the table.
-    lists["scenario_private.claim_row_by_row"].add("id")
-    return [f"{place} lacks {name}" for place, there in lists.items() for name in names if name not in there]
+    found = [f"{place} lacks {name}" for place, there in lists.items() for name in rows if name not in there]
+    waiting = _columns_of(connection, "scenario_private.handover")
+    moved = _moved(waiting, of_handover)
+    return found + [
+        f"Database.let_pass of the tests lacks {name} of the hand-over" for name in waiting if name not in moved
+    ]
 
 
 def codes(sources: Mapping[str, str]) -> list[str]:
@@ -139,22 +152,34 @@ def codes(sources: Mapping[str, str]) -> list[str]:
 
 
 def words(sources: Mapping[str, str]) -> list[str]:
-    """Name the findings, reasons and answers in SQL for which Python has no words."""
+    """Name the findings, reasons, results, codes and answers that SQL has and Python lacks, or the other way round."""
     console = inspect.getsource(_console)
     findings = {finding for name, text in sources.items() if name.startswith("rules/") for finding in findings_of(text)}
     findings |= set(re.findall(r"(?:then |, )'([a-z_]+)'(?:\n| as finding)", sources["14_explanation.sql"]))
-    away = set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["09_users.sql"]))
-    findings |= away
-    reasons = away | set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"]))
-    settle = sources["16_delivery.sql"].partition("scenario_settle_notifications(")[2]
+    refusals = set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["09_users.sql"]))
+    verdicts = set(re.findall(r"(?:then|else) ''([a-z_]+)''", sources["12_evaluation.sql"]))
+    findings |= refusals | verdicts - {"not_due", "held", "due"}
+    away = set(re.findall(r"(?:then|else) '(user_[a-z_]+)'", sources["09_users.sql"]))
+    # A reason is chosen in a case or given to all of a kind; what was lost is claimed again.
+    reasons = away | set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"])) - {"lost"}
+    reasons |= set(re.findall(r"select lost\.place::bigint, '([a-z_]+)'", sources["10_claim.sql"]))
+    reasons |= set(re.findall(r"array_fill\('([a-z_]+)'", sources["12_evaluation.sql"]))
+    lease, settle = sources["16_delivery.sql"].split("function public.scenario_settle_notifications(", 1)
     judged = settle.partition("judged as materialized")[2].partition("settled as")[0]
     answers = set(re.findall(r"(?:then|else) '([a-z_]+)'", judged)) | {"sent"}
+    (results,) = re.findall(r"->> 'result' in \(([^)]*)\)", sources["16_delivery.sql"])
+    held = set(_quoted(_function(sources["10_books.sql"], "hold_of_failure"))) - {"nothing", "cooldown"}
+    given = refusals | set(re.findall(r"then '([a-z_]+)'", lease)) - _NO_HOLD_OF_ITS_OWN - _ONLY_TOLD
+    unheld = sorted(given - held)
     assert findings, "no finding was found in the rules"
     untold = sorted(word for word in findings if f'"{word}"' not in console)
     return [
         *(f"scenario_repo/_console.py has no words for {word}" for word in untold),
-        *_missing(reasons, SkipReason),
-        *_missing(answers, SettlementAnswer),
+        *_compared(reasons, SkipReason),
+        *_compared(answers, SettlementAnswer),
+        *_compared(set(_quoted(results)), DeliveryResult),
+        *_compared(held, FailureReason),
+        *(f"scenario_private.hold_of_failure lacks {word}, with which a lease is refused" for word in unheld),
     ]  # fmt: skip
 
 
@@ -191,29 +216,64 @@ def _named_in_part(kind: str, words: list[str], sources: Mapping[str, str]) -> I
     for place, text in sources.items():
         named = {word for word in words if re.search(rf"'{word}'", text)}
         if len(named) > 1:
+            named |= _NAMED_OTHERWISE.get(place, set())
             yield from (f"{place} names a {kind} of several, and lacks {word}" for word in words if word not in named)
 
 
-def _inserted_by(connection: psycopg.Connection, function: str) -> set[str]:
+def _columns_of(connection: psycopg.Connection, table: str) -> dict[str, bool]:
+    """Read a table's columns, with whether each is a time; a generated one follows from the others."""
+    rows = connection.execute(
+        "select attname, atttypid = 'timestamptz'::regtype from pg_attribute"
+        " where attrelid = %s::regclass and attnum > 0 and attgenerated = '' and not attisdropped",
+        [table],
+    ).fetchall()
+    return dict(rows)
+
+
+def _moved(columns: Mapping[str, bool], statement: str) -> set[str]:
+    """Return the columns that are no time, or that a statement sets."""
+    return {name for name, is_time in columns.items() if not is_time or re.search(rf"\b{name} = ", statement)}
+
+
+def _inserted_by_claims(connection: psycopg.Connection) -> dict[str, set[str]]:
+    """Return the columns that a claim inserts: with care, and without."""
     row = connection.execute(
-        "select prosrc from pg_proc where pronamespace = 'scenario_private'::regnamespace and proname = %s", [function]
+        "select prosrc from pg_proc where pronamespace = 'scenario_private'::regnamespace and proname = 'claim_once'"
     ).fetchone()
-    assert row is not None, f"there is no function {function}"
-    found = re.search(r"insert into public\.scenario_notifications[^(]*\(([^)]*)\)", row[0])
-    assert found is not None, f"{function} inserts nothing"
-    return {name.strip() for name in found[1].split(",")}
+    assert row is not None, "there is no function claim_once"
+    insert = r"(\w+) as \(\s*insert into public\.scenario_notifications[^(]*\(([^)]*)\)"
+    found = {way: {name.strip() for name in names.split(",")} for way, names in re.findall(insert, row[0])}
+    assert found.keys() == {"inserted", "inserted_with_care"}, f"claim_once inserts as {found.keys()}"
+    return found
 
 
 def _outcome_fields() -> set[str]:
     """Return the fields that an outcome of a granted claim gives to its notification."""
-    source = inspect.getsource(_claims.outcomes_of)
+    source = inspect.getsource(_claims._outcomes)  # noqa: SLF001 - the one place
     assert ClaimOutcome.model_fields.keys() >= {"notification"}
-    return set(re.findall(r'"([a-z_]+)": (?:claim|answer|DeliveryStatus)\b', source))
+    _, found, notification = source.partition('"notification": {')
+    assert found, "no outcome has a notification"
+    return set(re.findall(r'"([a-z_]+)": ', notification.partition("},")[0]))
 
 
-def _missing(words: set[str], enum: type[StrEnum]) -> list[str]:
+def _function(source: str, name: str) -> str:
+    """Return the body of a function."""
+    body = re.search(rf"function scenario_private\.{name}\(.*?\$\$(.*?)\$\$", source, re.DOTALL)
+    assert body is not None, f"there is no function {name}"
+    return body[1]
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([a-z_]+)'", text)
+
+
+def _compared(words: set[str], enum: type[StrEnum]) -> list[str]:
+    """Name the words that SQL has and an enum lacks, and those that the enum has and SQL does not know."""
     assert words, f"no word of {enum.__name__} was found in SQL"
-    return [f"scenario_repo.{enum.__name__} lacks {word}" for word in sorted(words - set(enum))]
+    lacking = [f"scenario_repo.{enum.__name__} lacks {word}" for word in sorted(words - set(enum))]
+    return lacking + [
+        f"scenario_repo.{enum.__name__} has {word}, which SQL lacks" for word in sorted(set(enum) - words)
+    ]
 
 
 def _name(file: Path) -> str:

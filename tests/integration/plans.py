@@ -11,13 +11,18 @@ from tests.rows import insert_by_query
 
 DATABASE = "plans"
 USERS: Final = 5_000
+OFTEN_FAILED: Final = 3_333
+"""The number of the user with thousands of failures."""
 
 FULL = "scenario_notifications_user_id_scenario_type_triggered_at_idx"
-SENT = "scenario_notifications_sent_idx"
+NOT_FAILED = "scenario_notifications_not_failed_idx"
+LATE = "scenario_notifications_late_idx"
+HELD = "scenario_notifications_held_idx"
 MILESTONE = "scenario_notifications_one_notification_per_milestone"
 WINDOW = "scenario_notifications_one_claim_per_window"
 ORGANIZATION = "scenario_notifications_organization_id_scenario_type_idx"
-PENDING = "scenario_notifications_pending_idx"
+DUE = "handover_next_attempt_at_idx"
+HANDOVER = "handover_pkey"
 PRIMARY_KEY = "scenario_notifications_pkey"
 ACTIVITIES = "activities_user_id_activity_date_idx"
 CERTIFICATIONS = "certifications_user_id_expires_at_idx"
@@ -41,8 +46,9 @@ _ORGANIZATION: Final = "md5('organization ' || u % 50)::uuid"
 _EACH_USER: Final = f"generate_series(1, {USERS}) as u"
 
 # Each user: ten claims of three scenario types, the newest 30 days old, and ten milestones. In the order of time, as
-# they would have come, but the pending rows on pages of their own: what a test leases and rolls back leaves its pages
-# not all-visible. The pending rows of the lowest numbers are due first.
+# they would have come, but the pending rows on pages of their own: what a test settles and rolls back leaves its pages
+# not all-visible. The pending rows of the lowest numbers are due first. A few outlast their trigger by more than a
+# week; half of the failures held for a day. One user has 3,000 failures of two types behind that, which hold nothing.
 FILL: Final = (
     SQL("insert into auth.users (id) select {} from {}").format(SQL(_USER), SQL(_EACH_USER)),
     insert_by_query("peer_mentors", _EACH_USER, user_id=_USER, organization_id=_ORGANIZATION),
@@ -79,7 +85,40 @@ FILL: Final = (
         cooldown_window_start=(
             "case when k = 1 then 'epoch' else now() - interval '30 days' * (12 - k) - interval '1 second' * u end"
         ),
-        next_attempt_at="now() - interval '1 hour' * (6000 - u)",
+        origin="'evaluation'",
+        cooldown="interval '30 days'",
+        deliver_until=(
+            "case when u % 10 = 0 and k = 10 then now() + interval '1 day'"
+            " else now() - interval '30 days' * (11 - k) + interval '7 days' end"
+        ),
+        settled_at=(
+            "case when u % 10 = 0 and k = 10 then null when u % 100 = 7 then now() - interval '30 days' * (11 - k)"
+            " + interval '9 days' else now() - interval '30 days' * (11 - k) + interval '1 hour' end"
+        ),
+        held_until=(
+            "case when u % 10 = 0 and k = 10 then null when (u + k) % 38 = 0"
+            " then now() - interval '30 days' * (11 - k) + interval '1 day' end"
+        ),
+    ),
+    SQL(
+        """
+        insert into scenario_private.handover
+          (notification_id, user_id, organization_id, scenario_type, next_attempt_at)
+        select
+          id, user_id, organization_id, scenario_type,
+          now() - interval '1 hour' * (6000 - row_number() over (order by triggered_at desc))
+        from public.scenario_notifications
+        where delivery_status = 'pending'
+        """
+    ),
+    # And so many others are waiting that to read them all would be a fault.
+    SQL(
+        """
+        insert into scenario_private.handover
+          (notification_id, user_id, organization_id, scenario_type, next_attempt_at)
+        select gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'inactivity', now() + interval '1 day'
+        from generate_series(1, 50000)
+        """
     ),
     insert_by_query(
         "scenario_notifications",
@@ -90,6 +129,28 @@ FILL: Final = (
         triggered_at="now() - interval '30 days' * (11 - k) - interval '1 second' * u",
         delivery_status="case when (u + k) % 19 = 0 then 'failed' else 'sent' end",
         milestone_value="k * 10",
+        origin="'evaluation'",
+        deliver_until="now() - interval '30 days' * (11 - k) + interval '7 days'",
+        settled_at="now() - interval '30 days' * (11 - k) + interval '1 hour'",
+    ),
+    insert_by_query(
+        "scenario_notifications",
+        f"""
+        generate_series(3000, 1, -1) as n,
+        (values ('inactivity', null), ('milestone', 1000)) as kind (scenario_type, milestone_value),
+        (values ({OFTEN_FAILED})) as one (u)
+        """,
+        user_id=_USER,
+        organization_id=_ORGANIZATION,
+        scenario_type="kind.scenario_type",
+        triggered_at="now() - interval '1 minute' * n",
+        delivery_status="'failed'",
+        milestone_value="kind.milestone_value",
+        cooldown_window_start="case when kind.milestone_value is null then now() - interval '1 minute' * (n + 1) end",
+        failure_code="'no_longer_due'",
+        origin="'evaluation'",
+        deliver_until="now() - interval '1 minute' * n + interval '7 days'",
+        settled_at="now() - interval '1 minute' * n",
     ),
 )
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.integration.database import Database, claim, new_claim, new_milestone, now, results
+from tests.integration.database import Database, claim, new_claim, new_milestone, now, outcomes_of, results
 from tests.postgres.server import PostgresServer
 from tests.rows import insert_notification
 
@@ -71,7 +71,7 @@ def test_a_longer_cooldown_of_a_batch_refuses_its_own_claim_alone(
     again: list[str], worker: psycopg.Connection, user: UUID
 ) -> None:
     """Each claim is judged by its own cooldown, on the fast path and row by row."""
-    insert_notification(worker, user, triggered_at=now(worker) - timedelta(days=2))
+    insert_notification(worker, user, triggered_at=now(worker) - timedelta(days=2), delivery_status="sent")
     long, short = (new_claim(user, cooldown_seconds=days * 86_400) for days in (3, 1))
     outcomes = claim(worker, [long, short, *(short for _ in again), long])
     assert results(outcomes) == ["cooldown", "claimed", *again, "cooldown"]
@@ -133,15 +133,68 @@ def test_unstorable_metadata_loses_nobody_else(database: Database, worker: psyco
 
 
 def test_anything_but_an_array_of_20000_claims_is_refused(worker: psycopg.Connection) -> None:
-    """The message names the argument or the limit; an empty array fits."""
+    """The message names the argument or the limit; an empty array fits. An object has columns, one at least."""
     assert claim(worker, []) == []
-    for claims in ("{}", "null", None, "1"):
-        with pytest.raises(psycopg.Error, match="expected p_claims as a json array, got") as refusal:
+    for claims in ("null", None, "1", "{}", '{"user_id": {}}'):
+        with pytest.raises(psycopg.Error, match=r"expected p_claims(\.user_id)? as a json array, got") as refusal:
             worker.execute("select public.scenario_claim_notifications(%s)", [claims])
         assert refusal.value.sqlstate == "SR001"
     with pytest.raises(psycopg.Error, match="expected at most 20000 elements, got 20001") as refusal:
         worker.execute("select public.scenario_claim_notifications(%s)", [json.dumps([{}] * 20_001)])
     assert refusal.value.sqlstate == "SR003"
+
+
+def test_columns_that_do_not_fit_together_are_refused(worker: psycopg.Connection) -> None:
+    """A column of another length or name, or one value where a column has to be."""
+    good = {"user_id": [str(UUID(int=1))] * 2, "all": {"scenario_type": "inactivity", "cooldown_seconds": 60}}
+    faults: list[dict[str, object]] = [{"metadata": [None]}, {"user": []}, {"scenario_type": "inactivity"}, {"all": []}]
+    for bad in faults:
+        with pytest.raises(psycopg.Error, match="expected p_claims to have columns of 2 claims") as refusal:
+            worker.execute("select public.scenario_claim_notifications(%s)", [json.dumps(good | bad)])
+        assert refusal.value.sqlstate == "SR001"
+
+
+_PARTS: list[dict[str, object]] = [
+    {"scenario_type": "inactivity", "cooldown_seconds": 60.5, "metadata": {"n": 1}},
+    {"scenario_type": "milestone", "milestone_value": 10},
+    {"scenario_type": "certification_expiry", "cooldown_seconds": 60, "subjects": ["b", "a"]},
+    {"scenario_type": "welcome_back"},
+    {"scenario_type": "welcome_back", "cooldown_seconds": 60, "organization_id": str(UUID(int=9))},
+]
+
+
+@pytest.mark.parametrize(
+    "more", [[], [{"scenario_type": "inactivity", "cooldown_seconds": "long"}]], ids=["whole columns", "one by one"]
+)
+def test_columns_mean_what_an_array_of_claims_means(
+    more: list[dict[str, object]], database: Database, worker: psycopg.Connection
+) -> None:
+    """The same outcomes and rows, also where a field can't be read: that claim alone is refused."""
+    parts = [*_PARTS, *more]
+    by_array, by_columns = (
+        [
+            {"organization_id": str(UUID(int=1)), **part, "user_id": str(user)}
+            for user, part in zip(users, parts, strict=True)
+        ]
+        for users in (database.new_users(len(parts)), database.new_users(len(parts)))
+    )
+    names = ("scenario_type", "cooldown_seconds", "milestone_value", "metadata", "subjects", "organization_id")
+    given: dict[str, object] = {name: [part.get(name) for part in parts] for name in names}
+    given["user_id"] = [asked["user_id"] for asked in by_columns]
+    given["all"] = {"organization_id": str(UUID(int=1))}
+    row = worker.execute("select public.scenario_claim_notifications(%s)", [json.dumps(given)]).fetchone()
+    assert row is not None
+    outcomes = outcomes_of(row[0], by_columns)
+    assert results(outcomes) == [*["claimed"] * 3, "invalid_claim", "claimed", *["invalid_claim"] * len(more)]
+
+    others = claim(worker, by_array)
+    assert results(others) == results(outcomes)
+    differing = {"id", "user_id", "triggered_at", "deliver_until"}
+    rows = [
+        [{name: value for name, value in one.items() if name not in differing} for one in stored(worker, some)]
+        for some in (outcomes, others)
+    ]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize("size", [500, 20_000])

@@ -31,9 +31,12 @@ def user(database: Database) -> UUID:
     return database.new_users(1)[0]
 
 
-def settle(connection: psycopg.Connection, notification_id: object, status: str) -> None:
+def settle(
+    connection: psycopg.Connection, notification_id: object, status: str, failure_code: str | None = None
+) -> None:
     connection.execute(
-        "update public.scenario_notifications set delivery_status = %s where id = %s", [status, notification_id]
+        "update public.scenario_notifications set delivery_status = %s, failure_code = %s where id = %s",
+        [status, failure_code, notification_id],
     )
 
 
@@ -52,7 +55,9 @@ def test_a_first_claim_is_granted_and_returned_as_stored(worker: psycopg.Connect
 
     query = "select to_json(row) from public.scenario_notifications as row where user_id = %s"
     ((row,),) = worker.execute(query, [user]).fetchall()
+    assert told.pop("new_subjects") == []
     assert {name: row[name] for name in told} == told
+    assert instant(told["deliver_until"]) == time + WEEK
     assert (row["delivery_status"], row["metadata"]) == ("pending", metadata)
 
 
@@ -64,23 +69,29 @@ def test_a_cooldown_tells_who_holds_it_and_until_when(worker: psycopg.Connection
     assert instant(second["ends_at"]) == instant(first["triggered_at"]) + WEEK
 
 
-@pytest.mark.parametrize("change", [datetime(2035, 3, 25, 1, tzinfo=UTC), datetime(2035, 10, 28, 1, tzinfo=UTC)])
+@pytest.mark.parametrize(
+    ("last", "days"),
+    [(datetime(2026, 3, 26, 1, tzinfo=UTC), 2_000), (datetime(2025, 10, 23, 1, tzinfo=UTC), 1_900)],
+    ids=["winter to summer", "summer to winter"],
+)
 def test_a_cooldown_is_as_long_across_a_change_of_the_clock(
-    change: datetime, worker: psycopg.Connection, user: UUID
+    last: datetime, days: int, worker: psycopg.Connection, user: UUID
 ) -> None:
-    """Seven days are 168 hours, whatever the session's time zone, given as seconds or as days."""
+    """A day is 24 hours, whatever the session's time zone, given as seconds or as days."""
     worker.execute("set timezone = 'Europe/Oslo'")
-    last = change - timedelta(days=3)
-    insert_notification(worker, user, triggered_at=last)
-    (outcome,) = claim(worker, [new_claim(user)])
-    assert instant(outcome["ends_at"]) == last + timedelta(hours=168)
+    insert_notification(worker, user, triggered_at=last, delivery_status="sent")
+    (outcome,) = claim(worker, [new_claim(user, cooldown_seconds=days * 86_400)])
+    assert instant(outcome["ends_at"]) == last + timedelta(hours=days * 24)
     query = """
-      select ends_at from scenario_private.claim(
-        array[%s::uuid], array[gen_random_uuid()], '{inactivity}', '{7 days}', '{null}', '{null}'
-      )
+      select (
+        scenario_private.claim(
+          scenario_private.new_id_prefix(), 'claim', array[%s::uuid], array[gen_random_uuid()], null, '{inactivity}',
+          null, array[make_interval(days => %s)], null, '{null}', null, null, null, null, null, null
+        ) -> 'skipped' -> 'ends_at' ->> 0
+      )::timestamptz
     """
-    row = worker.execute(query, [user]).fetchone()
-    assert row == (last + timedelta(hours=168),)
+    row = worker.execute(query, [user, days]).fetchone()
+    assert row == (last + timedelta(hours=days * 24),)
 
 
 @pytest.mark.parametrize(("remaining", "result"), [(timedelta(0), "claimed"), (MICROSECOND, "cooldown")])
@@ -96,12 +107,14 @@ def test_a_cooldown_ends_to_the_microsecond(
 
 
 @pytest.mark.parametrize(("status", "result"), [("pending", "cooldown"), ("sent", "cooldown"), ("failed", "claimed")])
-def test_a_failed_notification_holds_no_cooldown(
-    status: str, result: str, worker: psycopg.Connection, user: UUID
+def test_a_failed_notification_holds_for_a_day(
+    status: str, result: str, database: Database, worker: psycopg.Connection, user: UUID
 ) -> None:
-    """Pending and sent rows hold it, claimed or inserted; a failed one frees it."""
+    """Pending and sent rows hold the cooldown, claimed or inserted; a failure holds for a day, an inserted one not."""
     (first,) = claim(worker, [new_claim(user)])
     settle(worker, first["id"], status)
+    assert results(claim(worker, [new_claim(user)])) == ["cooldown"]
+    database.let_pass(timedelta(days=1))
     assert results(claim(worker, [new_claim(user)])) == [result]
 
     insert_notification(worker, user, scenario_type="welcome_back", delivery_status=status)
@@ -120,7 +133,8 @@ def test_the_cooldown_asked_for_is_the_one_that_counts(
     database: Database, worker: psycopg.Connection, user: UUID
 ) -> None:
     """A shorter cooldown than the last claim's frees sooner, a longer one holds longer."""
-    claim(worker, [new_claim(user)])
+    (first,) = claim(worker, [new_claim(user)])
+    settle(worker, first["id"], "sent")
     database.let_pass(timedelta(days=3))
     lengths = (timedelta(days=30), timedelta(days=3, hours=1), timedelta(days=2))
     outcomes = [claim(worker, [new_claim(user, cooldown_seconds=length.total_seconds())])[0] for length in lengths]
@@ -163,10 +177,16 @@ def test_a_milestone_is_claimed_once_for_ever(database: Database, worker: psycop
     assert results([other, elsewhere]) == ["claimed", "milestone_reached"]
 
 
-def test_a_failed_milestone_is_free_again(worker: psycopg.Connection, user: UUID) -> None:
-    """Only the record that has not failed holds it, and a plain insert is one."""
+def test_a_failed_milestone_is_free_again_after_a_day(
+    database: Database, worker: psycopg.Connection, user: UUID
+) -> None:
+    """A failure holds it for a day, a record that has not failed for good, and a plain insert is one."""
     (first,) = claim(worker, [new_milestone(user, 10)])
     settle(worker, first["id"], "failed")
+    (held,) = claim(worker, [new_milestone(user, 10)])
+    assert (held["skip_reason"], held["held_by"]) == ("milestone_reached", first["id"])
+    assert timedelta(hours=23) < instant(held["ends_at"]) - now(worker) <= timedelta(days=1)
+    database.let_pass(timedelta(days=1))
     assert results(claim(worker, [new_milestone(user, 10)])) == ["claimed"]
     row = insert_notification(worker, user, scenario_type="milestone", milestone_value=25)
     (outcome,) = claim(worker, [new_milestone(user, 25)])
@@ -183,12 +203,12 @@ def test_a_predecessor_in_the_future_does_not_wedge_the_chain(
         )
     (held,) = claim(worker, [new_claim(user, cooldown_seconds=1)])
     assert (held["skip_reason"], held["held_by"]) == ("cooldown", str(ahead["id"]))
-    assert instant(held["ends_at"]) == ahead["triggered_at"] + timedelta(seconds=1)
+    assert instant(held["ends_at"]) == ahead["deliver_until"]
 
     last = ahead["triggered_at"]
     failing = ahead["id"]
     for _ in range(3):
-        settle(worker, failing, "failed")
+        settle(worker, failing, "failed", "no_longer_due")
         (outcome,) = claim(worker, [new_claim(user)])
         assert instant(outcome["cooldown_window_start"]) == last
         assert instant(outcome["triggered_at"]) == last + MICROSECOND
@@ -209,13 +229,16 @@ def test_no_history_takes_a_claim_off_the_fast_path(
             delivery_status="failed",
         )
     query = """
-      select cooldown_window_start, triggered_at, now()
-      from scenario_private.claim_fast_path(
-        array[%s::uuid], array[%s::uuid], array['inactivity'], array[interval '7 days'], array[null::integer],
-        array[null::jsonb]
-      )
+      select claimed.following, now()
+      from scenario_private.claim_once(
+        scenario_private.new_id_prefix(), 'claim', array[%s::uuid], array[%s::uuid], null, array['inactivity'], null,
+        array[interval '7 days'], null, array[null::integer], null, null, null, null, null, false, null, null
+      ) as answer
+      cross join json_to_record(answer) as claimed (following json)
     """
-    ((window, triggered_at, asked_at),) = worker.execute(query, [user, uuid4()]).fetchall()
+    ((following, asked_at),) = worker.execute(query, [user, uuid4()]).fetchall()
+    assert following["place"] == [1]
+    (window,), (triggered_at,) = (map(instant, following[name]) for name in ("cooldown_window_start", "triggered_at"))
     assert window == last["triggered_at"]
     assert triggered_at == max(asked_at, window + MICROSECOND)
 
@@ -226,7 +249,8 @@ def test_each_claims_window_starts_at_the_claim_before_it(
     """A history of claims is one chain from epoch on, through failures and past plain inserts, which stand outside."""
     for turn in range(8):
         (outcome,) = claim(worker, [new_claim(user)])
-        settle(worker, outcome["id"], ("sent", "failed", "pending")[turn % 3])
+        status = ("sent", "failed", "pending")[turn % 3]
+        settle(worker, outcome["id"], status, "no_longer_due" if status == "failed" else None)
         insert_notification(worker, user, delivery_status="failed", triggered_at=now(worker) - turn * timedelta(days=2))
         database.let_pass(timedelta(0) if turn % 3 == 1 else WEEK)
     query = """

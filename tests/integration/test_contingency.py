@@ -56,7 +56,7 @@ def find(connection: psycopg.Connection, *arguments: object) -> list[dict[str, A
     given = [*arguments, *(ORGANIZATION, "30 days", 1000, None)[len(arguments) :]]
     row = connection.execute("select public.scenario_find_inactive_mentors(%s, %s::interval, %s, %s)", given).fetchone()
     assert row is not None
-    found: list[dict[str, Any]] = row[0]
+    found: list[dict[str, Any]] = row[0]["mentors"]
     return found
 
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -52,7 +53,7 @@ def quiet_mentors(database: Database, number: int, organization_id: UUID = ORGAN
     """Make mentors who are due for inactivity, in the order of their ids."""
     ids = sorted(database.new_mentors(number, organization_id))
     with database.connect() as worker:
-        insert_activities(worker, ids, ago("60 days"), organization_id=organization_id)
+        insert_activities(worker, ids, ago("40 days"), organization_id=organization_id)
     return ids
 
 
@@ -151,6 +152,41 @@ def test_a_repeated_evaluation_claims_nothing(database: Database, worker: psycop
     assert evaluate(worker, "inactivity")["claimed"] == 5
     page = evaluate(worker, "inactivity")
     assert (page["due"], page["claimed"], page["skipped"]) == (5, 0, {"cooldown": 5})
+
+
+def test_history_is_counted_and_not_told(database: Database, worker: psycopg.Connection) -> None:
+    """Who went quiet longer than due_within ago is left out of what is due, and counted; the call may reach further."""
+    quiet = quiet_mentors(database, 3)
+    long_gone = database.new_mentors(2, ORGANIZATION)
+    insert_activities(worker, long_gone, ago("400 days"))
+    nobody = {"evaluated": 5, "due": 3, "claimed": 3, "history": 2, "skipped": {}, "next_after": None}
+    assert evaluate(worker, "inactivity", dry_run=True) == nobody
+    assert next_page(worker, 100) == nobody
+    kept = pass_of(worker)
+    assert [kept[name] for name in ("evaluated", "due", "claimed", "skipped", "history")] == [5, 3, 3, 0, 2]
+    assert notified(worker) == quiet
+
+    everybody = {"evaluated": 5, "due": 5, "claimed": 2, "history": 0, "skipped": {"cooldown": 3}, "next_after": None}
+    assert evaluate(worker, "inactivity", dry_run=True, due_within=timedelta(days=371)) == everybody
+    call = "select public.scenario_evaluate_next_page('inactivity', null, 100, %s)"
+    assert worker.execute(call, [371 * 86_400]).fetchone() == (everybody,)
+    assert notified(worker) == sorted([*quiet, *long_gone])
+
+
+def test_a_pass_adds_up_its_history(database: Database, worker: psycopg.Connection) -> None:
+    """Page by page, and from nothing in the next pass."""
+    insert_activities(worker, database.new_mentors(5, ORGANIZATION), ago("400 days"))
+    kept = [(next_page(worker, 2)["history"], pass_of(worker)["history"]) for _ in range(4)]
+    assert kept == [(2, 2), (2, 4), (1, 5), (2, 2)]
+
+
+@pytest.mark.parametrize("seconds", [-1, 36_525 * 86_400 + 1, float("nan"), float("inf")])
+def test_a_due_within_out_of_bounds_is_refused(worker: psycopg.Connection, seconds: float) -> None:
+    """From none to a hundred years, in every function."""
+    for call in ("evaluate('inactivity', null, null, 10, false, %s)", "evaluate_next_page('inactivity', null, 10, %s)"):
+        with pytest.raises(psycopg.Error, match="expected p_due_within_seconds from 0 to") as refused:
+            worker.execute(f"select public.scenario_{call}".encode(), [seconds])
+        assert refused.value.sqlstate == "SR001"
 
 
 @pytest.mark.parametrize("limit", [None, 0, -1, 100_001])
@@ -325,18 +361,29 @@ def test_the_sample_of_500_mentors_is_evaluated_once(database: Database, worker:
     planned = {kind: evaluate(worker, kind, limit=90, dry_run=True)["claimed"] for kind in KINDS}
     assert planned == {kind: evaluate(worker, kind, limit=90)["claimed"] for kind in KINDS}
     claimed = {kind: evaluate(worker, kind, _SEED_ORGANIZATION)["claimed"] + planned[kind] for kind in KINDS}
-    # 75 quiet and 50 returned mentors of 500, less each 50th, who is not active; a third hold a certificate.
+    # 75 quiet and 50 returned mentors of 500, less each 50th, who is not active; a third hold a certificate. Of the
+    # quiet ones a third went quiet within due_within. Of the busy ones' milestones those are no history that one of the
+    # last ten activities reached; of those who have just come back, that the very last one reached.
     row = worker.execute(
         """
         select
-          count(*) filter (where n % 20 between 14 and 16),
+          count(*) filter (where n % 20 between 14 and 16 and n % 60 < 20),
           count(*) filter (where n % 20 between 17 and 18),
-          count(*) filter (where n % 3 = 0 and n % 365 between 1 and 30)
-        from generate_series(1, 500) as n where n % 50 <> 0
+          count(*) filter (where n % 3 = 0 and n % 365 between 1 and 30),
+          count(*) filter (
+            where n % 20 < 14 and since between 0 and 9 or n % 20 between 17 and 18 and since = 0
+          )
+        from generate_series(1, 500) as n
+        cross join lateral (
+          select 5 + n % 60 - max(threshold) as since
+          from unnest(array[10, 25, 50]) as threshold
+          where threshold <= 5 + n % 60
+        ) as activity
+        where n % 50 <> 0
         """
     ).fetchone()
-    assert row == (claimed["inactivity"], claimed["welcome_back"], claimed["certification_expiry"])
-    assert claimed["milestone"] > 300
+    assert row == tuple(claimed[kind] for kind in ("inactivity", "welcome_back", "certification_expiry", "milestone"))
+    assert evaluate(worker, "inactivity")["history"] == 75 - claimed["inactivity"]
     assert {kind: evaluate(worker, kind)["claimed"] for kind in KINDS} == dict.fromkeys(KINDS, 0)
     configure(worker, "milestone", "milestones", [1])
     assert evaluate(worker, "milestone")["claimed"] > 0

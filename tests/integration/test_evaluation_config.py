@@ -100,6 +100,12 @@ def test_a_nonsensical_setting_is_refused_by_a_constraint_that_says_why(
         ("welcome_back", "returned_within"),
         ("certification_expiry", "expires_within"),
         ("milestone", "milestones"),
+        *((kind, "due_within") for kind in ("inactivity", "milestone", "welcome_back")),
+        ("inactivity", "max_reminders"),
+        *(
+            ("certification_expiry", setting)
+            for setting in ("retry_failed_after", "deliver_within", "max_attempts", "priority")
+        ),
     ],
 )
 def test_a_default_has_to_be_complete(worker: psycopg.Connection, kind: str, setting: str) -> None:
@@ -116,17 +122,18 @@ def test_a_default_has_to_be_complete(worker: psycopg.Connection, kind: str, set
 @pytest.mark.parametrize("organization_id", [None, ORGANIZATION])
 def test_a_scope_has_one_row(worker: psycopg.Connection, organization_id: UUID | None) -> None:
     """Neither a default nor an organization's settings can be given twice."""
-    copied = f"select scenario_type, '{ORGANIZATION}', is_enabled, inactive_after, cooldown"
-    if organization_id is None:
-        copied = "select scenario_type, null, is_enabled, inactive_after, cooldown"
-    else:
+    copied = (
+        "is_enabled, inactive_after, cooldown, due_within, max_reminders, retry_failed_after, deliver_within,"
+        " max_attempts, priority"
+    )
+    if organization_id is not None:
         override(worker, "inactivity")
     with pytest.raises(errors.UniqueViolation) as refused:
         worker.execute(
-            "insert into public.scenario_evaluation_config"
-            " (scenario_type, organization_id, is_enabled, inactive_after, cooldown)"
-            f" {copied} from public.scenario_evaluation_config"
-            " where scenario_type = 'inactivity' and organization_id is null".encode()
+            f"insert into public.scenario_evaluation_config (scenario_type, organization_id, {copied})"
+            f" select scenario_type, %s::uuid, {copied} from public.scenario_evaluation_config"
+            " where scenario_type = 'inactivity' and organization_id is null".encode(),
+            [organization_id],
         )
     assert refused.value.diag.constraint_name == f"{_PREFIX}one_row_per_scope"
 
@@ -134,10 +141,10 @@ def test_a_scope_has_one_row(worker: psycopg.Connection, organization_id: UUID |
 @pytest.mark.parametrize(
     ("kind", "setting", "narrow"),
     [
-        ("inactivity", "inactive_after", "61 days"),
+        ("inactivity", "inactive_after", "41 days"),
         ("certification_expiry", "expires_within", "2 days"),
         ("welcome_back", "returned_within", "2 days"),
-        ("welcome_back", "inactive_after", "58 days"),
+        ("welcome_back", "inactive_after", "38 days"),
     ],
 )
 def test_each_period_can_be_overridden_alone(
@@ -146,7 +153,7 @@ def test_each_period_can_be_overridden_alone(
     """A mentor who is due by the defaults is not where the organization's own period is stricter."""
     ours, theirs = database.new_mentors(1, ORGANIZATION)[0], database.new_mentors(1, OTHER_ORGANIZATION)[0]
     for mentor, organization in ((ours, ORGANIZATION), (theirs, OTHER_ORGANIZATION)):
-        act(worker, mentor, "60 days", *(["3 days"] if kind == "welcome_back" else []))
+        act(worker, mentor, "40 days", *(["3 days"] if kind == "welcome_back" else []))
         certify(worker, mentor, "3 days", organization_id=organization)
     override(worker, kind, ORGANIZATION, **{setting: narrow})
     due = {
@@ -191,14 +198,14 @@ def test_a_scenario_disabled_for_an_organization_costs_and_says_nothing_there(
     (mentor,) = database.new_mentors(1, ORGANIZATION)
     (other,) = database.new_mentors(1, OTHER_ORGANIZATION)
     for user_id in (mentor, other):
-        database.add_activities(user_id, timedelta(days=60))
+        database.add_activities(user_id, timedelta(days=40))
     override(worker, "inactivity", is_enabled=False)
     page = evaluate(worker, "inactivity")
     assert (page["evaluated"], page["claimed"]) == (1, 1)
     assert evaluate(worker, "inactivity", ORGANIZATION)["evaluated"] == 0
     row = worker.execute("select public.scenario_explain(%s)", [mentor]).fetchone()
     assert row is not None
-    verdicts = {verdict["scenario_type"]: (verdict["is_due"], verdict["reason"]) for verdict in row[0]}
+    verdicts = {verdict["scenario_type"]: (verdict["is_due"], verdict["reason"]) for verdict in row[0]["explanations"]}
     assert verdicts["inactivity"] == (False, "scenario_disabled")
     assert verdicts["welcome_back"] == (False, "not_active_lately")
 
@@ -207,7 +214,7 @@ def test_a_scenario_disabled_for_all_can_be_enabled_for_one(database: Database, 
     """The default's off is everybody's, but for the organization that says on."""
     for organization in (ORGANIZATION, OTHER_ORGANIZATION):
         (mentor,) = database.new_mentors(1, organization)
-        database.add_activities(mentor, timedelta(days=60))
+        database.add_activities(mentor, timedelta(days=40))
     worker.execute("update public.scenario_evaluation_config set is_enabled = false where organization_id is null")
     assert evaluate(worker, "inactivity")["evaluated"] == 0
     override(worker, "inactivity", is_enabled=True)

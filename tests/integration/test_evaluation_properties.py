@@ -23,6 +23,7 @@ _ORGANIZATIONS = (UUID(int=1), UUID(int=2), UUID(int=3))
 _FINDINGS = {kind: findings_of((SCHEMAS / "rules" / f"{kind}.sql").read_text()) for kind in KINDS}
 
 
+_BEFORE_A_FINDING = {"mentor_not_active", "scenario_disabled", "cooldown", "history", "reminders_spent"}
 _BOTH = {UUID(int=1): True, UUID(int=2): True}
 
 
@@ -103,13 +104,13 @@ def explanations(worker: psycopg.Connection, user_id: UUID) -> list[dict[str, An
     """Explain everything about a user."""
     row = worker.execute("select public.scenario_explain(%s)", [user_id]).fetchone()
     assert row is not None
-    verdicts: list[dict[str, Any]] = row[0]
+    verdicts: list[dict[str, Any]] = row[0]["explanations"]
     return verdicts
 
 
 def counts(page: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out where the next page starts."""
-    return {name: page[name] for name in ("evaluated", "due", "claimed", "skipped")}
+    return {name: page[name] for name in ("evaluated", "due", "claimed", "history", "skipped")}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -150,8 +151,7 @@ def test_what_is_foretold_and_explained_is_what_happens(
                     for verdict in verdicts:
                         if verdict["scenario_type"] != kind:
                             continue
-                        reasons = _FINDINGS[kind] | {"mentor_not_active", "scenario_disabled", "cooldown"}
-                        assert verdict["reason"] in reasons
+                        assert verdict["reason"] in _FINDINGS[kind] | _BEFORE_A_FINDING
                         if verdict["is_due"] and organization_id in {None, UUID(verdict["organization_id"])}:
                             expected.add(user_id)
                 planned = counts(evaluate(worker, kind, organization_id, dry_run=True))
@@ -183,13 +183,18 @@ def test_every_reason_is_given_for_what_it_says(database: Database) -> None:
             Mentor({_ORGANIZATIONS[0]: True}, (80,) * 12, (), (("inactivity", 3, "sent"),)),
             Mentor({_ORGANIZATIONS[1]: False}, (), (), ()),
             Mentor({_ORGANIZATIONS[2]: True}, (), (), ()),
+            Mentor({_ORGANIZATIONS[0]: True}, (2,) * 10, (), ()),
+            Mentor({_ORGANIZATIONS[0]: True}, (90,), (), ()),
+            Mentor(
+                {_ORGANIZATIONS[0]: True}, (150,), (), tuple(("inactivity", days, "sent") for days in (40, 75, 110))
+            ),
         ]
         ids = populate(database, worker, population)
         configure(worker, "inactivity", "is_enabled", value=False, organization_id=_ORGANIZATIONS[2])
         milestone = {"scenario_type": "milestone", "milestone_value": 10}
         insert_notification(worker, ids[5], organization_id=_ORGANIZATIONS[0], **milestone)
         verdicts = [verdict for user_id in ids for verdict in explanations(worker, user_id)]
-        known = set.union(*_FINDINGS.values(), {"mentor_not_active", "scenario_disabled", "cooldown"})
+        known = set.union(*_FINDINGS.values(), _BEFORE_A_FINDING)
         assert {verdict["reason"] for verdict in verdicts} == known
         (held,) = (one for one in explanations(worker, ids[5]) if one["scenario_type"] == "milestone")
         assert (held["reason"], held["milestone_value"]) == ("no_new_milestone", 10)

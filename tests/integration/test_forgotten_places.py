@@ -101,7 +101,7 @@ def test_a_forgotten_delivery_status_is_named(owner: psycopg.Connection) -> None
     found = forgotten_places.statuses(owner, forgotten_places.functions_and_views(owner))
     assert [sentence.split(" (")[0].removesuffix(" lacks opened") for sentence in found][:3] == [
         "scenario_repo.DeliveryStatus",
-        "the view scenario_private.holding",
+        "the view scenario_private.hold",
         "the trigger scenario_notifications_settled_is_final",
     ]
     assert all(sentence.endswith("lacks opened") for sentence in found)
@@ -110,18 +110,37 @@ def test_a_forgotten_delivery_status_is_named(owner: psycopg.Connection) -> None
 def test_a_forgotten_column_is_named(owner: psycopg.Connection) -> None:
     """A column with a default: history, the model, the claim's way in and out, and the tests' clock are asked for."""
     owner.execute("alter table public.scenario_notifications add column opened_at timestamptz default now()")
+    history = "scenario_notifications_past_is_fixed and scenario_notifications_outcome_is_fixed"
     assert forgotten_places.columns(owner) == [
         f"{place} lacks opened_at"
         for place in (
-            "the trigger scenario_notifications_past_is_fixed",
-            "the comparison of the trigger scenario_notifications_past_is_fixed",
+            f"the triggers {history}",
+            f"the comparisons of the triggers {history}",
             "scenario_repo.ScenarioNotification",
             "the outcome of a claim in scenario_repo/_claims.py",
-            "scenario_private.claim_fast_path",
-            "scenario_private.claim_row_by_row",
+            "scenario_private.claim_once (inserted)",
+            "scenario_private.claim_once (inserted_with_care)",
             "Database.let_pass of the tests",
         )
     ]
+
+
+def test_a_forgotten_time_of_the_hand_over_is_named(owner: psycopg.Connection) -> None:
+    """The tests' clock moves it, or it is said; what is no time is nothing to move."""
+    owner.execute("alter table scenario_private.handover add column seen_at timestamptz, add column note text")
+    assert forgotten_places.columns(owner) == ["Database.let_pass of the tests lacks seen_at of the hand-over"]
+
+
+def test_a_column_of_a_claim_is_named_that_one_way_forgets(owner: psycopg.Connection) -> None:
+    """With care and without, a claim inserts the same columns."""
+    ((claim_once,),) = owner.execute(
+        "select pg_get_functiondef(oid) from pg_proc where proname = 'claim_once'"
+    ).fetchall()
+    first, insert, rest = claim_once.partition("insert into public.scenario_notifications as notification")
+    forgetful = rest.replace("subjects, deliver_until", "deliver_until", 1)
+    assert forgetful != rest
+    owner.execute(f"set local check_function_bodies = off; {first}{insert}{forgetful}".encode())
+    assert forgotten_places.columns(owner) == ["scenario_private.claim_once (inserted_with_care) lacks subjects"]
 
 
 def test_a_forgotten_code_is_named() -> None:
@@ -139,14 +158,58 @@ def test_a_forgotten_code_is_named() -> None:
     ]
 
 
-def test_a_finding_a_reason_and_an_answer_without_words_are_named() -> None:
-    """What a rule finds, why a claim is skipped and what a settlement says has words in Python."""
+_WORDS = {
+    "a finding": (
+        ("rules/inactivity.sql", "'never_active'", "'not_seen'"),
+        ["scenario_repo/_console.py has no words for not_seen"],
+    ),
+    "a verdict": (
+        ("12_evaluation.sql", "then ''history''", "then ''long_ago''"),
+        ["scenario_repo/_console.py has no words for long_ago"],
+    ),
+    "a reason of a claim": (
+        ("10_claim.sql", "then 'unknown_user'", "then 'nobody'"),
+        ["scenario_repo.SkipReason lacks nobody", "scenario_repo.SkipReason has unknown_user, which SQL lacks"],
+    ),
+    "a reason of an evaluation": (
+        ("12_evaluation.sql", "array_fill('reminders_spent'", "array_fill('told_enough'"),
+        ["scenario_repo.SkipReason lacks told_enough", "scenario_repo.SkipReason has reminders_spent, which SQL lacks"],
+    ),
+    "an answer": (
+        ("16_delivery.sql", "then 'lease_lost'", "then 'taken_over'"),
+        [
+            "scenario_repo.SettlementAnswer lacks taken_over",
+            "scenario_repo.SettlementAnswer has lease_lost, which SQL lacks",
+        ],
+    ),
+    "a result": (
+        ("16_delivery.sql", "'suppressed', 'released')", "'suppressed', 'released', 'opened')"),
+        ["scenario_repo.DeliveryResult lacks opened"],
+    ),
+    "a result that SQL does not know": (
+        ("16_delivery.sql", "'suppressed', 'released')", "'suppressed')"),
+        ["scenario_repo.DeliveryResult has released, which SQL lacks"],
+    ),
+    "a failure with a hold of its own": (
+        ("10_books.sql", "('cancelled', 'suppressed')", "('cancelled', 'suppressed', 'postponed')"),
+        ["scenario_repo.FailureReason lacks postponed"],
+    ),
+    "a failure without one": (
+        ("10_books.sql", "('cancelled', 'suppressed')", "('suppressed')"),
+        ["scenario_repo.FailureReason has cancelled, which SQL lacks"],
+    ),
+    "a refusal at the lease": (
+        ("16_delivery.sql", "then 'expired'", "then 'too_late'"),
+        ["scenario_private.hold_of_failure lacks too_late, with which a lease is refused"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _WORDS)
+def test_a_word_that_one_side_lacks_is_named(name: str) -> None:
+    """What a rule finds, why a claim is skipped or a row fails, what is settled and what that says: both sides know."""
+    (file, word, other), expected = _WORDS[name]
     sources = forgotten_places.schema_sources()
-    sources["rules/inactivity.sql"] = sources["rules/inactivity.sql"].replace("'never_active'", "'not_seen'")
-    sources["10_claim.sql"] = sources["10_claim.sql"].replace("then 'unknown_user'", "then 'nobody'")
-    sources["16_delivery.sql"] = sources["16_delivery.sql"].replace("then 'lease_lost'", "then 'taken_over'")
-    assert forgotten_places.words(sources) == [
-        "scenario_repo/_console.py has no words for not_seen",
-        "scenario_repo.SkipReason lacks nobody",
-        "scenario_repo.SettlementAnswer lacks taken_over",
-    ]
+    assert word in sources[file]
+    sources[file] = sources[file].replace(word, other)
+    assert forgotten_places.words(sources) == expected

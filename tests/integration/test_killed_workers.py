@@ -66,11 +66,30 @@ def _let_leases_run_out(database: Database) -> int:
     with database.connect(role=None) as owner:
         return owner.execute(
             """
-            update public.scenario_notifications
-            set next_attempt_at = now()
-            where delivery_status = 'pending' and next_attempt_at > now()
+            update scenario_private.handover
+            set leased_until = now()
+            where leased_until > now()
             """
         ).rowcount
+
+
+def _keep_lease_numbers(database: Database) -> None:
+    """Keep the last lease of each notification beyond its settlement, which ends the hand-over."""
+    with database.connect(role=None) as owner:
+        owner.execute(
+            """
+            create table public.last_lease (notification_id uuid primary key, lease_number integer);
+            grant select on public.last_lease to service_role;
+            create function public.keep_lease() returns trigger language plpgsql security definer as $$
+            begin
+              insert into public.last_lease values (old.notification_id, old.lease_number);
+              return old;
+            end
+            $$;
+            create trigger keep_lease before delete on scenario_private.handover
+            for each row execute function public.keep_lease();
+            """
+        )
 
 
 def test_workers_killed_at_any_moment_lose_nothing(
@@ -83,6 +102,7 @@ def test_workers_killed_at_any_moment_lose_nothing(
             pytest.fail(message)
         pytest.skip(message)
     insert_notifications(worker, database.new_users(_NOTIFICATIONS))
+    _keep_lease_numbers(database)
     deliveries = tmp_path / "deliveries"
     deliveries.touch()
     kills = held = 0
@@ -105,12 +125,16 @@ def test_workers_killed_at_any_moment_lose_nothing(
 
     delivered = Counter(deliveries.read_text().split())
     rows = worker.execute(
-        "select id::text, delivery_status, attempt_count from public.scenario_notifications"
+        """
+        select id::text, delivery_status, lease_number
+        from public.scenario_notifications
+        left join public.last_lease on notification_id = id
+        """
     ).fetchall()
     assert {status for _, status, _ in rows} == {"sent"}
     assert set(delivered) == {row_id for row_id, *_ in rows}
     twice = delivered.total() - len(delivered)
-    leased_again = sum(attempts - 1 for *_, attempts in rows)
+    leased_again = sum(leases - 1 for *_, leases in rows)
     # A result that was on its way still counts: not every lease that ran out is leased again.
     assert twice <= leased_again <= held <= kills * _CONCURRENCY
     assert held, "the killed should have been sending"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from tests.integration.database import Database
-from tests.rows import ago, insert_devices, insert_notification, insert_notifications
+from tests.integration.delivery import ids, lease
+from tests.rows import ago, insert_devices, insert_notification, insert_notifications, set_handover
 
 ORGANIZATION = UUID(int=1)
 
@@ -35,29 +34,10 @@ def _add(  # noqa: PLR0913 - the columns that matter here
         scenario_type=scenario_type,
         milestone_value=10 if scenario_type == "milestone" else None,
         delivery_status=status,
-        next_attempt_at=ago(due_since),
     )
+    if due_since:
+        set_handover(worker, [row["id"]], next_attempt_at=ago(due_since))
     return str(row["id"])
-
-
-def _lease(
-    worker: psycopg.Connection,
-    limit: int | None = 100,
-    seconds: float | None = 60,
-    organization_id: UUID | None = None,
-    scenario_types: Sequence[str] | None = None,
-) -> list[dict[str, Any]]:
-    row = worker.execute(
-        "select public.scenario_lease_notifications(%s, %s, %s, %s)",
-        [limit, seconds, organization_id, None if scenario_types is None else list(scenario_types)],
-    ).fetchone()
-    assert row is not None
-    leased: list[dict[str, Any]] = row[0]
-    return leased
-
-
-def _ids(leased: Sequence[dict[str, Any]]) -> list[str]:
-    return [notification["id"] for notification in leased]
 
 
 def test_only_pending_rows_that_are_due_are_leased(database: Database, worker: psycopg.Connection) -> None:
@@ -68,12 +48,12 @@ def test_only_pending_rows_that_are_due_are_leased(database: Database, worker: p
         _add(worker, user, status=status)
     _add(worker, user, due_since=timedelta(minutes=-1))
 
-    assert _ids(_lease(worker)) == [due]
+    assert ids(lease(worker)) == [due]
 
 
 def test_nothing_due_is_an_empty_list(worker: psycopg.Connection) -> None:
     """The answer is an array, never null."""
-    assert _lease(worker) == []
+    assert lease(worker) == []
 
 
 def test_the_longest_due_are_leased_first(database: Database, worker: psycopg.Connection) -> None:
@@ -82,9 +62,9 @@ def test_the_longest_due_are_leased_first(database: Database, worker: psycopg.Co
     hours = [3, 9, 1, 7, 5]
     by_hours = {hour: _add(worker, user, due_since=timedelta(hours=hour)) for hour in hours}
 
-    leases = [_ids(_lease(worker, 2)) for _ in range(4)]
+    leases = [ids(lease(worker, 2)) for _ in range(4)]
 
-    assert [set(ids) for ids in leases] == [
+    assert [set(leased) for leased in leases] == [
         {by_hours[9], by_hours[7]},
         {by_hours[5], by_hours[3]},
         {by_hours[1]},
@@ -97,28 +77,33 @@ def test_leased_rows_come_oldest_first(database: Database, worker: psycopg.Conne
     (user,) = database.new_users(1)
     recorded = [_add(worker, user, due_since=timedelta(minutes=minute)) for minute in (1, 3, 2)]
 
-    assert _ids(_lease(worker)) == recorded
+    assert ids(lease(worker)) == recorded
 
 
-def test_a_lease_is_the_row_with_its_count(database: Database, worker: psycopg.Connection) -> None:
-    """The answer is the row as it now stands: pending, one attempt counted, and put off by the lease."""
+def test_a_lease_is_the_row_with_its_hand_over(database: Database, worker: psycopg.Connection) -> None:
+    """The answer is the row with its lease, the first one, which spends an attempt; what is the table's own is not."""
     (user,) = database.new_users(1)
     added = _add(worker, user)
     with worker.transaction():
-        (leased,) = _lease(worker, seconds=90.5)
+        (leased,) = lease(worker, seconds=90.5)
         row = worker.execute(
             """
-            select to_jsonb(notification), next_attempt_at - now()
+            select
+              to_jsonb(notification) - array['is_failed', 'late_at', 'held_until', 'unsettled_at'],
+              to_jsonb(handover),
+              handover.leased_until - now()
             from public.scenario_notifications as notification
+            join scenario_private.handover as handover on handover.notification_id = notification.id
             where id = %s
             """,
             [added],
         ).fetchone()
 
     assert row is not None
-    stored, ahead = row
-    assert leased == stored | {"device_tokens": []}
-    assert (leased["delivery_status"], leased["attempt_count"]) == ("pending", 1)
+    stored, handover, ahead = row
+    handed_over = {name: handover[name] for name in ("lease_number", "attempt_count", "leased_until")}
+    assert leased == stored | handed_over | {"device_tokens": []}
+    assert (leased["delivery_status"], leased["lease_number"], leased["attempt_count"]) == ("pending", 1, 1)
     assert ahead == timedelta(seconds=90.5)
 
 
@@ -129,8 +114,8 @@ def test_the_lease_is_of_one_organization(database: Database, worker: psycopg.Co
     _add(worker, user)
     wanted = _add(worker, user, organization_id=other)
 
-    assert _ids(_lease(worker, organization_id=other)) == [wanted]
-    assert len(_lease(worker)) == 1
+    assert ids(lease(worker, organization_id=other)) == [wanted]
+    assert len(lease(worker)) == 1
 
 
 def test_the_lease_is_of_some_scenario_types(database: Database, worker: psycopg.Connection) -> None:
@@ -139,15 +124,15 @@ def test_the_lease_is_of_some_scenario_types(database: Database, worker: psycopg
     types = ("inactivity", "milestone", "certification_expiry", "welcome_back")
     added = {scenario_type: _add(worker, user, scenario_type=scenario_type) for scenario_type in types}
 
-    assert _lease(worker, scenario_types=[]) == []
-    assert set(_ids(_lease(worker, scenario_types=["milestone", "welcome_back"]))) == {
+    assert lease(worker, scenario_types=[]) == []
+    assert set(ids(lease(worker, scenario_types=["milestone", "welcome_back"]))) == {
         added["milestone"],
         added["welcome_back"],
     }
-    assert set(_ids(_lease(worker))) == {added["inactivity"], added["certification_expiry"]}
+    assert set(ids(lease(worker))) == {added["inactivity"], added["certification_expiry"]}
 
 
-def test_device_tokens_come_with_the_lease(database: Database, worker: psycopg.Connection) -> None:
+def test_device_tokens_come_with_thelease(database: Database, worker: psycopg.Connection) -> None:
     """Each row brings its own user's devices; a user without one is handed out with an empty list."""
     with_two, with_one, without = database.new_users(3)
     insert_devices(worker, [with_two], token="token-b", platform="ios")
@@ -156,7 +141,7 @@ def test_device_tokens_come_with_the_lease(database: Database, worker: psycopg.C
     for user in (with_two, with_one, without):
         _add(worker, user)
 
-    devices = {UUID(leased["user_id"]): leased["device_tokens"] for leased in _lease(worker)}
+    devices = {UUID(row["user_id"]): row["device_tokens"] for row in lease(worker)}
 
     assert devices == {
         with_two: [{"token": "token-a", "platform": "android"}, {"token": "token-b", "platform": "ios"}],
@@ -171,11 +156,11 @@ def test_two_open_leases_share_no_row(database: Database, worker: psycopg.Connec
     added = {_add(worker, user) for _ in range(10)}
     with database.connect() as one, database.connect() as two, one.transaction(), two.transaction():
         two.execute("set local lock_timeout = '2s'")
-        first, second, third = _ids(_lease(one, 4)), _ids(_lease(two, 4)), _ids(_lease(one, 4))
+        first, second, third = ids(lease(one, 4)), ids(lease(two, 4)), ids(lease(one, 4))
 
     assert [len(first), len(second), len(third)] == [4, 4, 2]
     assert {*first, *second, *third} == added
-    assert _lease(worker) == []
+    assert lease(worker) == []
 
 
 def test_many_workers_lease_every_row_once(database: Database, worker: psycopg.Connection) -> None:
@@ -186,32 +171,33 @@ def test_many_workers_lease_every_row_once(database: Database, worker: psycopg.C
     def lease_all(_: int) -> list[str]:
         mine: list[str] = []
         with database.connect() as connection:
-            while leased := _lease(connection, 7):
-                mine += _ids(leased)
+            while leased := lease(connection, 7):
+                mine += ids(leased)
         return mine
 
     with ThreadPoolExecutor(8) as pool:
         taken = Counter(leased for mine in pool.map(lease_all, range(8)) for leased in mine)
     # A worker may have found the last rows locked; nothing is left to a later one all the same.
-    taken.update(_ids(_lease(worker, 1000)))
+    taken.update(ids(lease(worker, 1000)))
 
     assert (len(taken), taken.total()) == (800, 800)
-    assert worker.execute("select distinct attempt_count from public.scenario_notifications").fetchall() == [(1,)]
+    query = "select distinct lease_number, attempt_count from scenario_private.handover"
+    assert worker.execute(query).fetchall() == [(1, 1)]
 
 
 def test_a_row_comes_back_when_its_lease_runs_out(database: Database, worker: psycopg.Connection) -> None:
     """Not before; then to whoever asks, as the next attempt."""
     (user,) = database.new_users(1)
     _add(worker, user)
-    (first,) = _lease(worker, seconds=300)
+    (first,) = lease(worker, seconds=300)
 
     database.let_pass(timedelta(seconds=290))
-    assert _lease(worker) == []
+    assert lease(worker) == []
     database.let_pass(timedelta(seconds=11))
-    (second,) = _lease(worker)
+    (second,) = lease(worker)
 
     assert second["id"] == first["id"]
-    assert (first["attempt_count"], second["attempt_count"]) == (1, 2)
+    assert [(row["lease_number"], row["attempt_count"]) for row in (first, second)] == [(1, 1), (2, 2)]
 
 
 def test_a_lease_that_is_rolled_back_was_none(database: Database, worker: psycopg.Connection) -> None:
@@ -219,9 +205,9 @@ def test_a_lease_that_is_rolled_back_was_none(database: Database, worker: psycop
     (user,) = database.new_users(1)
     _add(worker, user)
     with database.connect() as other, other.transaction(force_rollback=True):
-        assert len(_lease(other)) == 1
+        assert len(lease(other)) == 1
 
-    assert [leased["attempt_count"] for leased in _lease(worker)] == [1]
+    assert [(row["lease_number"], row["attempt_count"]) for row in lease(worker)] == [(1, 1)]
 
 
 def test_arguments_out_of_bounds_are_refused(database: Database, worker: psycopg.Connection) -> None:
@@ -233,7 +219,7 @@ def test_arguments_out_of_bounds_are_refused(database: Database, worker: psycopg
     leases = [(1, seconds) for seconds in (None, 0.999, -60.0, 86400.5, float("nan"))]
     for limit, seconds in [*limits, *leases]:
         with pytest.raises(psycopg.DatabaseError) as refusal:
-            _lease(worker, limit, seconds)
+            lease(worker, limit, seconds)
         assert refusal.value.sqlstate == "SR001"
 
-    assert [len(_lease(worker, 1000, 1)), len(_lease(worker, 1, 86400))] == [1, 0]
+    assert [len(lease(worker, 1000, 1)), len(lease(worker, 1, 86400))] == [1, 0]

@@ -19,9 +19,12 @@ from tests.rows import insert_notification, insert_rows, insert_users
 NOON: Final = datetime(2026, 11, 2, 12, tzinfo=UTC)
 LAST_SENT: Final = "select public.scenario_get_last_sent_at_many(%s::uuid[], 'inactivity')"
 SENT_SINCE: Final = "select public.scenario_has_been_sent_since_threshold_many(%s::uuid[], 'inactivity', '2026-11-02')"
+LAST_DELIVERED: Final = "select public.scenario_get_last_delivered_at_many(%s::uuid[], 'inactivity')"
+DELIVERED_SINCE: Final = "select public.scenario_has_been_delivered_since_many(%s::uuid[], 'inactivity', '2026-11-02')"
 MILESTONE: Final = "select public.scenario_get_milestone_record_many(%s::uuid[], 10)"
 EVERY_LOOK_UP: Final = pytest.mark.parametrize(
-    ("function", "nothing"), [(LAST_SENT, None), (SENT_SINCE, False), (MILESTONE, None)]
+    ("function", "nothing"),
+    [(LAST_SENT, None), (SENT_SINCE, False), (LAST_DELIVERED, None), (DELIVERED_SINCE, False), (MILESTONE, None)],
 )
 
 # The single look-ups, as PostgREST puts them.
@@ -35,6 +38,11 @@ select triggered_at from public.scenario_notifications
 where user_id = %s and scenario_type = %s and delivery_status = 'sent' and triggered_at >= %s
 order by triggered_at desc limit 1
 """
+SINGLE_LAST_DELIVERED: Final = """
+select max(settled_at) from public.scenario_notifications
+where user_id = %s and scenario_type = %s and delivery_status = 'sent'
+"""
+SINGLE_DELIVERED_SINCE: Final = f"{SINGLE_LAST_DELIVERED} having max(settled_at) >= %s"
 SINGLE_MILESTONE: Final = """
 select to_json(notification) from public.scenario_notifications as notification
 where user_id = %s and scenario_type = 'milestone' and milestone_value = %s and delivery_status <> 'failed'
@@ -43,9 +51,10 @@ limit 1
 
 
 def look_up(worker: psycopg.Connection, query: str, *arguments: object) -> list[Any]:
-    """Return the one json array that is the answer."""
-    ((answers,),) = worker.execute(query.encode(), arguments).fetchall()
-    assert isinstance(answers, list)
+    """Return the answers, one for each id."""
+    ((answer,),) = worker.execute(query.encode(), arguments).fetchall()
+    answers: list[Any] = answer["answers"]
+    assert answer == {"answers": answers}
     return answers
 
 
@@ -69,7 +78,7 @@ def test_answers_come_in_the_order_of_the_ids(
     answers = look_up(worker, function, asked)
     assert answers == [look_up(worker, function, [user])[0] for user in asked]
     assert [answer == nothing for answer in answers] == [user not in users[:15] for user in asked]
-    if function == LAST_SENT:
+    if function in {LAST_SENT, LAST_DELIVERED}:
         times = {user: NOON - timedelta(minutes=number) for number, user in enumerate(users[:15])}
         assert [answer and datetime.fromisoformat(answer) for answer in answers] == list(map(times.get, asked))
     if function == MILESTONE:
@@ -80,10 +89,29 @@ def test_answers_come_in_the_order_of_the_ids(
 
 @EVERY_LOOK_UP
 def test_no_ids_have_no_answers(function: str, nothing: object, worker: psycopg.Connection) -> None:
-    """An empty array, or null, gives an empty array; a null among the ids is somebody without a history."""
+    """An empty array gives no answers; a null among the ids is somebody without a history."""
     assert look_up(worker, function, []) == []
-    assert look_up(worker, function, None) == []
     assert look_up(worker, function, [None]) == [nothing]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "scenario_get_last_sent_at_many(null, 'inactivity')",
+        "scenario_has_been_sent_since_threshold_many(null, 'inactivity', now())",
+        "scenario_has_been_sent_since_threshold_many('{}', 'inactivity', null)",
+        "scenario_get_last_delivered_at_many(null, 'inactivity')",
+        "scenario_has_been_delivered_since_many(null, 'inactivity', now())",
+        "scenario_has_been_delivered_since_many('{}', 'inactivity', null)",
+        "scenario_get_milestone_record_many(null, 10)",
+        "scenario_get_milestone_record_many('{}', null)",
+    ],
+)
+def test_a_missing_argument_is_refused(call: str, worker: psycopg.Connection) -> None:
+    """SR001 names it: no answer to a question that was not asked."""
+    with pytest.raises(psycopg.DatabaseError, match=r"expected p_\w+, got null") as refusal:
+        worker.execute(f"select public.{call}".encode())
+    assert refusal.value.sqlstate == "SR001"
 
 
 @EVERY_LOOK_UP
@@ -121,6 +149,7 @@ notifications = st.tuples(
     st.sampled_from([("inactivity", None), ("welcome_back", None), ("milestone", 10), ("milestone", 25)]),
     st.sampled_from(["pending", "sent", "failed"]),
     ages,
+    ages,
 )
 
 
@@ -144,7 +173,7 @@ def test_many_mean_the_same_as_one(database: Database, worker: psycopg.Connectio
         value=st.sampled_from([10, 25, 50]),
     )
     def agree(
-        history: list[tuple[UUID, tuple[str, int | None], str, timedelta]],
+        history: list[tuple[UUID, tuple[str, int | None], str, timedelta, timedelta]],
         asked: list[UUID],
         kind: str,
         cutoff: datetime,
@@ -162,8 +191,10 @@ def test_many_mean_the_same_as_one(database: Database, worker: psycopg.Connectio
                 "milestone_value": milestone,
                 "delivery_status": status,
                 "triggered_at": NOON - age,
+                # Also before the trigger, as nothing forbids it.
+                "settled_at": None if status == "pending" else NOON - settled,
             }
-            for user, (kind, milestone), status, age in history
+            for user, (kind, milestone), status, age, settled in history
         )
         insert_rows(worker, "scenario_notifications", rows, on_conflict=" on conflict do nothing")
 
@@ -174,6 +205,13 @@ def test_many_mean_the_same_as_one(database: Database, worker: psycopg.Connectio
         assert look_up(
             worker, "select public.scenario_has_been_sent_since_threshold_many(%s, %s, %s)", asked, kind, cutoff
         ) == [single(SINGLE_SENT_SINCE, user, kind, cutoff) is not None for user in asked]
+        delivered = look_up(worker, "select public.scenario_get_last_delivered_at_many(%s, %s)", asked, kind)
+        assert [time and datetime.fromisoformat(time) for time in delivered] == [
+            single(SINGLE_LAST_DELIVERED, user, kind) for user in asked
+        ]
+        assert look_up(
+            worker, "select public.scenario_has_been_delivered_since_many(%s, %s, %s)", asked, kind, cutoff
+        ) == [single(SINGLE_DELIVERED_SINCE, user, kind, cutoff) is not None for user in asked]
         assert look_up(worker, "select public.scenario_get_milestone_record_many(%s, %s)", asked, value) == [
             single(SINGLE_MILESTONE, user, value) for user in asked
         ]

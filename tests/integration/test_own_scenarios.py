@@ -16,6 +16,7 @@ import pytest
 from scenario_repo import RuleCheck, ScenarioType
 from tests import own_scenario
 from tests.integration.database import Database, claim, new_claim, results
+from tests.integration.delivery import lease, settle, settlement
 from tests.integration.evaluation import act, evaluate, explain
 from tests.own_scenario import NAME
 from tests.postgres.migrations import apply_migrations
@@ -70,20 +71,19 @@ def test_it_is_evaluated_explained_delivered_and_reported(
     """From the evaluation to the purge, without a line changed elsewhere."""
     new = mentors[0]
     dry, page = evaluate(worker, NAME, dry_run=True), evaluate(worker, NAME)
-    assert dry == page == {"evaluated": 3, "due": 1, "claimed": 1, "skipped": {}, "next_after": None}
+    assert dry == page == {"evaluated": 3, "due": 1, "claimed": 1, "history": 0, "skipped": {}, "next_after": None}
     assert evaluate(worker, NAME)["skipped"] == {"cooldown": 1}
     assert [explain(worker, user, NAME)["reason"] for user in mentors] == ["cooldown", "long_a_mentor", "never_active"]
 
     insert_devices(worker, [new])
-    (leased,) = call(worker, "select public.scenario_lease_notifications(10, 60, null, array[%s])", NAME)
+    (leased,) = lease(worker, scenario_types=[NAME])
     assert (leased["user_id"], leased["scenario_type"], len(leased["device_tokens"])) == (str(new), NAME, 1)
-    settled = f'[{{"id": "{leased["id"]}", "attempt_count": 1, "result": "sent"}}]'
-    assert call(worker, "select public.scenario_settle_notifications(%s)", settled) == ["sent"]
-    (last,) = call(worker, "select public.scenario_get_last_sent_at_many(array[%s::uuid], %s)", new, NAME)
-    assert last == leased["triggered_at"]
+    assert settle(worker, [settlement(leased, "sent")]) == ["sent"]
+    last = call(worker, "select public.scenario_get_last_sent_at_many(array[%s::uuid], %s)", new, NAME)
+    assert last == {"answers": [leased["triggered_at"]]}
 
     report = "select public.scenario_get_organization_report(%s, now() - interval '1 day', now() + interval '1 day')"
-    (line,) = call(worker, report, ORGANIZATION)
+    (line,) = call(worker, report, ORGANIZATION)["lines"]
     assert (line["scenario_type"], line["delivery_status"], line["notifications"]) == (NAME, "sent", 1)
 
     own.let_pass(timedelta(days=40))
@@ -151,8 +151,9 @@ def test_a_type_without_a_rule_is_claimed_and_not_evaluated(database: Database) 
         assert call(worker, "select public.scenario_get_schema()")["scenario_types"] == BUILT_IN
         # With default settings it is meant to be evaluated: whoever evaluates is told that its rule is missing.
         worker.execute(
-            "insert into public.scenario_evaluation_config (scenario_type, is_enabled, cooldown)"
-            " values ('birthday', true, '300 days')"
+            "insert into public.scenario_evaluation_config"
+            " (scenario_type, is_enabled, cooldown, retry_failed_after, deliver_within, max_attempts, priority)"
+            " values ('birthday', true, '300 days', '1 day', '7 days', 8, 5)"
         )
         assert call(worker, "select public.scenario_get_schema()")["scenario_types"] == [*BUILT_IN, "birthday"]
         with pytest.raises(psycopg.Error, match="birthday has no rule: create the view") as refused:
@@ -164,7 +165,7 @@ def test_an_own_type_may_have_a_built_in_ones_settings(own: Database) -> None:
     """Its rule may read a length of time from the settings; milestones stay the milestones'."""
     with own.connect() as worker:
         setting = "update public.scenario_evaluation_config set {} where scenario_type = %s"
-        for column in ("inactive_after", "returned_within", "expires_within"):
+        for column in ("inactive_after", "returned_within", "expires_within", "due_within"):
             worker.execute(setting.format(f"{column} = '7 days'").encode(), [NAME])
         with pytest.raises(psycopg.errors.CheckViolation, match="settings_belong_to_their_scenario"):
             worker.execute(setting.format("milestones = '{1}'").encode(), [NAME])
@@ -244,10 +245,13 @@ def test_a_check_counts_and_shows_samples(worker: psycopg.Connection, mentors: t
 _COLUMNS = """
     setting.scenario_type, setting.user_id, setting.organization_id, setting.is_active, setting.is_enabled,
     setting.is_evaluated, setting.cooldown, null::integer as milestone_value, true as is_due, 'ok'::text as finding,
-    '{}'::jsonb as facts
+    '{}'::jsonb as facts, '{}'::text[] as subjects, null::timestamptz as crossed_at,
+    null::timestamptz as history_before, null::timestamptz as series_began_at, null::integer as series_limit
 """
 _FAULTY = {
     "column facts is missing": ("'{}'::jsonb as facts", "'{}'::jsonb as fact"),
+    "column subjects is missing": ("'{}'::text[] as subjects", "'{}'::text[] as subject"),
+    "column series_limit: expected integer, got bigint": ("null::integer as series_limit", "1::bigint as series_limit"),
     "column finding: expected text, got integer": ("'ok'::text as finding", "1 as finding"),
     "user_id or organization_id is null": ("setting.organization_id", "null::uuid as organization_id"),
     "cooldown is not positive": ("setting.cooldown", "interval '-1 day' as cooldown"),
@@ -339,7 +343,7 @@ def test_no_row_of_a_rule_makes_an_explanation_unreadable(
 
 def test_a_dry_run_is_true_or_false(worker: psycopg.Connection) -> None:
     """Null is neither: it is refused, and nothing is claimed."""
-    with pytest.raises(psycopg.Error, match="expected p_dry_run as true or false, got null") as refused:
+    with pytest.raises(psycopg.Error, match="expected p_dry_run, got null") as refused:
         worker.execute("select public.scenario_evaluate('inactivity', null, null, 10, null)")
     assert refused.value.sqlstate == "SR001"
 

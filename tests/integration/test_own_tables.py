@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from tests.integration.database import Database
+from tests.integration.delivery import lease
 from tests.integration.evaluation import KINDS, configure, evaluate
 from tests.integration.guide import BLOCKS, EXAMPLES, Example, fill, run
 from tests.integration.plans import Plan
@@ -148,9 +148,7 @@ class People:
         """Claim for whoever is due, and return the devices of each who was leased."""
         with self._as_worker():
             evaluate(self.connection, scenario_type)
-            row = self.connection.execute("select public.scenario_lease_notifications(100, 60)").fetchone()
-        assert row is not None
-        leased: list[dict[str, Any]] = row[0]
+            leased = lease(self.connection)
         return {self._names[notification["user_id"]]: notification["device_tokens"] for notification in leased}
 
     def _as_worker(self) -> Worker:
@@ -459,7 +457,11 @@ def test_check_rules_names_the_tables_without_an_index(
 ) -> None:
     """Every table that a look-up reads whole, and none once the guide's indexes are there."""
     if not _is_indexed(filled):
-        expected = {"a": {"mentors", "activities", "certifications"}, "b": {"activities"}, "c": {"calls", "meetings"}}
+        expected = {
+            "a": {"mentors", "activities", "certifications"},
+            "b": {"activities", "device_tokens"},
+            "c": {"calls", "meetings"},
+        }
         assert _read_whole(filled) == expected[example.name]
     assert _read_whole(request.getfixturevalue("indexed")) == set()
 

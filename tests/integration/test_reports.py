@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from tests.integration.database import Database
@@ -15,7 +16,7 @@ ORGANIZATION = UUID(int=1)
 SINCE = datetime(2026, 3, 28, tzinfo=UTC)
 UNTIL = datetime(2026, 4, 1, tzinfo=UTC)
 
-Line = tuple[str, str, str, int]
+Line = tuple[str, str, str, str | None, int]
 
 
 def _report(
@@ -29,9 +30,9 @@ def _report(
     ).fetchone()
     assert row is not None
     return [
-        (line["day"], line["scenario_type"], line["delivery_status"], line["notifications"])
-        for line in row[0]
-        if len(line) == 4
+        (line["day"], line["scenario_type"], line["delivery_status"], line["failure_code"], line["notifications"])
+        for line in row[0]["lines"]
+        if len(line) == 5
     ]
 
 
@@ -44,6 +45,7 @@ def _add(  # noqa: PLR0913 - the columns that are counted by
     *,
     organization_id: UUID = ORGANIZATION,
     milestone_value: int | None = None,
+    failure_code: str | None = None,
 ) -> None:
     insert_notification(
         worker,
@@ -53,11 +55,12 @@ def _add(  # noqa: PLR0913 - the columns that are counted by
         triggered_at=triggered_at,
         delivery_status=status,
         milestone_value=milestone_value,
+        failure_code=failure_code,
     )
 
 
 def test_notifications_are_counted_per_day_type_and_status(database: Database, worker: psycopg.Connection) -> None:
-    """One line for each combination there is, in order, and none for what is zero."""
+    """One line for each combination there is, in order, and none for what is zero; what failed by its code."""
     one, two = database.new_users(2)
     first, second = SINCE + timedelta(hours=7), SINCE + timedelta(days=1, hours=23)
     for user in (one, two):
@@ -66,14 +69,16 @@ def test_notifications_are_counted_per_day_type_and_status(database: Database, w
         _add(worker, user, first, "milestone", milestone_value=10)
     _add(worker, one, first, "milestone", milestone_value=25)
     _add(worker, one, first, "certification_expiry", "pending")
-    _add(worker, one, second, "inactivity", "pending")
+    _add(worker, one, first, "welcome_back", "failed", failure_code="no_longer_due")
+    _add(worker, one, second, "inactivity", "pending", failure_code="timeout")
 
     assert _report(worker) == [
-        ("2026-03-28", "certification_expiry", "pending", 1),
-        ("2026-03-28", "milestone", "sent", 3),
-        ("2026-03-28", "welcome_back", "failed", 2),
-        ("2026-03-29", "inactivity", "pending", 1),
-        ("2026-03-29", "inactivity", "sent", 2),
+        ("2026-03-28", "certification_expiry", "pending", None, 1),
+        ("2026-03-28", "milestone", "sent", None, 3),
+        ("2026-03-28", "welcome_back", "failed", "no_longer_due", 1),
+        ("2026-03-28", "welcome_back", "failed", None, 2),
+        ("2026-03-29", "inactivity", "pending", None, 1),
+        ("2026-03-29", "inactivity", "sent", None, 2),
     ]
 
 
@@ -84,9 +89,15 @@ def test_since_is_inclusive_and_until_exclusive(database: Database, worker: psyc
     for moment in (SINCE - tick, SINCE, UNTIL - tick, UNTIL):
         _add(worker, user, moment)
 
-    assert _report(worker) == [("2026-03-28", "inactivity", "sent", 1), ("2026-03-31", "inactivity", "sent", 1)]
+    assert _report(worker) == [
+        ("2026-03-28", "inactivity", "sent", None, 1),
+        ("2026-03-31", "inactivity", "sent", None, 1),
+    ]
     before, after = _report(worker, SINCE - timedelta(days=9), SINCE), _report(worker, UNTIL, UNTIL + tick)
-    assert [before, after] == [[("2026-03-27", "inactivity", "sent", 1)], [("2026-04-01", "inactivity", "sent", 1)]]
+    assert [before, after] == [
+        [("2026-03-27", "inactivity", "sent", None, 1)],
+        [("2026-04-01", "inactivity", "sent", None, 1)],
+    ]
 
 
 def test_another_organization_is_not_counted(database: Database, worker: psycopg.Connection) -> None:
@@ -96,18 +107,30 @@ def test_another_organization_is_not_counted(database: Database, worker: psycopg
     _add(worker, user, SINCE, organization_id=other)
     _add(worker, user, SINCE, "welcome_back")
 
-    assert _report(worker) == [("2026-03-28", "welcome_back", "sent", 1)]
-    assert _report(worker, organization_id=other) == [("2026-03-28", "inactivity", "sent", 1)]
+    assert _report(worker) == [("2026-03-28", "welcome_back", "sent", None, 1)]
+    assert _report(worker, organization_id=other) == [("2026-03-28", "inactivity", "sent", None, 1)]
     assert _report(worker, organization_id=uuid4()) == []
 
 
 def test_a_period_of_nothing_is_an_empty_report(database: Database, worker: psycopg.Connection) -> None:
-    """An empty period, one the wrong way round and an unknown end give an empty array, never null."""
+    """An empty period and one the wrong way round give no lines, never null."""
     (user,) = database.new_users(1)
     _add(worker, user, SINCE)
 
-    for since, until in ((SINCE, SINCE), (UNTIL, SINCE), (None, UNTIL), (SINCE, None)):
+    for since, until in ((SINCE, SINCE), (UNTIL, SINCE)):
         assert _report(worker, since, until) == []
+
+
+def test_a_missing_argument_is_refused(worker: psycopg.Connection) -> None:
+    """SR001 names it: a report of nothing is not the answer to a question that was not asked."""
+    for since, until, organization_id in (
+        (None, UNTIL, ORGANIZATION),
+        (SINCE, None, ORGANIZATION),
+        (SINCE, UNTIL, None),
+    ):
+        with pytest.raises(psycopg.DatabaseError, match=r"expected p_\w+, got null") as refusal:
+            _report(worker, since, until, organization_id)
+        assert refusal.value.sqlstate == "SR001"
 
 
 def test_days_are_utc_whatever_the_session_says(database: Database, worker: psycopg.Connection) -> None:
@@ -119,7 +142,7 @@ def test_days_are_utc_whatever_the_session_says(database: Database, worker: psyc
 
     for zone in ("UTC", "Europe/Copenhagen", "Pacific/Kiritimati", "America/Los_Angeles"):
         worker.execute(sql.SQL("set timezone = {}").format(sql.Literal(zone)))
-        assert _report(worker) == [(date(2026, 3, 29).isoformat(), "inactivity", "sent", 3)], zone
+        assert _report(worker) == [(date(2026, 3, 29).isoformat(), "inactivity", "sent", None, 3)], zone
         assert worker.execute("show timezone").fetchone() == (zone,)
 
 

@@ -173,7 +173,7 @@ def test_hundreds_of_certificates_fit_the_metadata(worker: psycopg.Connection, m
     """The facts list the fifty that lapse first: the claim is never lost to the bound of metadata."""
     ids = certify(worker, mentor, *(f"{hours} hours" for hours in range(400, 0, -1)))
     assert evaluate(worker, "certification_expiry") | {"next_after": None} == {
-        "evaluated": 1, "due": 1, "claimed": 1, "skipped": {}, "next_after": None,
+        "evaluated": 1, "due": 1, "claimed": 1, "history": 0, "skipped": {}, "next_after": None,
     }  # fmt: skip
     row = worker.execute("select metadata -> 'certificate_ids' from public.scenario_notifications").fetchone()
     assert row == (ids[:-51:-1],)
@@ -206,11 +206,14 @@ def test_a_threshold_that_is_added_counts_above_and_is_silent_below(worker: psyc
     assert explain(worker, mentor, "milestone")["reason"] == "no_new_milestone"
 
 
-def test_a_failed_milestone_becomes_due_again(worker: psycopg.Connection, mentor: UUID) -> None:
-    """Pending and sent hold a milestone, failed does not."""
+def test_a_failed_milestone_becomes_due_again(database: Database, worker: psycopg.Connection, mentor: UUID) -> None:
+    """Pending and sent hold a milestone for good, a failure holds it for retry_failed_after."""
     act(worker, mentor, *(f"{number + 1} hours" for number in range(10)))
     assert evaluate(worker, "milestone")["claimed"] == 1
     worker.execute("update public.scenario_notifications set delivery_status = 'failed' where user_id = %s", [mentor])
+    assert explain(worker, mentor, "milestone")["reason"] == "cooldown"
+    assert evaluate(worker, "milestone")["skipped"] == {"cooldown": 1}
+    database.let_pass(timedelta(days=1))
     assert explain(worker, mentor, "milestone")["is_due"]
     assert evaluate(worker, "milestone")["claimed"] == 1
     worker.execute(
@@ -235,7 +238,7 @@ def test_the_cooldown_ends_exactly_when_it_is_over(
     """A notification exactly as old as the cooldown stands in nobody's way."""
     with worker.transaction():
         act(worker, mentor, "100 days")
-        insert_notification(worker, mentor, triggered_at=moment_ago(ago))
+        insert_notification(worker, mentor, triggered_at=moment_ago(ago), delivery_status="sent")
         verdict = explain(worker, mentor, "inactivity")
         assert verdict["reason"] == ("inactive" if claimed else "cooldown")
         assert evaluate(worker, "inactivity")["claimed"] == claimed
@@ -244,14 +247,66 @@ def test_the_cooldown_ends_exactly_when_it_is_over(
 def test_a_mentor_who_stays_away_is_told_again_after_the_cooldown(
     database: Database, worker: psycopg.Connection
 ) -> None:
-    """The cooldown rolls from the last notice, however often evaluation runs in between."""
+    """The cooldown rolls from the last notice, however often evaluation runs in between; three notices at most."""
     (mentor,) = database.new_mentors(1, ORGANIZATION)
     database.add_activities(mentor, timedelta(days=31))
     claimed = []
-    for _ in range(9):
+    for _ in range(18):
         claimed.append(evaluate(worker, "inactivity")["claimed"])
         database.let_pass(timedelta(days=8))
-    assert claimed == [1, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert claimed == [1, 0, 0, 0, 1, 0, 0, 0, 1, *[0] * 9]
+    assert evaluate(worker, "inactivity")["skipped"] == {"reminders_spent": 1}
+    assert explain(worker, mentor, "inactivity")["reason"] == "reminders_spent"
+
+    # Active again, and quiet again: another absence.
+    act(worker, mentor, "31 days")
+    assert evaluate(worker, "inactivity")["claimed"] == 1
+
+
+def test_one_return_is_welcomed_once(database: Database, worker: psycopg.Connection, mentor: UUID) -> None:
+    """However short the cooldown; the next return is another one."""
+    configure(worker, "welcome_back", "cooldown", "1 hour")
+    act(worker, mentor, "41 days", "1 hour")
+    assert evaluate(worker, "welcome_back")["claimed"] == 1
+    worker.execute("update public.scenario_notifications set delivery_status = 'sent'")
+    database.let_pass(timedelta(days=2))
+    act(worker, mentor, "1 hour")
+    assert evaluate(worker, "welcome_back")["skipped"] == {"reminders_spent": 1}
+    database.let_pass(timedelta(days=40))
+    act(worker, mentor, "1 hour")
+    assert evaluate(worker, "welcome_back")["claimed"] == 1
+
+
+@pytest.mark.parametrize(("microseconds", "is_history"), [(0, False), (1, True)])
+@pytest.mark.parametrize("kind", ["inactivity", "milestone", "welcome_back"])
+def test_what_came_true_longer_than_due_within_ago_is_history(
+    worker: psycopg.Connection, mentor: UUID, kind: str, microseconds: int, *, is_history: bool
+) -> None:
+    """Exactly due_within ago is due still: the end of the quiet period, the activity that reached it, the return."""
+    configure(worker, kind, "due_within", "2 days")
+    crossed = f"2 days {microseconds} microseconds"
+    acts = {
+        "inactivity": [f"32 days {microseconds} microseconds"],
+        "milestone": [*(f"{days} days" for days in range(3, 12)), crossed, "1 day"],
+        "welcome_back": ["40 days", crossed],
+    }
+    with worker.transaction():
+        act(worker, mentor, *acts[kind])
+        verdict = explain(worker, mentor, kind)
+        assert (verdict["is_due"], verdict["reason"] == "history") == (not is_history, is_history)
+        page = evaluate(worker, kind)
+        assert (page["due"], page["claimed"], page["history"]) == ((0, 0, 1) if is_history else (1, 1, 0))
+
+
+def test_an_absence_that_has_been_told_of_is_no_history(
+    database: Database, worker: psycopg.Connection, mentor: UUID
+) -> None:
+    """Its series has begun: the next notice comes after the cooldown, though the absence is older than due_within."""
+    act(worker, mentor, "31 days")
+    assert evaluate(worker, "inactivity")["claimed"] == 1
+    worker.execute("update public.scenario_notifications set delivery_status = 'sent'")
+    database.let_pass(timedelta(days=200))
+    assert evaluate(worker, "inactivity")["claimed"] == 1
 
 
 def test_an_inactive_mentor_is_neither_evaluated_nor_claimed(database: Database, worker: psycopg.Connection) -> None:
@@ -349,7 +404,13 @@ def test_a_long_cooldown_of_one_organization_does_not_silence_the_other(
     """Where the lower organization's own cooldown refuses, the other one, which finds the mentor free, notifies."""
     mentor = both_organizations(database, worker)
     act(worker, mentor, "100 days")
-    insert_notification(worker, mentor, organization_id=OTHER_ORGANIZATION, triggered_at=moment_ago("40 days"))
+    insert_notification(
+        worker,
+        mentor,
+        organization_id=OTHER_ORGANIZATION,
+        triggered_at=moment_ago("40 days"),
+        delivery_status="sent",
+    )
     configure(worker, "inactivity", "cooldown", "90 days", ORGANIZATION)
     assert explain(worker, mentor, "inactivity", OTHER_ORGANIZATION)["is_due"]
     assert evaluate(worker, "inactivity")["claimed"] == 1

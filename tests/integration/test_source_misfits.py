@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from tests.integration.database import Database
+from tests.integration.delivery import lease
 from tests.integration.evaluation import evaluate
 from tests.postgres.migrations import apply_migrations, schema_dump
 from tests.postgres.server import SUPERUSER, PostgresServer
@@ -168,9 +169,11 @@ MISFITS = {
         (
             "create schema scenario_source; create domain public.person as uuid;"
             "create view scenario_source.device_tokens as"
-            "  select null::public.person as user_id, 'x'::varchar(9) as token, 'y'::text as platform;"
+            "  select null::public.person as user_id, 'x'::varchar(9) as token, 'y'::text as platform,"
+            "    1 as registered_at;"
         ),
         [
+            "scenario_source.device_tokens.registered_at: expected timestamp with time zone, got integer",
             "scenario_source.device_tokens.token: expected text, got character varying(9)",
             "scenario_source.device_tokens.user_id: expected uuid, got person",
         ],
@@ -309,7 +312,8 @@ FITTING = {
         create materialized view scenario_source.activities as
           select null::uuid as user_id, null::timestamptz(3) as activity_date where false;
         create view scenario_source.device_tokens as
-          select null::text as token, null::uuid as user_id, null::text as platform where false;
+          select null::timestamptz as registered_at, null::text as token, null::uuid as user_id, null::text as platform
+          where false;
     """,
 }
 
@@ -331,7 +335,28 @@ def test_what_fits_is_read_as_it_is(postgres_server: PostgresServer, app: Databa
     with app.connect() as worker:
         for scenario_type in ("inactivity", "milestone", "certification_expiry", "welcome_back"):
             assert evaluate(worker, scenario_type)["evaluated"] == 0
-        assert worker.execute("select public.scenario_lease_notifications(1, 60)").fetchone() == ([],)
+        assert lease(worker) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "registered"),
+    [
+        ("", None),
+        (", created_at timestamptz default '2026-01-01'", 1),
+        (", created_at timestamptz default '2026-01-01', registered_at timestamptz default '2026-02-01'", 2),
+        (", created_at timestamptz default '2026-01-01', registered_at date default '2026-02-01'", 1),
+    ],
+)
+def test_a_device_is_registered_when_its_table_says(app: Database, columns: str, registered: int | None) -> None:
+    """By registered_at or created_at, the first of them that is an instant; else that is not known."""
+    execute(app, f"{_DEVICES.removesuffix(');')}{columns});")
+    apply_migrations(app.url)
+    execute(app, "insert into public.device_tokens (user_id, token, platform) values (gen_random_uuid(), 'x', 'ios')")
+    with app.connect(role=None) as owner:
+        query = (
+            "select extract(month from registered_at at time zone 'UTC')::integer from scenario_source.device_tokens"
+        )
+        assert owner.execute(query).fetchone() == (registered,)
 
 
 def test_a_foreign_table_is_read_as_it_is(postgres_server: PostgresServer, app: Database) -> None:

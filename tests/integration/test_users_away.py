@@ -10,6 +10,7 @@ import pytest
 
 from scenario_repo import SkipReason
 from tests.integration.database import Database, claim, new_claim, results
+from tests.integration.delivery import lease
 from tests.integration.evaluation import act, evaluate, explain
 from tests.rows import ORGANIZATION, insert_notification
 
@@ -32,11 +33,9 @@ def set_user(owner: psycopg.Connection, user: UUID, state: str) -> None:
     owner.execute(f"update auth.users set {state} where id = %s".encode(), [user])  # noqa: S608 - the states are ours
 
 
-def lease(worker: psycopg.Connection, limit: int = 100) -> list[str]:
+def leased_users(worker: psycopg.Connection, limit: int = 100) -> list[str]:
     """Lease, and return whose notifications were handed out."""
-    row = worker.execute("select public.scenario_lease_notifications(%s, 60)", [limit]).fetchone()
-    assert row is not None
-    return [notification["user_id"] for notification in row[0]]
+    return [notification["user_id"] for notification in lease(worker, limit)]
 
 
 @pytest.mark.parametrize("reason", AWAY)
@@ -50,7 +49,7 @@ def test_nothing_is_claimed_for_who_is_away(
     set_user(owner, away, AWAY[reason])
     assert explain(worker, away, "inactivity")["reason"] == reason
     assert not explain(worker, away, "inactivity")["is_due"]
-    page = {"evaluated": 2, "due": 2, "claimed": 1, "skipped": {reason: 1}, "next_after": None}
+    page = {"evaluated": 2, "due": 2, "claimed": 1, "history": 0, "skipped": {reason: 1}, "next_after": None}
     assert evaluate(worker, "inactivity", dry_run=True) == page
     assert evaluate(worker, "inactivity") == page
     assert evaluate(worker, "inactivity")["skipped"] == {reason: 1, "cooldown": 1}
@@ -71,16 +70,16 @@ def test_what_was_claimed_before_fails_at_the_lease(
         act(worker, mentor, "40 days")
     assert evaluate(worker, "inactivity")["claimed"] == 2
     set_user(owner, away, AWAY[reason])
-    assert lease(worker) == [str(here)]
+    assert leased_users(worker) == [str(here)]
     for _ in range(10):
         assert evaluate(worker, "inactivity")["claimed"] == 0
-        assert lease(worker) == []
-    query = "select delivery_status, failure_code, attempt_count from public.scenario_notifications where user_id = %s"
-    assert worker.execute(query, [away]).fetchall() == [("failed", reason, 0)]
+        assert leased_users(worker) == []
+    query = "select delivery_status, failure_code, held_until from public.scenario_notifications where user_id = %s"
+    assert worker.execute(query, [away]).fetchall() == [("failed", reason, None)]
 
     set_user(owner, away, BACK)
     assert evaluate(worker, "inactivity")["claimed"] == 1
-    assert lease(worker) == [str(away)]
+    assert leased_users(worker) == [str(away)]
 
 
 def test_a_row_without_a_user_loses_nobody_else(
@@ -101,12 +100,14 @@ def test_a_row_without_a_user_loses_nobody_else(
     owner.execute(
         "create or replace view scenario_private.inactivity_rule with (security_invoker = true) as"
         " select scenario_type, user_id, organization_id, is_active, is_enabled, is_evaluated, cooldown,"
-        " null::integer as milestone_value, true as is_due, 'inactive'::text as finding, '{}'::jsonb as facts"
+        " null::integer as milestone_value, true as is_due, 'inactive'::text as finding, '{}'::jsonb as facts,"
+        " '{}'::text[] as subjects, null::timestamptz as crossed_at, history_before,"
+        " null::timestamptz as series_began_at, null::integer as series_limit"
         " from scenario_private.mentor_setting where scenario_type = 'inactivity'"
     )
     set_user(owner, away, AWAY["user_gone"])
     assert evaluate(worker, "inactivity")["skipped"] == {"user_gone": 1, "invalid_claim": 1}
-    assert lease(worker) == [str(here)]
+    assert leased_users(worker) == [str(here)]
 
 
 def test_who_is_away_hides_nobody_behind(
@@ -118,8 +119,8 @@ def test_who_is_away_hides_nobody_behind(
     for user in (*away, here):
         insert_notification(worker, user)
         set_user(owner, user, AWAY["user_gone"] if user in away else "deleted_at = null")
-    assert lease(worker, 2) == [str(here)]
-    assert lease(worker, 2) == []
+    assert leased_users(worker, 2) == [str(here)]
+    assert leased_users(worker, 2) == []
 
 
 def test_a_claim_of_the_apps_own_is_the_apps_decision(
@@ -129,7 +130,7 @@ def test_a_claim_of_the_apps_own_is_the_apps_decision(
     (user,) = database.new_users(1)
     set_user(owner, user, AWAY["user_banned"])
     assert results(claim(worker, [new_claim(user)])) == ["claimed"]
-    assert lease(worker) == []
+    assert leased_users(worker) == []
 
 
 def test_of_the_users_only_ids_and_reasons_are_told(database: Database, owner: psycopg.Connection) -> None:
