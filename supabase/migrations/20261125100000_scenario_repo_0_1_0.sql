@@ -2796,6 +2796,21 @@ grant execute on function
   )
   to service_role;
 
+-- Whether a claim's subjects can be read: a list of plain values, or none.
+create or replace function scenario_private.are_readable_subjects(p_subjects jsonb)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select case jsonb_typeof(p_subjects)
+    when 'array' then not jsonb_path_exists(p_subjects, 'strict $[*] ? (@.type() == "array" || @.type() == "object")')
+    else coalesce(p_subjects, 'null') = 'null'
+  end
+$$;
+revoke all on function scenario_private.are_readable_subjects(jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.are_readable_subjects(jsonb) to service_role;
+
 -- Whether each field of a claim can be read as what it should be; what it says is judged later.
 create or replace function scenario_private.is_readable_claim(p_claim jsonb)
 returns boolean
@@ -2809,8 +2824,7 @@ begin
     (p_claim ->> 'organization_id')::uuid,
     make_interval(secs => (p_claim ->> 'cooldown_seconds')::double precision),
     (p_claim ->> 'milestone_value')::integer;
-  return jsonb_typeof(p_claim) = 'object'
-    and coalesce(jsonb_typeof(p_claim -> 'subjects'), 'null') in ('array', 'null');
+  return jsonb_typeof(p_claim) = 'object' and scenario_private.are_readable_subjects(p_claim -> 'subjects');
 exception when data_exception then
   return false;
 end
@@ -2856,15 +2870,30 @@ begin
           )
         end,
         columns.milestone_value,
-        columns.metadata,
-        columns.subjects,
+        -- Read by jsonb_to_record, a list of lists would be one array of two dimensions.
+        case
+          when array_ndims(columns.metadata) > 1 then array(
+            select element.value
+            from jsonb_array_elements(p_claims -> 'metadata') with ordinality as element (value, place)
+            order by element.place
+          )
+          else columns.metadata
+        end,
+        case
+          when jsonb_typeof(p_claims -> 'subjects') = 'array' then array(
+            -- What can't be read is refused as a subject that is null.
+            select case when scenario_private.are_readable_subjects(element.value) then element.value else '[null]' end
+            from jsonb_array_elements(p_claims -> 'subjects') with ordinality as element (value, place)
+            order by element.place
+          )
+        end,
         same.organization_id,
         same.scenario_type,
         make_interval(secs => same.cooldown_seconds),
         nullif(same.metadata, 'null')
       from jsonb_to_record(p_claims) as columns (
         user_id uuid[], organization_id uuid[], scenario_type text[], cooldown_seconds double precision[],
-        milestone_value integer[], metadata jsonb[], subjects jsonb[], "all" jsonb
+        milestone_value integer[], metadata jsonb[], "all" jsonb
       )
       left join lateral jsonb_to_record(columns."all") as same (
         organization_id uuid, scenario_type text, cooldown_seconds double precision, metadata jsonb
