@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from tests.rows import ORGANIZATION, ago, ahead, insert_activities, insert_certi
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
 MINUTE: Final = timedelta(minutes=1)
+FOR_GOOD: Final = datetime(9999, 12, 31, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 LONG: Final = "36500 days"
 
@@ -90,7 +91,8 @@ def database_with_own_type(server: PostgresServer, name: str, template: str, **s
             owner.execute(_OWN_TYPE)
             for setting, value in settings.items():
                 owner.execute(
-                    f"update public.scenario_evaluation_config set {setting} = %s where {setting} is not null".encode(),
+                    f"update public.scenario_evaluation_config set {setting} = %s"  # noqa: S608 - a test's settings
+                    f" where {setting} is not null".encode(),
                     [value],
                 )
             owner.execute("truncate scenario_private.first_config")
@@ -142,9 +144,9 @@ class Mentor:
 
     def after(self, moment: datetime) -> datetime:
         """Return when the cooldown that begins at a moment is over; a milestone's never is."""
-        return datetime.max.replace(tzinfo=moment.tzinfo) if self.cooldown is None else moment + self.cooldown
+        return FOR_GOOD if self.cooldown is None else moment + self.cooldown
 
-    def evaluate(self, **arguments: Any) -> dict[str, Any]:
+    def evaluate(self, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - the function's own
         """Evaluate, and return the page."""
         return evaluate(self.worker, self.kind, **arguments)
 

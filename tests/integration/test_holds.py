@@ -19,6 +19,7 @@ from tests.integration.evaluation import configure, empty
 from tests.integration.histories import (
     COOLDOWNS,
     DAY,
+    FOR_GOOD,
     HOUR,
     KINDS,
     LONG,
@@ -74,7 +75,7 @@ def test_a_row_holds_until_its_outcome_says(mentor: Mentor, outcome: Outcome) ->
         mentor.become_due()
         assert is_free(mentor)
         return
-    if end.year == datetime.max.year:
+    if end == FOR_GOOD:
         for years in range(2):
             mentor.wait(years * 4000 * DAY)
             mentor.become_due()
@@ -106,7 +107,7 @@ def is_held(mentor: Mentor, end: datetime | None) -> bool:
     if end is not None:
         assert (explained["reason"], explained["held_by"]) == ("cooldown", str(row["id"]))
         assert datetime.fromisoformat(explained["ends_at"]) == end
-    assert [one["id"] for one in mentor.rows()][0] == row["id"]
+    assert mentor.row()["id"] == row["id"]
     return True
 
 
@@ -162,9 +163,9 @@ def test_a_row_of_failures_ends_when_she_is_told(mentor: Mentor, between: Outcom
         with mentor.at(end):
             pass
     mentor.be_claimed()
-    end = between(mentor)
-    assert end is not None
-    with mentor.at(end):
+    over = between(mentor)
+    assert over is not None
+    with mentor.at(over):
         mentor.become_due()
     mentor.be_claimed()
     end = mentor.deliver("failed") + (4 if between is suppressed else 1) * DAY
