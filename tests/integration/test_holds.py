@@ -269,3 +269,25 @@ def test_a_worker_that_dies_each_time_spends_the_attempts(database: Database, wo
         mentor.wait(2 * MINUTE)
     assert handed_out == MAX_ATTEMPTS
     assert (mentor.row()["delivery_status"], mentor.row()["failure_code"]) == ("failed", "attempts_spent")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "handed_out"),
+    [([], [], 1), (["a"], ["a"], 1), (["a", "b"], ["b", "c"], 1), (["a"], [], 1), ([], ["a"], 1), (["a"], ["b"], 2)],
+    ids=repr,
+)
+def test_what_was_overtaken_after_a_lease_ran_out_is_superseded(
+    first: list[str], second: list[str], handed_out: int, database: Database, worker: psycopg.Connection
+) -> None:
+    """Its cooldown is over while it is still pending: of two about the same thing the newer one is handed out."""
+    mentor = Mentor(database, worker, OWN)
+    day = DAY.total_seconds()
+    mentor.claim(*first, cooldown_seconds=day)
+    mentor.let_a_lease_run_out()
+    mentor.wait(DAY)
+    assert results([mentor.claim(*second, cooldown_seconds=day)]) == ["claimed"]
+    leased = lease(worker)
+    assert len(leased) == handed_out
+    assert str(mentor.row()["id"]) in [one["id"] for one in leased]
+    if handed_out == 1:
+        assert mentor.rows()[1]["failure_code"] == "superseded"
