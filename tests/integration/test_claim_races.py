@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,6 +19,7 @@ from psycopg import Connection, IsolationLevel
 from psycopg.errors import OperationalError, SerializationFailure
 
 from tests.integration.database import Database, claim, new_claim, new_milestone, now, results
+from tests.integration.delivery import lease, settle, settlement
 from tests.postgres.server import PostgresServer
 from tests.rows import insert_notification
 
@@ -26,7 +28,10 @@ SECONDS_OF_RACING = 1.5
 PATIENCE_SECONDS = 10.0
 TYPES = ("inactivity", "welcome_back")
 
-SETTLE_ALL = "update public.scenario_notifications set delivery_status = 'failed' where delivery_status = 'pending'"
+SETTLE_ALL = """
+update public.scenario_notifications set delivery_status = 'failed', failure_code = 'expired'
+where delivery_status = 'pending'
+"""
 SETTLE_SOME = """
 update public.scenario_notifications set delivery_status = %s where id in (
   select id from public.scenario_notifications
@@ -39,20 +44,27 @@ order by random() limit 1
 """
 DELETE_USER = "delete from auth.users where id = %s"
 
-# Two claims that have not failed, the later one sooner than its own cooldown allows; a milestone twice; a claim whose
-# window does not start at another claim's triggered_at.
+# A claim of something that an earlier claim held (what each was told of as new is in the table told: no row for a claim
+# without subjects that was granted as a whole); a milestone twice; a claim whose window does not start at another
+# claim's triggered_at. A pending row is one that nobody lets run out here.
 VIOLATIONS = """
-select 'cooldown', earlier.user_id, earlier.scenario_type
+select 'hold', earlier.user_id, earlier.scenario_type
 from public.scenario_notifications as earlier
 join public.scenario_notifications as later using (user_id, scenario_type)
+join told on told.id = later.id
 where earlier.id <> later.id
   and earlier.cooldown_window_start is not null and later.cooldown_window_start is not null
-  and earlier.delivery_status <> 'failed' and later.delivery_status <> 'failed'
   and later.triggered_at >= earlier.triggered_at
-  and later.triggered_at - earlier.triggered_at < make_interval(secs => (later.metadata ->> 'cooldown')::float8)
+  and case earlier.delivery_status
+    when 'pending' then true
+    when 'sent' then greatest(earlier.triggered_at, earlier.settled_at) + later.cooldown > later.triggered_at
+    else earlier.held_until > later.triggered_at
+  end
+  and (earlier.subjects = '{}' or told.new_subjects = '{}' or earlier.subjects && told.new_subjects)
 union all
 select 'milestone', user_id, milestone_value::text
-from public.scenario_notifications where milestone_value is not null and delivery_status <> 'failed'
+from public.scenario_notifications
+where milestone_value is not null and (delivery_status <> 'failed' or held_until = 'infinity')
 group by user_id, milestone_value having count(*) > 1
 union all
 select 'chain', claimed.user_id, claimed.scenario_type
@@ -127,13 +139,13 @@ def test_two_sides_of_a_calendar_boundary_are_one_race(
     assert results(waiting.result()) in (["cooldown"], ["concurrent_claim"])
 
 
-@pytest.mark.parametrize("end", ["rolls back", "is killed", "fails the milestone", "fails"])
+@pytest.mark.parametrize("end", ["rolls back", "is killed", "expires as a milestone", "expires"])
 def test_a_claim_that_comes_to_nothing_leaves_room(
     end: str, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
 ) -> None:
-    """The other gets it, whatever became of the winner's row."""
+    """The other gets it, where the winner's row is gone or holds nothing any more."""
     (user,) = database.new_users(1)
-    wanted = new_milestone(user, 10) if end == "fails the milestone" else new_claim(user)
+    wanted = new_milestone(user, 10) if end == "expires as a milestone" else new_claim(user)
     worker.autocommit = False
     assert results(claim(worker, [wanted])) == ["claimed"]
     waiting = pool.submit(claim, rival, [wanted])
@@ -150,23 +162,38 @@ def test_a_claim_that_comes_to_nothing_leaves_room(
     assert results(waiting.result()) == ["claimed"]
 
 
-@pytest.mark.parametrize("end", ["stays", "fails"])
+@pytest.mark.parametrize("code", ["invalid_token", "suppressed", "cancelled"])
+def test_a_claim_that_failed_meanwhile_holds_what_its_failure_says(
+    code: str, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
+) -> None:
+    """The loser is judged again, on what has become of the winner's row."""
+    (user,) = database.new_users(1)
+    with worker.transaction():
+        (won,) = claim(worker, [new_claim(user)])
+        waiting = pool.submit(claim, rival, [new_claim(user)])
+        wait_until_blocked(database, rival)
+        fail = "update public.scenario_notifications set delivery_status = 'failed', failure_code = %s where id = %s"
+        worker.execute(fail, [code, won["id"]])
+    (outcome,) = waiting.result()
+    assert (outcome.get("skip_reason"), outcome.get("held_by")) == ("cooldown", won["id"])
+
+
+@pytest.mark.parametrize("end", ["stays", "expires"])
 def test_a_batch_that_repeats_itself_is_told_who_won(
     end: str, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
 ) -> None:
-    """It goes row by row, and loses its race there; if the winner has failed since, it is told to claim again."""
+    """It goes row by row, and loses its race there; if the winner has expired since, it gets it in the same call."""
     first, second = sorted(database.new_users(2))
     with worker.transaction():
         (won,) = claim(worker, [new_claim(second)])
         waiting = pool.submit(claim, rival, [new_claim(first), new_claim(first), new_claim(second)])
         wait_until_blocked(database, rival)
-        if end == "fails":
+        if end == "expires":
             worker.execute(SETTLE_ALL)
     outcomes = waiting.result()
-    reason, holder = ("concurrent_claim", None) if end == "fails" else ("cooldown", won["id"])
-    assert results(outcomes) == ["claimed", "duplicate_in_batch", reason]
-    assert outcomes[2]["held_by"] == holder
-    assert (outcomes[2]["ends_at"] is None) == (holder is None)
+    last = "claimed" if end == "expires" else "cooldown"
+    assert results(outcomes) == ["claimed", "duplicate_in_batch", last]
+    assert end == "expires" or outcomes[2]["held_by"] == won["id"]
 
 
 @pytest.mark.parametrize("isolation", [IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE])
@@ -287,8 +314,8 @@ class Melee:
         self.isolation = isolation
         self.users = database.new_users(6)
         self.doomed = database.new_users(40)
-        self.told: list[tuple[object, str]] = []
-        """The users and notifications that a claimer was told of, and committed."""
+        self.told: list[tuple[object, str, list[str]]] = []
+        """The users, notifications and new subjects that a claimer was told of, and committed."""
         self.failures: list[str] = []
         self.ends = time.monotonic() + SECONDS_OF_RACING
 
@@ -299,7 +326,8 @@ class Melee:
         for user in users:
             length = dice.choice((0.02, 0.05, 0.1))
             kind = dice.choice(TYPES)
-            claims.append(new_claim(user, scenario_type=kind, cooldown_seconds=length, metadata={"cooldown": length}))
+            about = dice.choice(([], [], ["a"], ["b"], ["a", "b"], ["b", "c"]))
+            claims.append(new_claim(user, scenario_type=kind, cooldown_seconds=length, subjects=about))
         return dice.sample(claims, dice.randint(1, len(claims)))
 
     def claim(self, seed: int) -> None:
@@ -316,18 +344,35 @@ class Melee:
             connection.close()
 
     def claim_once(self, connection: Connection, dice: random.Random) -> None:
-        """Claim a batch in a transaction that may linger, fail some of its rows again, or be rolled back."""
+        """Claim a batch in a transaction that may linger, fail some of its rows again, or be rolled back.
+
+        What it claims with a lease it settles afterwards.
+        """
         rolls_back = dice.random() < 0.1
+        lease_seconds = dice.choice((None, 60))
         with connection.transaction(force_rollback=rolls_back):
             batch = self.batch(dice)
-            outcomes = claim(connection, batch)
-            told = [(asked["user_id"], got["id"]) for asked, got in zip(batch, outcomes, strict=True) if "id" in got]
+            outcomes = claim(connection, batch, lease_seconds)
+            told = [
+                (asked["user_id"], got["id"], got["new_subjects"])
+                for asked, got in zip(batch, outcomes, strict=True)
+                if "new_subjects" in got  # else it was claimed before, and is taken over
+            ]
             if told and dice.random() < 0.2:
                 connection.execute(f"{SETTLE_ALL} and id = any (%s)", [[told[0][1]]])
             if dice.random() < 0.3:
                 time.sleep(dice.random() / 100)
         if not rolls_back:
             self.told += told
+            self.settle(connection, dice, [outcome for outcome in outcomes if "lease_number" in outcome])
+
+    @staticmethod
+    def settle(connection: Connection, dice: random.Random, leased: list[dict[str, Any]]) -> None:
+        """Say of each lease what became of it."""
+        settle(
+            connection,
+            [settlement(one, dice.choice(("sent", "failed", "suppressed", "retry", "released"))) for one in leased],
+        )
 
     def disturb(self, seed: int) -> None:
         """Do now and then what the rest of the world does."""
@@ -336,6 +381,7 @@ class Melee:
         with self.database.connect(role=None) as connection:
             while time.monotonic() < self.ends:
                 connection.execute(SETTLE_SOME, [dice.choice(("sent", "failed"))])
+                self.settle(connection, dice, lease(connection, 4))
                 row = {
                     "scenario_type": dice.choice(TYPES),
                     "delivery_status": dice.choice(("pending", "sent", "failed")),
@@ -357,10 +403,12 @@ def test_sixteen_claimers_in_a_melee_never_notify_twice(
     melee = Melee(database, isolation)
     for run in [*(pool.submit(melee.claim, seed) for seed in range(CLAIMERS)), pool.submit(melee.disturb, CLAIMERS)]:
         run.result()
-    with database.connect() as observer:
+    with database.connect(role=None) as observer:
+        observer.execute("create temporary table told (id uuid, new_subjects text[])")
+        observer.cursor().executemany("insert into told values (%s, %s)", [told[1:] for told in melee.told])
         assert observer.execute(VIOLATIONS).fetchall() == []
         kept = {str(row[0]) for row in observer.execute("select id from public.scenario_notifications")}
-    assert {told for user, told in melee.told if user in melee.users} <= kept
+    assert {told for user, told, _ in melee.told if user in melee.users} <= kept
     retried = [] if isolation is IsolationLevel.READ_COMMITTED else ["SerializationFailure"]
     assert set(melee.failures) <= {"AdminShutdown", "OperationalError", *retried}
     assert len(melee.told) > len(melee.users)
