@@ -2282,16 +2282,24 @@ language sql
 volatile
 set search_path = ''
 as $$
+  with over as materialized (
+    select notification.id
+    from public.scenario_notifications as notification
+    where notification.id in (
+      select hold.id
+      from unnest(p_user_ids) as asked (user_id)
+      join scenario_private.hold as hold on hold.user_id = asked.user_id
+      where hold.outlasts_at > now()
+        and hold.failure_code = 'suppressed'
+        and hold.holds_until is null
+    )
+    order by notification.id
+    for no key update
+  )
   update public.scenario_notifications as notification
   set held_until = now()
-  where notification.id in (
-    select hold.id
-    from unnest(p_user_ids) as asked (user_id)
-    join scenario_private.hold as hold on hold.user_id = asked.user_id
-    where hold.outlasts_at > now()
-      and hold.failure_code = 'suppressed'
-      and hold.holds_until is null
-  )
+  from over
+  where notification.id = over.id
 $$;
 revoke all on function scenario_private.end_suppressions(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.end_suppressions(uuid[]) to service_role;
@@ -2314,7 +2322,7 @@ grant execute on function scenario_private.end_suppressions(uuid[]) to service_r
 --   scenario_private.claim              the one way every claim takes, the API's and the evaluation's:
 --     scenario_private.claim_once         judges, inserts and answers in one statement, with a plain INSERT
 --     scenario_private.claim_once         again, with care, only if a constraint objected to that: row by row; and
---                                         once more for who lost a race, which may have been about another subject
+--                                         once more where a race was lost, which may have been about another subject
 --
 -- The constraints decide. The first time trusts them with everything that is rare: a lost race, a repetition in the
 -- batch, a user who is gone, an unknown scenario type, metadata that the table refuses. An objection undoes the whole
@@ -2752,28 +2760,6 @@ grant execute on function
   )
   to service_role;
 
--- Puts two answers by columns together: arrays are joined.
-create or replace function scenario_private.joined_answers(p_first jsonb, p_second jsonb)
-returns jsonb
-language sql
-immutable
-set search_path = ''
-as $$
-  select jsonb_object_agg(
-    part.key,
-    case jsonb_typeof(part.value)
-      when 'array' then coalesce(p_first -> part.key, '[]') || part.value
-      else (
-        select jsonb_object_agg(inner_part.key, p_first -> part.key -> inner_part.key || inner_part.value)
-        from jsonb_each(part.value) as inner_part
-      )
-    end
-  )
-  from jsonb_each(p_second) as part
-$$;
-revoke all on function scenario_private.joined_answers(jsonb, jsonb) from public, anon, authenticated;
-grant execute on function scenario_private.joined_answers(jsonb, jsonb) to service_role;
-
 -- Claims a batch: arguments and answer of scenario_private.claim_once. Who lost a race is judged again, on what was
 -- committed meanwhile; an evaluation's claims are not (it asks its rule again), and stay lost.
 create or replace function scenario_private.claim(
@@ -2802,9 +2788,8 @@ as $$
 declare
   existing_user_ids uuid[];
   judges_values boolean := false;
-  places bigint[] := p_places;
-  part jsonb;
-  answer jsonb;
+  turns_lost integer := 0;
+  answer json;
 begin
   -- Much metadata is judged by the table's constraints once, not twice: with care from the start.
   begin
@@ -2828,23 +2813,29 @@ begin
     order by element.place
   );
   perform scenario_private.end_suppressions(p_user_ids);
-  for turn in 1..4 loop
+  -- A turn that lost a race is undone and made again as a whole, so that rows always go in in their order: tried again
+  -- for the losers alone, beside what it had inserted already, two batches could wait for each other.
+  loop
     begin
-      part := scenario_private.claim_once(
+      answer := scenario_private.claim_once(
         p_id_prefix, p_origin, p_user_ids, p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type,
         p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
-        existing_user_ids, judges_values, places, p_leased_until
+        existing_user_ids, judges_values, p_places, p_leased_until
       );
-    exception when check_violation then
-      -- Only the first turn can meet one; its own values are judged now.
-      judges_values := true;
-      continue;
+      if turns_lost < 3 and p_predecessors is null and json_array_length(answer -> 'lost') > 0 then
+        raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
+      end if;
+      return answer;
+    exception
+      when triggered_action_exception then
+        turns_lost := turns_lost + 1;
+      when check_violation then
+        if judges_values then
+          raise;
+        end if;
+        judges_values := true;
     end;
-    answer := case when answer is null then part else scenario_private.joined_answers(answer - 'lost', part) end;
-    places := array(select lost.place::bigint from jsonb_array_elements_text(part -> 'lost') as lost (place));
-    exit when cardinality(places) = 0 or p_predecessors is not null;
   end loop;
-  return answer;
 end
 $$;
 revoke all on function
@@ -3672,15 +3663,9 @@ declare
   bounds text := 'mentor.is_evaluated';
   last_user_id uuid;
   history_before timestamptz;
-  -- Of the page.
   evaluated_count integer;
   due_count integer;
   history_count integer;
-  claimed_count integer := 0;
-  -- Of a turn.
-  found_count integer;
-  found_due_count integer;
-  found_history_count integer;
   held_count integer;
   spent_count integer;
   candidate_count integer;
@@ -3691,12 +3676,13 @@ declare
   facts jsonb[];
   subjects jsonb[];
   predecessors timestamptz[];
+  claimed_count integer;
+  lost_count integer;
   away_user_ids uuid[];
   away_reasons text[];
   places bigint[];
   outcome json;
-  skip_reasons text[] := array[]::text[];
-  lost_user_ids uuid[];
+  skip_reasons text[];
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
@@ -3727,110 +3713,98 @@ begin
     bounds := bounds || format(' and mentor.user_id <= %L', last_user_id);
   end if;
 
-  -- Who loses a race to another claimer is asked about again: what is due may be about something else by now.
+  -- A page that lost a race to another claimer is undone and made again as a whole: what is due may be about something
+  -- else by now, and rows go in in their order.
   for turn in 1..3 loop
-    -- Of a user's memberships that are due one is claimed for: that of the highest milestone or the shortest cooldown
-    -- (if it refuses, so does every longer one), then of the lowest organization_id.
-    execute format(
-      'with mentor as materialized (%s)
-       select tally.*, candidates.*
-       from (
-         select
-           count(*) as evaluated,
-           count(*) filter (where mentor.verdict not in (''not_due'', ''history'')) as due,
-           count(*) filter (where mentor.verdict = ''history'') as history,
-           count(*) filter (where mentor.verdict = ''held'') as held,
-           count(*) filter (where mentor.verdict = ''reminders_spent'') as spent
-         from mentor
-       ) as tally
-       cross join (
-         select
-           count(*) as candidates,
-           array_agg(candidate.user_id) as user_ids,
-           array_agg(candidate.organization_id) as organization_ids,
-           array_agg(candidate.cooldown) as cooldowns,
-           array_agg(candidate.milestone_value) as milestone_values,
-           array_agg(
-             case
-               when candidate.subjects = ''{}'' then candidate.facts
-               when jsonb_typeof(candidate.facts) <> ''object'' then candidate.facts
-               else coalesce(candidate.facts, ''{}'')
-                 || jsonb_build_object(''new_subjects'', coalesce(candidate.new_subjects, candidate.subjects))
-             end
-           ) as facts,
-           array_agg(case when candidate.subjects <> ''{}'' then to_jsonb(candidate.subjects) end) as subjects,
-           array_agg(candidate.predecessor_at) as predecessors
+    begin
+      lost_count := 0;
+      -- Of a user's memberships that are due one is claimed for: that of the highest milestone or the shortest cooldown
+      -- (if it refuses, so does every longer one), then of the lowest organization_id.
+      execute format(
+        'with mentor as materialized (%s)
+         select tally.*, candidates.*
          from (
-           select distinct on (mentor.user_id) mentor.*
+           select
+             count(*) as evaluated,
+             count(*) filter (where mentor.verdict not in (''not_due'', ''history'')) as due,
+             count(*) filter (where mentor.verdict = ''history'') as history,
+             count(*) filter (where mentor.verdict = ''held'') as held,
+             count(*) filter (where mentor.verdict = ''reminders_spent'') as spent
            from mentor
-           where mentor.verdict = ''due''
-           order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
-         ) as candidate
-       ) as candidates',
-      scenario_private.verdict_query(
-        rule,
-        p_scenario_type,
-        bounds || case when turn > 1 then format(' and mentor.user_id = any (%L::uuid[])', lost_user_ids) else '' end,
-        history_before,
-        false
+         ) as tally
+         cross join (
+           select
+             count(*) as candidates,
+             array_agg(candidate.user_id) as user_ids,
+             array_agg(candidate.organization_id) as organization_ids,
+             array_agg(candidate.cooldown) as cooldowns,
+             array_agg(candidate.milestone_value) as milestone_values,
+             array_agg(
+               case
+                 when candidate.subjects = ''{}'' then candidate.facts
+                 when jsonb_typeof(candidate.facts) <> ''object'' then candidate.facts
+                 else coalesce(candidate.facts, ''{}'')
+                   || jsonb_build_object(''new_subjects'', coalesce(candidate.new_subjects, candidate.subjects))
+               end
+             ) as facts,
+             array_agg(case when candidate.subjects <> ''{}'' then to_jsonb(candidate.subjects) end) as subjects,
+             array_agg(candidate.predecessor_at) as predecessors
+           from (
+             select distinct on (mentor.user_id) mentor.*
+             from mentor
+             where mentor.verdict = ''due''
+             order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
+           ) as candidate
+         ) as candidates',
+        scenario_private.verdict_query(rule, p_scenario_type, bounds, history_before, false)
       )
-    )
-    into
-      found_count, found_due_count, found_history_count, held_count, spent_count, candidate_count, user_ids,
-      organization_ids, cooldowns, milestone_values, facts, subjects, predecessors;
+      into
+        evaluated_count, due_count, history_count, held_count, spent_count, candidate_count, user_ids,
+        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors;
 
-    -- Users who are gone or banned are not notified: the lease asks the same again.
-    select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
-    from scenario_private.users_away(user_ids) as away;
-    if turn = 1 then
-      evaluated_count := found_count;
-      due_count := found_due_count;
-      history_count := found_history_count;
+      -- Users who are gone or banned are not notified: the lease asks the same again.
+      select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
+      from scenario_private.users_away(user_ids) as away;
       skip_reasons := away_reasons
         || array_fill('cooldown'::text, array[held_count])
         || array_fill('reminders_spent'::text, array[spent_count])
-        || array_fill(
-          'duplicate_in_batch'::text, array[found_due_count - held_count - spent_count - candidate_count]
-        );
-    else
-      -- What the others claimed holds now.
-      skip_reasons := skip_reasons
-        || away_reasons
-        || array_fill('cooldown'::text, array[cardinality(lost_user_ids) - candidate_count]);
-      lost_user_ids := array[]::uuid[];
-    end if;
-    exit when candidate_count = 0;
+        || array_fill('duplicate_in_batch'::text, array[due_count - held_count - spent_count - candidate_count]);
+      claimed_count := 0;
+      exit when candidate_count = 0;
 
-    places := case
-      when away_user_ids is not null then array(
-        select candidate.place
-        from unnest(user_ids) with ordinality as candidate (user_id, place)
-        -- A row without a user is refused as an invalid claim, and counted.
-        where (candidate.user_id = any (away_user_ids)) is not true
-      )
-    end;
-    if p_dry_run then
+      places := case
+        when away_user_ids is not null then array(
+          select candidate.place
+          from unnest(user_ids) with ordinality as candidate (user_id, place)
+          -- A row without a user is refused as an invalid claim, and counted.
+          where (candidate.user_id = any (away_user_ids)) is not true
+        )
+      end;
       claimed_count := coalesce(cardinality(places), candidate_count);
+      exit when p_dry_run;
+      outcome := scenario_private.claim(
+        scenario_private.new_id_prefix(), 'evaluation', user_ids, organization_ids, null, null, p_scenario_type,
+        cooldowns, null, milestone_values, facts, null, subjects, predecessors, places, null
+      );
+      lost_count := json_array_length(outcome -> 'lost');
+      if lost_count > 0 and turn < 3 then
+        raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
+      end if;
+      claimed_count := claimed_count - json_array_length(outcome -> 'skipped' -> 'place') - lost_count;
+      skip_reasons := skip_reasons
+        || case json_typeof(outcome -> 'skipped' -> 'reason')
+          when 'array' then array(select json_array_elements_text(outcome -> 'skipped' -> 'reason'))
+          else array_fill(
+            outcome -> 'skipped' ->> 'reason', array[json_array_length(outcome -> 'skipped' -> 'place')]
+          )
+        end
+        || array_fill('concurrent_claim'::text, array[lost_count]);
       exit;
-    end if;
-    outcome := scenario_private.claim(
-      scenario_private.new_id_prefix(), 'evaluation', user_ids, organization_ids, null, null,
-      p_scenario_type, cooldowns, null, milestone_values, facts, null, subjects,
-      predecessors, places, null
-    );
-    claimed_count := claimed_count + coalesce(cardinality(places), candidate_count)
-      - json_array_length(outcome -> 'skipped' -> 'place') - json_array_length(outcome -> 'lost');
-    skip_reasons := skip_reasons || case json_typeof(outcome -> 'skipped' -> 'reason')
-      when 'array' then array(select json_array_elements_text(outcome -> 'skipped' -> 'reason'))
-      else array_fill(
-        outcome -> 'skipped' ->> 'reason', array[json_array_length(outcome -> 'skipped' -> 'place')]
-      )
+    exception when triggered_action_exception then
+      if lost_count = 0 then
+        raise;
+      end if;
     end;
-    lost_user_ids := array(
-      select user_ids[lost.place::integer]
-      from json_array_elements_text(outcome -> 'lost') as lost (place)
-    );
-    exit when cardinality(lost_user_ids) = 0;
   end loop;
 
   return (
@@ -3844,8 +3818,7 @@ begin
     )
     from (
       select skipped.reason, count(*) as mentors
-      from unnest(skip_reasons || array_fill('concurrent_claim'::text, array[coalesce(cardinality(lost_user_ids), 0)]))
-        as skipped (reason)
+      from unnest(skip_reasons) as skipped (reason)
       group by skipped.reason
     ) as tally
   );
@@ -4562,7 +4535,9 @@ begin
                 and newer.triggered_at > notification.triggered_at
                 and newer.milestone_value is null
                 and newer.cooldown_window_start is not null
-                and (newer.subjects = '{}' or newer.subjects && notification.subjects)
+                and (
+                  newer.subjects = '{}' or notification.subjects = '{}' or newer.subjects && notification.subjects
+                )
             )
             then 'superseded'
         end
@@ -4901,7 +4876,7 @@ begin
     having coalesce(max(config.cooldown), '0') <= make_interval(secs => p_older_than_seconds)
   ),
   -- What is kept of each user and type, looked up once, however many rows there are.
-  history as (
+  history as materialized (
     select
       page.user_id,
       kind.scenario_type,

@@ -173,16 +173,24 @@ language sql
 volatile
 set search_path = ''
 as $$
+  with over as materialized (
+    select notification.id
+    from public.scenario_notifications as notification
+    where notification.id in (
+      select hold.id
+      from unnest(p_user_ids) as asked (user_id)
+      join scenario_private.hold as hold on hold.user_id = asked.user_id
+      where hold.outlasts_at > now()
+        and hold.failure_code = 'suppressed'
+        and hold.holds_until is null
+    )
+    order by notification.id
+    for no key update
+  )
   update public.scenario_notifications as notification
   set held_until = now()
-  where notification.id in (
-    select hold.id
-    from unnest(p_user_ids) as asked (user_id)
-    join scenario_private.hold as hold on hold.user_id = asked.user_id
-    where hold.outlasts_at > now()
-      and hold.failure_code = 'suppressed'
-      and hold.holds_until is null
-  )
+  from over
+  where notification.id = over.id
 $$;
 revoke all on function scenario_private.end_suppressions(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.end_suppressions(uuid[]) to service_role;

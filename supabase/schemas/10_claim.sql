@@ -14,7 +14,7 @@
 --   scenario_private.claim              the one way every claim takes, the API's and the evaluation's:
 --     scenario_private.claim_once         judges, inserts and answers in one statement, with a plain INSERT
 --     scenario_private.claim_once         again, with care, only if a constraint objected to that: row by row; and
---                                         once more for who lost a race, which may have been about another subject
+--                                         once more where a race was lost, which may have been about another subject
 --
 -- The constraints decide. The first time trusts them with everything that is rare: a lost race, a repetition in the
 -- batch, a user who is gone, an unknown scenario type, metadata that the table refuses. An objection undoes the whole
@@ -452,28 +452,6 @@ grant execute on function
   )
   to service_role;
 
--- Puts two answers by columns together: arrays are joined.
-create or replace function scenario_private.joined_answers(p_first jsonb, p_second jsonb)
-returns jsonb
-language sql
-immutable
-set search_path = ''
-as $$
-  select jsonb_object_agg(
-    part.key,
-    case jsonb_typeof(part.value)
-      when 'array' then coalesce(p_first -> part.key, '[]') || part.value
-      else (
-        select jsonb_object_agg(inner_part.key, p_first -> part.key -> inner_part.key || inner_part.value)
-        from jsonb_each(part.value) as inner_part
-      )
-    end
-  )
-  from jsonb_each(p_second) as part
-$$;
-revoke all on function scenario_private.joined_answers(jsonb, jsonb) from public, anon, authenticated;
-grant execute on function scenario_private.joined_answers(jsonb, jsonb) to service_role;
-
 -- Claims a batch: arguments and answer of scenario_private.claim_once. Who lost a race is judged again, on what was
 -- committed meanwhile; an evaluation's claims are not (it asks its rule again), and stay lost.
 create or replace function scenario_private.claim(
@@ -502,9 +480,8 @@ as $$
 declare
   existing_user_ids uuid[];
   judges_values boolean := false;
-  places bigint[] := p_places;
-  part jsonb;
-  answer jsonb;
+  turns_lost integer := 0;
+  answer json;
 begin
   -- Much metadata is judged by the table's constraints once, not twice: with care from the start.
   begin
@@ -528,23 +505,29 @@ begin
     order by element.place
   );
   perform scenario_private.end_suppressions(p_user_ids);
-  for turn in 1..4 loop
+  -- A turn that lost a race is undone and made again as a whole, so that rows always go in in their order: tried again
+  -- for the losers alone, beside what it had inserted already, two batches could wait for each other.
+  loop
     begin
-      part := scenario_private.claim_once(
+      answer := scenario_private.claim_once(
         p_id_prefix, p_origin, p_user_ids, p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type,
         p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
-        existing_user_ids, judges_values, places, p_leased_until
+        existing_user_ids, judges_values, p_places, p_leased_until
       );
-    exception when check_violation then
-      -- Only the first turn can meet one; its own values are judged now.
-      judges_values := true;
-      continue;
+      if turns_lost < 3 and p_predecessors is null and json_array_length(answer -> 'lost') > 0 then
+        raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
+      end if;
+      return answer;
+    exception
+      when triggered_action_exception then
+        turns_lost := turns_lost + 1;
+      when check_violation then
+        if judges_values then
+          raise;
+        end if;
+        judges_values := true;
     end;
-    answer := case when answer is null then part else scenario_private.joined_answers(answer - 'lost', part) end;
-    places := array(select lost.place::bigint from jsonb_array_elements_text(part -> 'lost') as lost (place));
-    exit when cardinality(places) = 0 or p_predecessors is not null;
   end loop;
-  return answer;
 end
 $$;
 revoke all on function

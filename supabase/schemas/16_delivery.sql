@@ -120,7 +120,9 @@ begin
                 and newer.triggered_at > notification.triggered_at
                 and newer.milestone_value is null
                 and newer.cooldown_window_start is not null
-                and (newer.subjects = '{}' or newer.subjects && notification.subjects)
+                and (
+                  newer.subjects = '{}' or notification.subjects = '{}' or newer.subjects && notification.subjects
+                )
             )
             then 'superseded'
         end

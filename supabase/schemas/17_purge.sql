@@ -61,7 +61,7 @@ begin
     having coalesce(max(config.cooldown), '0') <= make_interval(secs => p_older_than_seconds)
   ),
   -- What is kept of each user and type, looked up once, however many rows there are.
-  history as (
+  history as materialized (
     select
       page.user_id,
       kind.scenario_type,

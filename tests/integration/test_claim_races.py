@@ -1,4 +1,4 @@
-"""Claimers that race: first interleaved by hand, then sixteen at once, and an oracle in SQL over what they left."""
+"""Claimers that race, interleaved by hand; and sixteen at once, round by round."""
 
 from __future__ import annotations
 
@@ -11,56 +11,27 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
 from psycopg import Connection, IsolationLevel
-from psycopg.errors import OperationalError, SerializationFailure
+from psycopg.errors import SerializationFailure
 
 from tests.integration.database import Database, claim, new_claim, new_milestone, now, results
 from tests.postgres.server import PostgresServer
 from tests.rows import insert_notification
 
 CLAIMERS = 16
-SECONDS_OF_RACING = 1.5
 PATIENCE_SECONDS = 10.0
 TYPES = ("inactivity", "welcome_back")
 
-SETTLE_ALL = "update public.scenario_notifications set delivery_status = 'failed' where delivery_status = 'pending'"
-SETTLE_SOME = """
-update public.scenario_notifications set delivery_status = %s where id in (
-  select id from public.scenario_notifications
-  where delivery_status = 'pending' order by random() limit 4 for update skip locked)
+SETTLE_ALL = """
+update public.scenario_notifications set delivery_status = 'failed', failure_code = 'expired'
+where delivery_status = 'pending'
 """
-KILL_A_CLAIM = """
-select pg_terminate_backend(pid) from pg_stat_activity
-where datname = current_database() and state = 'active' and query like '%scenario_claim%' and pid <> pg_backend_pid()
-order by random() limit 1
-"""
+FAIL = "update public.scenario_notifications set delivery_status = 'failed', failure_code = %s where id = %s"
 DELETE_USER = "delete from auth.users where id = %s"
-
-# Two claims that have not failed, the later one sooner than its own cooldown allows; a milestone twice; a claim whose
-# window does not start at another claim's triggered_at.
-VIOLATIONS = """
-select 'cooldown', earlier.user_id, earlier.scenario_type
-from public.scenario_notifications as earlier
-join public.scenario_notifications as later using (user_id, scenario_type)
-where earlier.id <> later.id
-  and earlier.cooldown_window_start is not null and later.cooldown_window_start is not null
-  and earlier.delivery_status <> 'failed' and later.delivery_status <> 'failed'
-  and later.triggered_at >= earlier.triggered_at
-  and later.triggered_at - earlier.triggered_at < make_interval(secs => (later.metadata ->> 'cooldown')::float8)
-union all
-select 'milestone', user_id, milestone_value::text
-from public.scenario_notifications where milestone_value is not null and delivery_status <> 'failed'
-group by user_id, milestone_value having count(*) > 1
-union all
-select 'chain', claimed.user_id, claimed.scenario_type
-from public.scenario_notifications as claimed where claimed.cooldown_window_start > 'epoch'
-  and (claimed.user_id, claimed.scenario_type, claimed.cooldown_window_start) not in (
-    select user_id, scenario_type, triggered_at from public.scenario_notifications
-    where cooldown_window_start is not null)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +55,14 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
-def wait_until_blocked(database: Database, *connections: Connection) -> None:
-    """Return when each of the connections waits for a lock."""
+def wait_until_blocked(database: Database, *connections: Connection, by: Connection | None = None) -> None:
+    """Return when each of the connections waits for a lock: anybody's, or that of a certain one."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     with database.connect() as observer:
         for connection in connections:
-            blockers = "select from unnest(pg_blocking_pids(%s))"
-            while not observer.execute(blockers, [connection.info.backend_pid]).rowcount:
+            blockers = "select from unnest(pg_blocking_pids(%s)) as pid where coalesce(pid = %s, true)"
+            pids = [connection.info.backend_pid, by and by.info.backend_pid]
+            while not observer.execute(blockers, pids).rowcount:
                 assert time.monotonic() < deadline, "the claim did not wait"
                 time.sleep(0.005)
 
@@ -127,13 +99,13 @@ def test_two_sides_of_a_calendar_boundary_are_one_race(
     assert results(waiting.result()) in (["cooldown"], ["concurrent_claim"])
 
 
-@pytest.mark.parametrize("end", ["rolls back", "is killed", "fails the milestone", "fails"])
+@pytest.mark.parametrize("end", ["rolls back", "is killed", "expires as a milestone", "expires"])
 def test_a_claim_that_comes_to_nothing_leaves_room(
     end: str, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
 ) -> None:
-    """The other gets it, whatever became of the winner's row."""
+    """The other gets it, where the winner's row is gone or holds nothing any more."""
     (user,) = database.new_users(1)
-    wanted = new_milestone(user, 10) if end == "fails the milestone" else new_claim(user)
+    wanted = new_milestone(user, 10) if end == "expires as a milestone" else new_claim(user)
     worker.autocommit = False
     assert results(claim(worker, [wanted])) == ["claimed"]
     waiting = pool.submit(claim, rival, [wanted])
@@ -150,23 +122,37 @@ def test_a_claim_that_comes_to_nothing_leaves_room(
     assert results(waiting.result()) == ["claimed"]
 
 
-@pytest.mark.parametrize("end", ["stays", "fails"])
+@pytest.mark.parametrize("code", ["invalid_token", "suppressed", "cancelled"])
+def test_a_claim_that_failed_meanwhile_holds_what_its_failure_says(
+    code: str, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
+) -> None:
+    """The loser is judged again, on what has become of the winner's row."""
+    (user,) = database.new_users(1)
+    with worker.transaction():
+        (won,) = claim(worker, [new_claim(user)])
+        waiting = pool.submit(claim, rival, [new_claim(user)])
+        wait_until_blocked(database, rival)
+        worker.execute(FAIL, [code, won["id"]])
+    (outcome,) = waiting.result()
+    assert (outcome.get("skip_reason"), outcome.get("held_by")) == ("cooldown", won["id"])
+
+
+@pytest.mark.parametrize("end", ["stays", "expires"])
 def test_a_batch_that_repeats_itself_is_told_who_won(
     end: str, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
 ) -> None:
-    """It goes row by row, and loses its race there; if the winner has failed since, it is told to claim again."""
+    """It goes row by row, and loses its race there; if the winner has expired since, it gets it in the same call."""
     first, second = sorted(database.new_users(2))
     with worker.transaction():
         (won,) = claim(worker, [new_claim(second)])
         waiting = pool.submit(claim, rival, [new_claim(first), new_claim(first), new_claim(second)])
         wait_until_blocked(database, rival)
-        if end == "fails":
+        if end == "expires":
             worker.execute(SETTLE_ALL)
     outcomes = waiting.result()
-    reason, holder = ("concurrent_claim", None) if end == "fails" else ("cooldown", won["id"])
-    assert results(outcomes) == ["claimed", "duplicate_in_batch", reason]
-    assert outcomes[2]["held_by"] == holder
-    assert (outcomes[2]["ends_at"] is None) == (holder is None)
+    last = "claimed" if end == "expires" else "cooldown"
+    assert results(outcomes) == ["claimed", "duplicate_in_batch", last]
+    assert end == "expires" or outcomes[2]["held_by"] == won["id"]
 
 
 @pytest.mark.parametrize("isolation", [IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE])
@@ -194,6 +180,26 @@ def insert_noise(connection: Connection, user: UUID, noise: str) -> None:
         insert_notification(
             connection, user, delivery_status=status, triggered_at=now(connection) - timedelta(days=age)
         )
+
+
+@pytest.mark.parametrize("code", ["suppressed", "cancelled"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_milestone_that_came_to_nothing_meanwhile_is_not_claimed_again(  # noqa: PLR0913, PLR0917
+    code: str, times: int, database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
+) -> None:
+    """A long statement can't see it: it was claimed, and suppressed for good, since that began."""
+    first, second = sorted(database.new_users(2))
+    batch = [new_milestone(first, 10), new_milestone(second, 10)]
+    with worker.transaction():
+        claim(worker, batch[:1])
+        waiting = pool.submit(claim, rival, batch * times)
+        wait_until_blocked(database, rival)
+        with database.connect() as third:
+            (won,) = claim(third, batch[1:], 60)
+            third.execute(FAIL, [code, won["id"]])
+    outcomes = waiting.result()
+    assert results(outcomes[:2]) == ["milestone_reached"] * 2
+    assert outcomes[1]["held_by"] == won["id"]
 
 
 @pytest.mark.parametrize("noise", ["failed", "backdated"])
@@ -258,6 +264,73 @@ def test_a_claim_goes_with_its_user(database: Database, worker: Connection, pool
     assert worker.execute("select from public.scenario_notifications where user_id = %s", [user]).rowcount == 0
 
 
+def test_a_batch_that_lost_a_race_is_made_again_in_order(
+    database: Database, worker: Connection, rival: Connection, pool: ThreadPoolExecutor
+) -> None:
+    """It lost its first place and had inserted its second, which another waits for that has the first: no deadlock."""
+    users = sorted(database.new_users(4))
+    asked = [new_claim(user, subjects=["a"]) for user in (users[0], *users)]  # the repetition makes it go row by row
+    with database.connect(role=None) as owner, database.connect() as first, database.connect() as third:
+        with owner.transaction():
+            owner.execute("select from auth.users where id = %s for update", [users[3]])
+            losing = pool.submit(claim, rival, asked)
+            wait_until_blocked(database, rival)
+            third.autocommit = first.autocommit = False
+            claim(third, [new_claim(users[2], subjects=["b"])])
+            claim(first, [new_claim(users[0], subjects=["b"])])
+        wait_until_blocked(database, rival, by=first)
+        first.commit()
+        wait_until_blocked(database, rival, by=third)
+        waiting = pool.submit(claim, worker, [new_claim(user, subjects=["c"]) for user in users[:2]])
+        wait_until_blocked(database, worker, by=rival)
+        third.commit()
+    assert results(waiting.result()) == ["claimed"] * 2
+    assert results(losing.result()) == ["claimed", "duplicate_in_batch", *["claimed"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "new"),
+    [
+        (["a"], ["a", "b"], ["b"]),
+        (["a", "b"], ["a"], None),
+        (["a"], ["b"], ["b"]),
+        ([], ["a"], None),
+        (["a"], [], None),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("isolation", [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ])
+def test_the_loser_gets_the_subjects_that_it_did_not_lose(  # noqa: PLR0913, PLR0917
+    first: list[str],
+    second: list[str],
+    new: list[str] | None,
+    isolation: IsolationLevel,
+    database: Database,
+    worker: Connection,
+    rival: Connection,
+    pool: ThreadPoolExecutor,
+) -> None:
+    """In the same call; with an old snapshot it gets 40001, and them when it tries again."""
+    (user,) = database.new_users(1)
+    rival.isolation_level = isolation
+
+    def lose() -> list[dict[str, Any]]:
+        with rival.transaction():
+            return claim(rival, [new_claim(user, subjects=second)])
+
+    with worker.transaction():
+        (won,) = claim(worker, [new_claim(user, subjects=first)])
+        waiting = pool.submit(lose)
+        wait_until_blocked(database, rival)
+    if isolation is IsolationLevel.READ_COMMITTED:
+        (outcome,) = waiting.result()
+    else:
+        with pytest.raises(SerializationFailure):
+            waiting.result()
+        (outcome,) = lose()
+    assert (outcome.get("new_subjects"), outcome.get("held_by")) == (new, None if new else won["id"])
+
+
 def test_sixteen_claimers_get_one_notification_each_time_a_cooldown_ends(
     database: Database, pool: ThreadPoolExecutor
 ) -> None:
@@ -277,90 +350,3 @@ def test_sixteen_claimers_get_one_notification_each_time_a_cooldown_ends(
             rounds = [pool.submit(compete, one, hours + seat) for seat, one in enumerate(connections)]
             tally = sum((future.result() for future in wait(rounds).done), Counter[str]())
             assert tally == Counter(claimed=claimed * 40, cooldown=(CLAIMERS - claimed) * 40)
-
-
-class Melee:
-    """Claimers without pause, and others who settle, insert, delete and kill, with cooldowns of milliseconds."""
-
-    def __init__(self, database: Database, isolation: IsolationLevel) -> None:
-        self.database = database
-        self.isolation = isolation
-        self.users = database.new_users(6)
-        self.doomed = database.new_users(40)
-        self.told: list[tuple[object, str]] = []
-        """The users and notifications that a claimer was told of, and committed."""
-        self.failures: list[str] = []
-        self.ends = time.monotonic() + SECONDS_OF_RACING
-
-    def batch(self, dice: random.Random) -> list[dict[str, object]]:
-        """Claim for many users in any order, with cooldowns of different lengths."""
-        users = [*self.users, *self.users, *dice.sample(self.doomed, 3)]
-        claims = [new_milestone(user, dice.randint(1, 5)) for user in users]
-        for user in users:
-            length = dice.choice((0.02, 0.05, 0.1))
-            kind = dice.choice(TYPES)
-            claims.append(new_claim(user, scenario_type=kind, cooldown_seconds=length, metadata={"cooldown": length}))
-        return dice.sample(claims, dice.randint(1, len(claims)))
-
-    def claim(self, seed: int) -> None:
-        """Claim until the end; connect again when killed."""
-        dice = random.Random(seed)  # noqa: S311
-        while time.monotonic() < self.ends:
-            connection = self.database.connect()
-            connection.isolation_level = self.isolation
-            while time.monotonic() < self.ends and not connection.closed:
-                try:
-                    self.claim_once(connection, dice)
-                except OperationalError as error:
-                    self.failures.append(type(error).__name__)
-            connection.close()
-
-    def claim_once(self, connection: Connection, dice: random.Random) -> None:
-        """Claim a batch in a transaction that may linger, fail some of its rows again, or be rolled back."""
-        rolls_back = dice.random() < 0.1
-        with connection.transaction(force_rollback=rolls_back):
-            batch = self.batch(dice)
-            outcomes = claim(connection, batch)
-            told = [(asked["user_id"], got["id"]) for asked, got in zip(batch, outcomes, strict=True) if "id" in got]
-            if told and dice.random() < 0.2:
-                connection.execute(f"{SETTLE_ALL} and id = any (%s)", [[told[0][1]]])
-            if dice.random() < 0.3:
-                time.sleep(dice.random() / 100)
-        if not rolls_back:
-            self.told += told
-
-    def disturb(self, seed: int) -> None:
-        """Do now and then what the rest of the world does."""
-        dice = random.Random(seed)  # noqa: S311
-        doomed = self.doomed.copy()
-        with self.database.connect(role=None) as connection:
-            while time.monotonic() < self.ends:
-                connection.execute(SETTLE_SOME, [dice.choice(("sent", "failed"))])
-                row = {
-                    "scenario_type": dice.choice(TYPES),
-                    "delivery_status": dice.choice(("pending", "sent", "failed")),
-                }
-                age = timedelta(seconds=dice.random() / 4)
-                insert_notification(connection, dice.choice(self.users), triggered_at=now(connection) - age, **row)
-                if dice.random() < 0.1:
-                    connection.execute(KILL_A_CLAIM)
-                if dice.random() < 0.1 and doomed:
-                    connection.execute(DELETE_USER, [doomed.pop()])
-                time.sleep(dice.random() / 50)
-
-
-@pytest.mark.parametrize("isolation", list(IsolationLevel)[1:])
-def test_sixteen_claimers_in_a_melee_never_notify_twice(
-    isolation: IsolationLevel, database: Database, pool: ThreadPoolExecutor
-) -> None:
-    """No two claims within a cooldown, no milestone twice, no fork of the chain, no lost row, no deadlock."""
-    melee = Melee(database, isolation)
-    for run in [*(pool.submit(melee.claim, seed) for seed in range(CLAIMERS)), pool.submit(melee.disturb, CLAIMERS)]:
-        run.result()
-    with database.connect() as observer:
-        assert observer.execute(VIOLATIONS).fetchall() == []
-        kept = {str(row[0]) for row in observer.execute("select id from public.scenario_notifications")}
-    assert {told for user, told in melee.told if user in melee.users} <= kept
-    retried = [] if isolation is IsolationLevel.READ_COMMITTED else ["SerializationFailure"]
-    assert set(melee.failures) <= {"AdminShutdown", "OperationalError", *retried}
-    assert len(melee.told) > len(melee.users)
