@@ -106,7 +106,6 @@ insert into known_function values
   ('scenario_private.is_readable_claim(p_claim jsonb)', 'service_role', 'invoker'),
   ('scenario_private.is_readable_settlement(p_settlement jsonb)', 'service_role', 'invoker'),
   ('scenario_private.is_storable_metadata(p_metadata jsonb)', 'service_role', 'invoker'),
-  ('scenario_private.joined_answers(p_first jsonb, p_second jsonb)', 'service_role', 'invoker'),
   ('scenario_private.keep_books()', 'nobody', 'invoker'),
   ('scenario_private.leased_rows(p_ids uuid[])', 'service_role', 'invoker'),
   ('scenario_private.lock_existing_users(p_user_ids uuid[])', 'service_role', 'definer'),

@@ -136,7 +136,7 @@ def test_a_column_of_a_claim_is_named_that_one_way_forgets(owner: psycopg.Connec
     ((claim_once,),) = owner.execute(
         "select pg_get_functiondef(oid) from pg_proc where proname = 'claim_once'"
     ).fetchall()
-    first, insert, rest = claim_once.partition("insert into public.scenario_notifications as notification")
+    first, insert, rest = claim_once.partition("inserted_with_care as (")
     forgetful = rest.replace("subjects, deliver_until", "deliver_until", 1)
     assert forgetful != rest
     owner.execute(f"set local check_function_bodies = off; {first}{insert}{forgetful}".encode())
