@@ -212,6 +212,19 @@ def test_subjects_are_read_by_columns(
     assert [named(worker, one) for one in (user, other)] == [[names or []] for names in subjects]
 
 
+def test_metadata_that_is_a_matrix_is_refused_row_by_row(database: Database, worker: psycopg.Connection) -> None:
+    """By columns, lists of one length are no matrix either; they are no objects."""
+    users = database.new_users(3)
+    alike = new_claim(users[0])
+    del alike["user_id"]
+    asked = {"user_id": users, "metadata": [[1], [2], [3]], "all": alike}
+    ((answer,),) = worker.execute(
+        "select public.scenario_claim_notifications(%s::jsonb)", [json.dumps(asked, default=str)]
+    ).fetchall()
+    assert sorted(answer["skipped"]["place"]) == [1, 2, 3]
+    assert answer["skipped"]["reason"] == ["invalid_metadata"] * 3
+
+
 def test_a_milestone_is_once_ever_whatever_it_names(worker: psycopg.Connection, user: UUID) -> None:
     """Its value is what it is about."""
     outcomes = [claim(worker, [new_milestone(user, 10, subjects=names)])[0] for names in ([], ["a"], ["b"])]
