@@ -1136,8 +1136,8 @@ to service_role;
 --     user, for ever.
 -- A row without cooldown_window_start was recorded unconditionally, by a plain insert.
 --
--- What a row holds, and until when, is said by scenario_private.hold (09_holding.sql). Where a pending row is on its way
--- stands in scenario_private.handover (06_handover.sql).
+-- What a row holds, and until when, is said by scenario_private.hold (09_holding.sql). Where a pending row is on its
+-- way stands in scenario_private.handover (06_handover.sql).
 --
 -- The list of scenario types in the CHECK is the one that functions read, by scenario_private.scenario_types.
 
@@ -1661,7 +1661,9 @@ create table if not exists public.scenario_evaluation_config (
     ),
   constraint scenario_evaluation_config_intervals_are_at_most_36525_days
     check (
-      greatest(cooldown, inactive_after, returned_within, expires_within, due_within, retry_failed_after, deliver_within)
+      greatest(
+        cooldown, inactive_after, returned_within, expires_within, due_within, retry_failed_after, deliver_within
+      )
         <= interval '36525 days'
     ),
   -- A month is not a length of time; days are 24 hours here, in UTC.
@@ -1916,7 +1918,9 @@ from (
     notification.*,
     -- Whether it counts as a reminder: the user was told, will be, or may have been.
     not notification.is_failed or notification.unsettled_at is not null as counts,
-    case when not notification.is_failed then notification.triggered_at end as holds_from,
+    case
+      when not notification.is_failed then greatest(notification.triggered_at, notification.settled_at)
+    end as holds_from,
     case
       -- Nobody could be told: it is over when the user registers a device.
       when notification.failure_code = 'suppressed'
@@ -1935,14 +1939,14 @@ from (
   from public.scenario_notifications as notification
 ) as row;
 comment on view scenario_private.hold is
-  'Every notification with what it holds: it refuses a claim until holds_until, and for the cooldown after holds_since.';
+  'Every notification with what it holds: it refuses a claim until holds_until, and for a cooldown after holds_since.';
 revoke all on table scenario_private.hold from public, anon, authenticated;
 grant select on table scenario_private.hold to service_role;
 
--- Where to look for what holds: whatever may refuse a claim with cooldown c has found_at > now() - c - 8 days. Each part
--- is found by its own index, past any number of failed and old rows. Seven days is how long a notification is usually
--- handed out, and a lease lasts a day at the most: what outlasts that, and the failed ones that hold, are the second
--- part. The first part has nothing where even the user's newest notification is older.
+-- Where to look for what holds: whatever may refuse a claim with cooldown c has found_at > now() - c - 8 days. Each
+-- part is found by its own index, past any number of failed and old rows. Seven days is how long a notification is
+-- usually handed out, and a lease lasts a day at the most: what outlasts that, and the failed ones that hold, are the
+-- second part. The first part has nothing where even the user's newest notification is older.
 create or replace view scenario_private.holding
 with (security_invoker = true)
 as
@@ -2365,7 +2369,7 @@ grant execute on function scenario_private.new_id_prefix() to service_role;
 --   deliver    place, deliver_until: where it is not 7 days from now
 --   lost       with care: the places that lost a race
 --
--- ends_at is what is known now: a pending one holds longer if it is sent later.
+-- ends_at is what is known without looking at leases: a pending one holds longer if it is sent later.
 --
 -- Reasons: unknown_user; invalid_claim (a field is missing or out of bounds); cooldown and milestone_reached (held_by
 -- holds, until ends_at); invalid_metadata; duplicate_in_batch (an earlier place names the same); concurrent_claim (an
@@ -2484,7 +2488,8 @@ begin
         hold.cooldown_window_start,
         hold.subjects,
         case
-          when hold.holds_from > now() - judged.cooldown then greatest(hold.lasts_until, hold.holds_from + judged.cooldown)
+          when hold.holds_from > now() - judged.cooldown
+            then greatest(hold.lasts_until, hold.holds_from + judged.cooldown)
           else greatest(hold.holds_until, hold.holds_since + judged.cooldown)
         end as ends_at
       from scenario_private.hold as hold
@@ -2546,10 +2551,14 @@ begin
   held as (
     select
       searched.*,
-      case when searched.newest_holds then searched.newest_id else coalesce((searched.other).id, (searched.record).id) end
-        as held_by,
+      case
+        when searched.newest_holds then searched.newest_id
+        else coalesce((searched.other).id, (searched.record).id)
+      end as held_by,
       case
         when searched.newest_holds then searched.newest_ends_at
+        when (searched.other).holds_from > now() - searched.cooldown
+          then greatest((searched.other).lasts_until, (searched.other).holds_from + searched.cooldown)
         when (searched.other).id is not null
           then greatest((searched.other).holds_until, (searched.other).holds_since + searched.cooldown)
         else (searched.record).holds_until
@@ -2583,7 +2592,7 @@ begin
         held.held_by,
         held.ends_at,
         case
-          when held.held_by is not null and held.subjects <> '{}' then (
+          when held.held_by is not null and held.milestone_value is null and held.subjects <> '{}' then (
             select array_agg(subject.value order by subject.ordinal)
             from unnest(held.subjects) with ordinality as subject (value, ordinal)
             where not exists (
@@ -2825,7 +2834,7 @@ begin
       if turns_lost < 3 and p_predecessors is null and json_array_length(answer -> 'lost') > 0 then
         raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
       end if;
-      return answer;
+      exit;
     exception
       when triggered_action_exception then
         turns_lost := turns_lost + 1;
@@ -2836,6 +2845,7 @@ begin
         judges_values := true;
     end;
   end loop;
+  return answer;
 end
 $$;
 revoke all on function
@@ -3072,10 +3082,10 @@ grant execute on function scenario_private.require_claims(jsonb, integer) to ser
 --   in   columns: {"user_id": […], "organization_id": […], "scenario_type": […], "cooldown_seconds": […],
 --        "milestone_value": […], "metadata": […], "subjects": […], "all": {…}}; a column may be left out, and all has
 --        one value for a whole column. Or an array of claims, each an object with these fields.
---   out  {"id_prefix", "triggered_at", "deliver_until", "skipped", "following", "partly", "deliver"}: the exceptions, by
---        columns, as scenario_private.claim_once says; places count from 1. With a lease also "leased", the rows as
---        scenario_lease_notifications gives them, and "taken_over": {"place", "id"}, claims of before that nobody had in
---        hand.
+--   out  {"id_prefix", "triggered_at", "deliver_until", "skipped", "following", "partly", "deliver"}: the exceptions,
+--        by columns, as scenario_private.claim_once says; places count from 1. With a lease also "leased", the rows as
+--        scenario_lease_notifications gives them, and "taken_over": {"place", "id"}, claims of before that nobody had
+--        in hand.
 -- With a lease a user who is gone or banned is skipped with that reason, and nothing is written.
 -- Raises SR001 for anything else, or a lease outside 1 second to 1 day; SR003 for more than 20,000 claims (1,000 with
 -- a lease) or 16 MiB of them: one statement has to fit its timeout, and splitting a batch would leave a caller whose
@@ -3249,9 +3259,9 @@ grant execute on function public.scenario_claim_notifications(jsonb, double prec
 -- Look-ups for many users in one call: an array of ids in, {"answers": […]} out, in the order of the ids. One value is
 -- never cut at max_rows, and ids in a request body know no limit of a URL.
 --
--- A missing argument is SR001, an unknown scenario type SR004. More than 50,000 ids are SR003: the answer has to fit a statement's time and a
--- response's size. The ids are read in sorted order, which keeps neighbouring look-ups on the same index pages (1.4 to
--- 1.9 times faster).
+-- A missing argument is SR001, an unknown scenario type SR004. More than 50,000 ids are SR003: the answer has to fit a
+-- statement's time and a response's size. The ids are read in sorted order, which keeps neighbouring look-ups on the
+-- same index pages (1.4 to 1.9 times faster).
 
 -- When a notification of the type was last sent to each user, by triggered_at: a timestamp or null.
 create or replace function public.scenario_get_last_sent_at_many(
@@ -3308,7 +3318,9 @@ begin
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_given('p_cutoff', p_cutoff);
   return (
-    select json_build_object('answers', coalesce(json_agg(last_sent.triggered_at is not null order by asked.ordinal), '[]'))
+    select json_build_object(
+      'answers', coalesce(json_agg(last_sent.triggered_at is not null order by asked.ordinal), '[]')
+    )
     from (
       select element.user_id, element.ordinal
       from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
@@ -3368,7 +3380,8 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_get_last_delivered_at_many(uuid[], text, integer) from public, anon, authenticated;
+revoke all on function public.scenario_get_last_delivered_at_many(uuid[], text, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_get_last_delivered_at_many(uuid[], text, integer) to service_role;
 
 -- Whether a notification of the type was delivered to each user at the cutoff or later: true or false.
@@ -3388,7 +3401,9 @@ begin
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_given('p_cutoff', p_cutoff);
   return (
-    select json_build_object('answers', coalesce(json_agg(last_delivered.settled_at is not null order by asked.ordinal), '[]'))
+    select json_build_object(
+      'answers', coalesce(json_agg(last_delivered.settled_at is not null order by asked.ordinal), '[]')
+    )
     from (
       select element.user_id, element.ordinal
       from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
@@ -3619,7 +3634,10 @@ as $$
      where %5$s',
     p_rule,
     p_scenario_type,
-    case when p_history_before is null then 'mentor.history_before' else format('%L::timestamptz', p_history_before) end,
+    case
+      when p_history_before is null then 'mentor.history_before'
+      else format('%L::timestamptz', p_history_before)
+    end,
     p_with_facts,
     p_condition,
     -- An evaluation does without: mentors come from their index alone.
@@ -3632,8 +3650,8 @@ grant execute on function scenario_private.verdict_query(regclass, text, text, t
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
 -- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at the
---        end; history are those for whom it came true longer than due_within ago: they are not due
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at
+--        the end; history are those for whom it came true longer than due_within ago: they are not due
 -- p_dry_run counts what would be claimed and writes nothing. p_due_within_seconds replaces the settings' due_within.
 -- Raises SR001 for a limit outside 1 to 100,000 or a due_within that is negative or longer than 36,525 days, SR004 for
 -- an unknown scenario type, SR005 without its default settings, SR008 without its rule. Every page stands for itself:
@@ -3896,7 +3914,8 @@ end
 $$;
 revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer) to service_role;
+grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
+  to service_role;
 
 -- supabase/schemas/13_rules.sql =======================================================================================
 
@@ -3963,8 +3982,8 @@ comment on column scenario_private.rule_contract.finding is
 comment on column scenario_private.rule_contract.facts is
   'What the verdict rests on, as a json object of at most 8 KiB without personal data: the notification''s metadata.';
 comment on column scenario_private.rule_contract.subjects is
-  'What it is about, where a user may be told about several things of the type: ids, by scenario_private.subject_of; {}: '
-  'about the scenario as a whole.';
+  'What it is about, where a user may be told about several things of the type: ids, by scenario_private.subject_of; '
+  '{}: about the scenario as a whole.';
 comment on column scenario_private.rule_contract.crossed_at is
   'When what it tells of came true; null in a rule that looks ahead. Before history_before it is history.';
 comment on column scenario_private.rule_contract.history_before is
@@ -4225,7 +4244,7 @@ begin
                            or (page.subjects <> ''{}'' and not scenario_private.are_storable_subjects(page.subjects))
                          )
                      ),
-                     ''subjects is null, holds more than 50, longer ones than 100 characters or personal data in some rows''
+                     ''subjects is null, holds more than 50, longer than 100 characters or personal data in some rows''
                    ),
                    (
                      exists (
@@ -4422,7 +4441,8 @@ $$;
 -- holds, and then only notifications that nobody holds: it never waits, so nothing it meets can deadlock.
 --
 -- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
--- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an index can answer.
+-- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an
+-- index can answer.
 
 -- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
 -- "leased_until" and "device_tokens": [{"token", "platform"}].
@@ -4639,9 +4659,9 @@ grant execute on function scenario_private.is_readable_settlement(jsonb) to serv
 --            released    not tried: due again at once, and no attempt is spent
 --   out  {"answers": […]}: sent, pending or failed (what the row is now), or why it was refused: lease_lost (another
 --        worker has it), already_settled, unknown, invalid_settlement
--- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost. A
--- failure_code that is no code, or one of scenario_repo's own, becomes unnamed_failure. Each result is judged by its own
--- lease; the same lease twice in one call settles once. A caller that names a lease by attempt_count is understood.
+-- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
+-- A failure_code that is no code, or one of scenario_repo's own, becomes unnamed_failure. Each result is judged by its
+-- own lease; the same lease twice in one call settles once. A caller that names a lease by attempt_count is understood.
 -- Raises SR001 for anything but an array, SR003 for more than 1,000.
 create or replace function public.scenario_settle_notifications(
   p_results jsonb, p_max_attempts integer default null, p_needs_schema integer default null
@@ -5061,7 +5081,8 @@ grant execute on function public.scenario_get_organization_report(uuid, timestam
 -- search_path is empty and every name qualified, so that no caller's objects get in between; no text is executed.
 
 -- The active mentors of an organization without activity for p_inactive_after, by user_id; p_limit after p_after.
---   out  {"mentors": [{"user_id", "last_activity_at"}]}; fewer than p_limit is the end, else go on after the last user_id
+--   out  {"mentors": [{"user_id", "last_activity_at"}]}; fewer than p_limit is the end, else go on after the last
+--        user_id
 -- The meaning is the inactivity rule's: a user's activities count whichever organization they belong to, future ones do
 -- not, the boundary is inclusive, and a mentor who was never active has not gone quiet.
 -- Raises SR001 without an organization, for a period that is not positive or longer than 36,525 days, or a limit
@@ -5134,8 +5155,8 @@ grant execute on function public.scenario_find_inactive_mentors(uuid, interval, 
 
 -- certification_expiry: a certificate of this organization lapses within expires_within, has not lapsed yet, and is not
 -- renewed: no certificate of the same user, organization and kind lapses later. A certificate without a kind renews
--- nothing. What it is about is the kinds, and the certificates without one. The facts list the certificates (the 50 that
--- lapse first: metadata is bounded).
+-- nothing. What it is about is the kinds, and the certificates without one. The facts list the certificates (the 50
+-- that lapse first: metadata is bounded).
 create or replace view scenario_private.certification_expiry_rule
 with (security_invoker = true)
 as
@@ -5204,8 +5225,9 @@ grant select on table scenario_private.certification_expiry_rule to service_role
 
 -- supabase/schemas/rules/inactivity.sql ===============================================================================
 
--- inactivity: no activity for inactive_after, and at most max_reminders of it until the next activity. A mentor who was never active has not gone quiet: there is nothing to
--- measure from (peer_mentors has no date of joining), and somebody who joined today must not be told so.
+-- inactivity: no activity for inactive_after, and at most max_reminders of it until the next activity. A mentor who was
+-- never active has not gone quiet: there is nothing to measure from (peer_mentors has no date of joining), and somebody
+-- who joined today must not be told so.
 create or replace view scenario_private.inactivity_rule
 with (security_invoker = true)
 as
@@ -5322,8 +5344,8 @@ grant select on table scenario_private.milestone_rule to service_role;
 -- supabase/schemas/rules/welcome_back.sql =============================================================================
 
 -- welcome_back: the first activity inside the last returned_within comes at least inactive_after after the one before
--- it; once per return. A first activity ever is no return. An inactivity notice just before changes nothing: scenarios are
--- independent of each other.
+-- it; once per return. A first activity ever is no return. An inactivity notice just before changes nothing: scenarios
+-- are independent of each other.
 create or replace view scenario_private.welcome_back_rule
 with (security_invoker = true)
 as

@@ -9,8 +9,8 @@
 --     user, for ever.
 -- A row without cooldown_window_start was recorded unconditionally, by a plain insert.
 --
--- What a row holds, and until when, is said by scenario_private.hold (09_holding.sql). Where a pending row is on its way
--- stands in scenario_private.handover (06_handover.sql).
+-- What a row holds, and until when, is said by scenario_private.hold (09_holding.sql). Where a pending row is on its
+-- way stands in scenario_private.handover (06_handover.sql).
 --
 -- The list of scenario types in the CHECK is the one that functions read, by scenario_private.scenario_types.
 

@@ -68,7 +68,9 @@ create table if not exists public.scenario_evaluation_config (
     ),
   constraint scenario_evaluation_config_intervals_are_at_most_36525_days
     check (
-      greatest(cooldown, inactive_after, returned_within, expires_within, due_within, retry_failed_after, deliver_within)
+      greatest(
+        cooldown, inactive_after, returned_within, expires_within, due_within, retry_failed_after, deliver_within
+      )
         <= interval '36525 days'
     ),
   -- A month is not a length of time; days are 24 hours here, in UTC.

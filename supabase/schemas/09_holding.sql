@@ -47,7 +47,9 @@ from (
     notification.*,
     -- Whether it counts as a reminder: the user was told, will be, or may have been.
     not notification.is_failed or notification.unsettled_at is not null as counts,
-    case when not notification.is_failed then notification.triggered_at end as holds_from,
+    case
+      when not notification.is_failed then greatest(notification.triggered_at, notification.settled_at)
+    end as holds_from,
     case
       -- Nobody could be told: it is over when the user registers a device.
       when notification.failure_code = 'suppressed'
@@ -66,14 +68,14 @@ from (
   from public.scenario_notifications as notification
 ) as row;
 comment on view scenario_private.hold is
-  'Every notification with what it holds: it refuses a claim until holds_until, and for the cooldown after holds_since.';
+  'Every notification with what it holds: it refuses a claim until holds_until, and for a cooldown after holds_since.';
 revoke all on table scenario_private.hold from public, anon, authenticated;
 grant select on table scenario_private.hold to service_role;
 
--- Where to look for what holds: whatever may refuse a claim with cooldown c has found_at > now() - c - 8 days. Each part
--- is found by its own index, past any number of failed and old rows. Seven days is how long a notification is usually
--- handed out, and a lease lasts a day at the most: what outlasts that, and the failed ones that hold, are the second
--- part. The first part has nothing where even the user's newest notification is older.
+-- Where to look for what holds: whatever may refuse a claim with cooldown c has found_at > now() - c - 8 days. Each
+-- part is found by its own index, past any number of failed and old rows. Seven days is how long a notification is
+-- usually handed out, and a lease lasts a day at the most: what outlasts that, and the failed ones that hold, are the
+-- second part. The first part has nothing where even the user's newest notification is older.
 create or replace view scenario_private.holding
 with (security_invoker = true)
 as

@@ -57,7 +57,7 @@ grant execute on function scenario_private.new_id_prefix() to service_role;
 --   deliver    place, deliver_until: where it is not 7 days from now
 --   lost       with care: the places that lost a race
 --
--- ends_at is what is known now: a pending one holds longer if it is sent later.
+-- ends_at is what is known without looking at leases: a pending one holds longer if it is sent later.
 --
 -- Reasons: unknown_user; invalid_claim (a field is missing or out of bounds); cooldown and milestone_reached (held_by
 -- holds, until ends_at); invalid_metadata; duplicate_in_batch (an earlier place names the same); concurrent_claim (an
@@ -176,7 +176,8 @@ begin
         hold.cooldown_window_start,
         hold.subjects,
         case
-          when hold.holds_from > now() - judged.cooldown then greatest(hold.lasts_until, hold.holds_from + judged.cooldown)
+          when hold.holds_from > now() - judged.cooldown
+            then greatest(hold.lasts_until, hold.holds_from + judged.cooldown)
           else greatest(hold.holds_until, hold.holds_since + judged.cooldown)
         end as ends_at
       from scenario_private.hold as hold
@@ -238,10 +239,14 @@ begin
   held as (
     select
       searched.*,
-      case when searched.newest_holds then searched.newest_id else coalesce((searched.other).id, (searched.record).id) end
-        as held_by,
+      case
+        when searched.newest_holds then searched.newest_id
+        else coalesce((searched.other).id, (searched.record).id)
+      end as held_by,
       case
         when searched.newest_holds then searched.newest_ends_at
+        when (searched.other).holds_from > now() - searched.cooldown
+          then greatest((searched.other).lasts_until, (searched.other).holds_from + searched.cooldown)
         when (searched.other).id is not null
           then greatest((searched.other).holds_until, (searched.other).holds_since + searched.cooldown)
         else (searched.record).holds_until
@@ -275,7 +280,7 @@ begin
         held.held_by,
         held.ends_at,
         case
-          when held.held_by is not null and held.subjects <> '{}' then (
+          when held.held_by is not null and held.milestone_value is null and held.subjects <> '{}' then (
             select array_agg(subject.value order by subject.ordinal)
             from unnest(held.subjects) with ordinality as subject (value, ordinal)
             where not exists (
@@ -517,7 +522,7 @@ begin
       if turns_lost < 3 and p_predecessors is null and json_array_length(answer -> 'lost') > 0 then
         raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
       end if;
-      return answer;
+      exit;
     exception
       when triggered_action_exception then
         turns_lost := turns_lost + 1;
@@ -528,6 +533,7 @@ begin
         judges_values := true;
     end;
   end loop;
+  return answer;
 end
 $$;
 revoke all on function
@@ -764,10 +770,10 @@ grant execute on function scenario_private.require_claims(jsonb, integer) to ser
 --   in   columns: {"user_id": […], "organization_id": […], "scenario_type": […], "cooldown_seconds": […],
 --        "milestone_value": […], "metadata": […], "subjects": […], "all": {…}}; a column may be left out, and all has
 --        one value for a whole column. Or an array of claims, each an object with these fields.
---   out  {"id_prefix", "triggered_at", "deliver_until", "skipped", "following", "partly", "deliver"}: the exceptions, by
---        columns, as scenario_private.claim_once says; places count from 1. With a lease also "leased", the rows as
---        scenario_lease_notifications gives them, and "taken_over": {"place", "id"}, claims of before that nobody had in
---        hand.
+--   out  {"id_prefix", "triggered_at", "deliver_until", "skipped", "following", "partly", "deliver"}: the exceptions,
+--        by columns, as scenario_private.claim_once says; places count from 1. With a lease also "leased", the rows as
+--        scenario_lease_notifications gives them, and "taken_over": {"place", "id"}, claims of before that nobody had
+--        in hand.
 -- With a lease a user who is gone or banned is skipped with that reason, and nothing is written.
 -- Raises SR001 for anything else, or a lease outside 1 second to 1 day; SR003 for more than 20,000 claims (1,000 with
 -- a lease) or 16 MiB of them: one statement has to fit its timeout, and splitting a batch would leave a caller whose

@@ -1,9 +1,9 @@
 -- Look-ups for many users in one call: an array of ids in, {"answers": […]} out, in the order of the ids. One value is
 -- never cut at max_rows, and ids in a request body know no limit of a URL.
 --
--- A missing argument is SR001, an unknown scenario type SR004. More than 50,000 ids are SR003: the answer has to fit a statement's time and a
--- response's size. The ids are read in sorted order, which keeps neighbouring look-ups on the same index pages (1.4 to
--- 1.9 times faster).
+-- A missing argument is SR001, an unknown scenario type SR004. More than 50,000 ids are SR003: the answer has to fit a
+-- statement's time and a response's size. The ids are read in sorted order, which keeps neighbouring look-ups on the
+-- same index pages (1.4 to 1.9 times faster).
 
 -- When a notification of the type was last sent to each user, by triggered_at: a timestamp or null.
 create or replace function public.scenario_get_last_sent_at_many(
@@ -60,7 +60,9 @@ begin
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_given('p_cutoff', p_cutoff);
   return (
-    select json_build_object('answers', coalesce(json_agg(last_sent.triggered_at is not null order by asked.ordinal), '[]'))
+    select json_build_object(
+      'answers', coalesce(json_agg(last_sent.triggered_at is not null order by asked.ordinal), '[]')
+    )
     from (
       select element.user_id, element.ordinal
       from unnest(p_user_ids) with ordinality as element (user_id, ordinal)
@@ -120,7 +122,8 @@ begin
   );
 end
 $$;
-revoke all on function public.scenario_get_last_delivered_at_many(uuid[], text, integer) from public, anon, authenticated;
+revoke all on function public.scenario_get_last_delivered_at_many(uuid[], text, integer)
+  from public, anon, authenticated;
 grant execute on function public.scenario_get_last_delivered_at_many(uuid[], text, integer) to service_role;
 
 -- Whether a notification of the type was delivered to each user at the cutoff or later: true or false.
@@ -140,7 +143,9 @@ begin
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_given('p_cutoff', p_cutoff);
   return (
-    select json_build_object('answers', coalesce(json_agg(last_delivered.settled_at is not null order by asked.ordinal), '[]'))
+    select json_build_object(
+      'answers', coalesce(json_agg(last_delivered.settled_at is not null order by asked.ordinal), '[]')
+    )
     from (
       select element.user_id, element.ordinal
       from unnest(p_user_ids) with ordinality as element (user_id, ordinal)

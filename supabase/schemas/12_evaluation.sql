@@ -164,7 +164,10 @@ as $$
      where %5$s',
     p_rule,
     p_scenario_type,
-    case when p_history_before is null then 'mentor.history_before' else format('%L::timestamptz', p_history_before) end,
+    case
+      when p_history_before is null then 'mentor.history_before'
+      else format('%L::timestamptz', p_history_before)
+    end,
     p_with_facts,
     p_condition,
     -- An evaluation does without: mentors come from their index alone.
@@ -177,8 +180,8 @@ grant execute on function scenario_private.verdict_query(regclass, text, text, t
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
 -- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at the
---        end; history are those for whom it came true longer than due_within ago: they are not due
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at
+--        the end; history are those for whom it came true longer than due_within ago: they are not due
 -- p_dry_run counts what would be claimed and writes nothing. p_due_within_seconds replaces the settings' due_within.
 -- Raises SR001 for a limit outside 1 to 100,000 or a due_within that is negative or longer than 36,525 days, SR004 for
 -- an unknown scenario type, SR005 without its default settings, SR008 without its rule. Every page stands for itself:
@@ -441,4 +444,5 @@ end
 $$;
 revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer) to service_role;
+grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
+  to service_role;

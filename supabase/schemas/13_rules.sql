@@ -61,8 +61,8 @@ comment on column scenario_private.rule_contract.finding is
 comment on column scenario_private.rule_contract.facts is
   'What the verdict rests on, as a json object of at most 8 KiB without personal data: the notification''s metadata.';
 comment on column scenario_private.rule_contract.subjects is
-  'What it is about, where a user may be told about several things of the type: ids, by scenario_private.subject_of; {}: '
-  'about the scenario as a whole.';
+  'What it is about, where a user may be told about several things of the type: ids, by scenario_private.subject_of; '
+  '{}: about the scenario as a whole.';
 comment on column scenario_private.rule_contract.crossed_at is
   'When what it tells of came true; null in a rule that looks ahead. Before history_before it is history.';
 comment on column scenario_private.rule_contract.history_before is
@@ -323,7 +323,7 @@ begin
                            or (page.subjects <> ''{}'' and not scenario_private.are_storable_subjects(page.subjects))
                          )
                      ),
-                     ''subjects is null, holds more than 50, longer ones than 100 characters or personal data in some rows''
+                     ''subjects is null, holds more than 50, longer than 100 characters or personal data in some rows''
                    ),
                    (
                      exists (

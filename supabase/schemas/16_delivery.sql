@@ -7,7 +7,8 @@
 -- holds, and then only notifications that nobody holds: it never waits, so nothing it meets can deadlock.
 --
 -- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
--- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an index can answer.
+-- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an
+-- index can answer.
 
 -- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
 -- "leased_until" and "device_tokens": [{"token", "platform"}].
@@ -224,9 +225,9 @@ grant execute on function scenario_private.is_readable_settlement(jsonb) to serv
 --            released    not tried: due again at once, and no attempt is spent
 --   out  {"answers": […]}: sent, pending or failed (what the row is now), or why it was refused: lease_lost (another
 --        worker has it), already_settled, unknown, invalid_settlement
--- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost. A
--- failure_code that is no code, or one of scenario_repo's own, becomes unnamed_failure. Each result is judged by its own
--- lease; the same lease twice in one call settles once. A caller that names a lease by attempt_count is understood.
+-- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
+-- A failure_code that is no code, or one of scenario_repo's own, becomes unnamed_failure. Each result is judged by its
+-- own lease; the same lease twice in one call settles once. A caller that names a lease by attempt_count is understood.
 -- Raises SR001 for anything but an array, SR003 for more than 1,000.
 create or replace function public.scenario_settle_notifications(
   p_results jsonb, p_max_attempts integer default null, p_needs_schema integer default null

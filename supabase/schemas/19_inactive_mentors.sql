@@ -9,7 +9,8 @@
 -- search_path is empty and every name qualified, so that no caller's objects get in between; no text is executed.
 
 -- The active mentors of an organization without activity for p_inactive_after, by user_id; p_limit after p_after.
---   out  {"mentors": [{"user_id", "last_activity_at"}]}; fewer than p_limit is the end, else go on after the last user_id
+--   out  {"mentors": [{"user_id", "last_activity_at"}]}; fewer than p_limit is the end, else go on after the last
+--        user_id
 -- The meaning is the inactivity rule's: a user's activities count whichever organization they belong to, future ones do
 -- not, the boundary is inclusive, and a mentor who was never active has not gone quiet.
 -- Raises SR001 without an organization, for a period that is not positive or longer than 36,525 days, or a limit

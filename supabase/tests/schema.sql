@@ -70,7 +70,7 @@ select set_eq(
     ('held_until', 'timestamp with time zone', true, ''),
     ('unsettled_at', 'timestamp with time zone', true, ''),
     ('is_failed', 'boolean', false, 'generated always as stored'),
-    ('late_at', 'timestamp with time zone', true, 'generated always as stored')
+    ('outlasts_at', 'timestamp with time zone', true, 'generated always as stored')
   $$,
   'scenario_notifications: columns'
 );
@@ -116,10 +116,8 @@ select set_eq(
      ' btree (organization_id, scenario_type, triggered_at DESC)'),
     ('scenario_notifications_not_failed_idx',
      ' btree (user_id, scenario_type, triggered_at DESC) WHERE (NOT is_failed)'),
-    ('scenario_notifications_late_idx',
-     ' btree (user_id, scenario_type, late_at DESC) WHERE (late_at IS NOT NULL)'),
-    ('scenario_notifications_held_idx',
-     ' btree (user_id, scenario_type, held_until DESC) WHERE (held_until IS NOT NULL)'),
+    ('scenario_notifications_outlasting_idx',
+     ' btree (user_id, scenario_type, outlasts_at DESC) WHERE (outlasts_at IS NOT NULL)'),
     ('scenario_notifications_one_notification_per_milestone',
      'UNIQUE  btree (user_id, milestone_value)'
        ' WHERE ((scenario_type = ''milestone''::text)'

@@ -113,6 +113,13 @@ class Oracle:
         end = max(row.triggered_at, row.leased_until or EPOCH, row.unsettled_at or EPOCH) + cooldown
         return end if row.leased_until else max(end, row.deliver_until)
 
+    def told_end(self, row: Row, cooldown: timedelta, now: datetime) -> datetime:
+        """Return until when a refused claim is told that a row holds: as if unleased, where that is enough to hold."""
+        unleased = row.triggered_at + cooldown
+        if row.status == "pending" and not row.topic.milestone and unleased > now:
+            return max(unleased, row.deliver_until)
+        return self.end(row, cooldown)
+
     def holders(
         self, topic: Topic, subjects: frozenset[str], cooldown: timedelta, now: datetime
     ) -> dict[str, datetime]:

@@ -16,8 +16,7 @@ OFTEN_FAILED: Final = 3_333
 
 FULL = "scenario_notifications_user_id_scenario_type_triggered_at_idx"
 NOT_FAILED = "scenario_notifications_not_failed_idx"
-LATE = "scenario_notifications_late_idx"
-HELD = "scenario_notifications_held_idx"
+OUTLASTING = "scenario_notifications_outlasting_idx"
 MILESTONE = "scenario_notifications_one_notification_per_milestone"
 WINDOW = "scenario_notifications_one_claim_per_window"
 ORGANIZATION = "scenario_notifications_organization_id_scenario_type_idx"

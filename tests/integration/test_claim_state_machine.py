@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
@@ -161,7 +162,7 @@ class Histories(RuleBasedStateMachine):
                     self.take(outcome, row)
 
     def check_held(
-        self, asked: Asked, holders: dict[str, datetime], outcome: dict[str, Any], moment: datetime, *, is_leased: bool
+        self, asked: Asked, holders: Iterable[str], outcome: dict[str, Any], moment: datetime, *, is_leased: bool
     ) -> None:
         """Compare a refusal, or a notification of before that is taken over."""
         (holder,) = (row for row in self.oracle.rows if row.id == outcome.get("held_by", outcome.get("id")))
@@ -174,7 +175,8 @@ class Histories(RuleBasedStateMachine):
         else:
             assert outcome["skip_reason"] == ("milestone_reached" if asked.topic.milestone else "cooldown")
             told = outcome["ends_at"] and datetime.fromisoformat(outcome["ends_at"])
-            assert told == (None if holders[holder.id] == FOR_GOOD else holders[holder.id])
+            end = self.oracle.told_end(holder, asked.cooldown, moment)
+            assert told == (None if end == FOR_GOOD else end)
 
     def take(self, leased: dict[str, Any], row: Row) -> None:
         """Remember a lease."""

@@ -98,8 +98,8 @@ def test_a_claimer_that_dies_leaves_it_to_the_workers(
     outcome = ask(worker, user)
     database.let_pass(2 * MINUTE)
     held = ask(worker, user, None)
-    until = datetime.fromisoformat(outcome["leased_until"]) - 2 * MINUTE
-    assert datetime.fromisoformat(held["ends_at"]) == until + WEEK
+    triggered_at = datetime.fromisoformat(outcome["triggered_at"]) - 2 * MINUTE
+    assert datetime.fromisoformat(held["ends_at"]) == triggered_at + WEEK
     (leased,) = lease(worker)
     assert leased["id"] == outcome["id"]
     assert settle(worker, [settlement(outcome, "sent"), settlement(leased, "sent")]) == ["lease_lost", "sent"]

@@ -25,14 +25,13 @@ from tests.integration.plans import (
     FILL,
     FULL,
     HANDOVER,
-    HELD,
-    LATE,
     MENTORS,
     MILESTONE,
     NOT_FAILED,
     OFTEN_FAILED,
     ORGANIZATION,
     ORGANIZATION_MENTORS,
+    OUTLASTING,
     PRIMARY_KEY,
     WINDOW,
     Plan,
@@ -352,7 +351,7 @@ CALLS = {
     ),
     "claim, allowed": Call(
         _claims("inactivity", "cooldown_seconds", 7 * 86400),
-        frozenset({FULL, NOT_FAILED, LATE, HELD, WINDOW}),
+        frozenset({FULL, NOT_FAILED, OUTLASTING, WINDOW}),
     ),
     "claim, in cooldown": Call(
         _claims("inactivity", "cooldown_seconds", 60 * 86400),
@@ -364,7 +363,7 @@ CALLS = {
     ),
     "evaluate inactivity": Call(
         "scenario_evaluate('inactivity', md5('organization 49')::uuid)",
-        frozenset({ORGANIZATION_MENTORS, ACTIVITIES, FULL, NOT_FAILED, LATE, HELD, WINDOW}),
+        frozenset({ORGANIZATION_MENTORS, ACTIVITIES, FULL, NOT_FAILED, OUTLASTING, WINDOW}),
         frozenset({ORGANIZATION_MENTORS, ACTIVITIES}),
     ),
     "evaluate inactivity, a page of all organizations": Call(

@@ -1,7 +1,7 @@
 -- certification_expiry: a certificate of this organization lapses within expires_within, has not lapsed yet, and is not
 -- renewed: no certificate of the same user, organization and kind lapses later. A certificate without a kind renews
--- nothing. What it is about is the kinds, and the certificates without one. The facts list the certificates (the 50 that
--- lapse first: metadata is bounded).
+-- nothing. What it is about is the kinds, and the certificates without one. The facts list the certificates (the 50
+-- that lapse first: metadata is bounded).
 create or replace view scenario_private.certification_expiry_rule
 with (security_invoker = true)
 as

@@ -1,5 +1,6 @@
--- inactivity: no activity for inactive_after, and at most max_reminders of it until the next activity. A mentor who was never active has not gone quiet: there is nothing to
--- measure from (peer_mentors has no date of joining), and somebody who joined today must not be told so.
+-- inactivity: no activity for inactive_after, and at most max_reminders of it until the next activity. A mentor who was
+-- never active has not gone quiet: there is nothing to measure from (peer_mentors has no date of joining), and somebody
+-- who joined today must not be told so.
 create or replace view scenario_private.inactivity_rule
 with (security_invoker = true)
 as

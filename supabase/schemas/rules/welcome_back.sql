@@ -1,6 +1,6 @@
 -- welcome_back: the first activity inside the last returned_within comes at least inactive_after after the one before
--- it; once per return. A first activity ever is no return. An inactivity notice just before changes nothing: scenarios are
--- independent of each other.
+-- it; once per return. A first activity ever is no return. An inactivity notice just before changes nothing: scenarios
+-- are independent of each other.
 create or replace view scenario_private.welcome_back_rule
 with (security_invoker = true)
 as
