@@ -146,8 +146,8 @@ as $$
     where hold.user_id = p_user_id
       and hold.scenario_type = 'milestone'
       and hold.milestone_value = p_milestone_value
-      and hold.held_until is not null
-      and hold.held_until > now()
+      and hold.outlasts_at > now()
+      and hold.is_failed
   ) as holder
   where holder.ends_at > now()
   order by holder.ends_at desc

@@ -14,7 +14,15 @@ from tests.integration.delivery import deliver, lease
 from tests.integration.evaluation import act, certify, configure, empty, evaluate
 from tests.integration.histories import DAY, HOUR, OWN, Mentor, database_with_own_type
 from tests.postgres.server import PostgresServer
-from tests.rows import ORGANIZATION, ago, ahead, insert_activities, insert_certificates, insert_notification
+from tests.rows import (
+    ORGANIZATION,
+    ago,
+    ahead,
+    insert_activities,
+    insert_by_query,
+    insert_certificates,
+    insert_notification,
+)
 
 MONTH = timedelta(days=30)
 
@@ -366,15 +374,20 @@ def insert_failures(database: Database, users: list[UUID], number: int) -> None:
     """Record failures of each user, a quarter of an hour apart, that hold nothing any more."""
     with database.connect(role=None) as owner:
         owner.execute(
-            """
-            insert into public.scenario_notifications
-              (user_id, organization_id, scenario_type, delivery_status, failure_code, triggered_at, deliver_until,
-               settled_at, held_until)
-            select asked.id, gen_random_uuid(), 'inactivity', 'failed', 'invalid_token', moment.at, moment.at,
-              moment.at, moment.at + interval '1 day'
-            from unnest(%s::uuid[]) as asked (id), generate_series(1, %s) as number (n),
-              lateral (select now() - interval '400 days' - number.n * interval '15 minutes' as at) as moment
-            """,
+            insert_by_query(
+                "scenario_notifications",
+                """
+                unnest(%s::uuid[]) as asked (id), generate_series(1, %s) as number (n),
+                lateral (select now() - interval '400 days' - number.n * interval '15 minutes' as at) as moment
+                """,
+                user_id="asked.id",
+                delivery_status="'failed'",
+                failure_code="'invalid_token'",
+                triggered_at="moment.at",
+                deliver_until="moment.at",
+                settled_at="moment.at",
+                held_until="moment.at + interval '1 day'",
+            ),
             [users, number],
         )
         owner.execute("vacuum analyze public.scenario_notifications")
