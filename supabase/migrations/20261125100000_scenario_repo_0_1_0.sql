@@ -1206,7 +1206,7 @@ create table if not exists public.scenario_notifications (
   is_failed boolean not null generated always as (delivery_status = 'failed') stored,
   outlasts_at timestamptz generated always as (
     case
-      when delivery_status = 'failed' then held_until
+      when delivery_status = 'failed' then coalesce(held_until, unsettled_at)
       when not isfinite(triggered_at) or not isfinite(deliver_until) then null
       when delivery_status = 'pending' and deliver_until - triggered_at > interval '7 days' then deliver_until
       when delivery_status = 'sent' and settled_at - triggered_at > interval '8 days' then settled_at
@@ -1966,12 +1966,12 @@ grant select on table scenario_private.holding to service_role;
 create or replace view scenario_private.reminder
 with (security_invoker = true)
 as
-select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.delivery_status
 from scenario_private.hold as hold
 where hold.counts
   and not hold.is_failed
 union all
-select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.delivery_status
 from scenario_private.hold as hold
 where hold.counts
   and hold.is_failed
@@ -2831,7 +2831,7 @@ begin
         p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
         existing_user_ids, judges_values, p_places, p_leased_until
       );
-      if turns_lost < 3 and p_predecessors is null and json_array_length(answer -> 'lost') > 0 then
+      if turns_lost < 8 and p_predecessors is null and json_array_length(answer -> 'lost') > 0 then
         raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
       end if;
       exit;
@@ -2889,7 +2889,12 @@ begin
     (p_claim ->> 'organization_id')::uuid,
     make_interval(secs => (p_claim ->> 'cooldown_seconds')::double precision),
     (p_claim ->> 'milestone_value')::integer;
-  return jsonb_typeof(p_claim) = 'object' and scenario_private.are_readable_subjects(p_claim -> 'subjects');
+  return jsonb_typeof(p_claim) = 'object'
+    and scenario_private.are_readable_subjects(p_claim -> 'subjects')
+    -- A field of another name would be one that is silently left out.
+    and p_claim - array[
+      'user_id', 'organization_id', 'scenario_type', 'cooldown_seconds', 'milestone_value', 'metadata', 'subjects'
+    ] = '{}';
 exception when data_exception then
   return false;
 end
@@ -3059,6 +3064,16 @@ begin
       else jsonb_typeof(part.value) <> 'null'
     end
     limit 1;
+    if misfit.key is null and exists (
+      select
+      from jsonb_object_keys(nullif(p_claims -> 'all', 'null')) as same (key)
+      where same.key not in ('organization_id', 'scenario_type', 'cooldown_seconds', 'metadata')
+    ) then
+      raise exception using
+        errcode = 'SR001',
+        message = 'expected p_claims.all to have organization_id, scenario_type, cooldown_seconds and metadata at most,'
+          ' got another field';
+    end if;
     if misfit.key is not null then
       raise exception using
         errcode = 'SR001',
@@ -3168,7 +3183,7 @@ begin
     ),
     -- With a lease: a claim of before, for the same, that nobody has in hand.
     own as (
-      select distinct on (skip.held_by) skip.place, skip.held_by as id
+      select distinct on (skip.held_by) skip.place, skip.held_by as id, notification.cooldown
       from skip
       cross join lateral (
         select * from public.scenario_notifications as row where row.id = skip.held_by offset 0
@@ -3190,6 +3205,9 @@ begin
       join scenario_private.handover as handover on handover.notification_id = own.id
       where handover.notification_id = any (array(select own.id from own))
         and (handover.leased_until is null or handover.leased_until <= now())
+        -- As a lease refuses it.
+        and (greatest(handover.leased_until, handover.unsettled_at) + own.cooldown > now() + interval '1 minute')
+          is not false
         and handover.attempt_count < coalesce(
           (scenario_private.delivery_setting_of(handover.scenario_type, handover.organization_id)).max_attempts, 8
         )
@@ -4491,7 +4509,8 @@ grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
 --   user_gone, user_banned, and of those that an evaluation claimed mentor_not_active, scenario_disabled
 --   expired         deliver_until is over
 --   attempts_spent  it was tried max_attempts times (a lease that runs out unsettled is a try)
---   superseded      after a lease that nobody settled, another one about the same has been claimed
+--   superseded      after a lease that nobody settled, another one about the same has been claimed, or may be within a
+--                   minute: what she may have been told holds no longer
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
 -- app has another way to tell; one that has none says suppressed.
 -- Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day, SR004 for an unknown scenario type.
@@ -4545,6 +4564,9 @@ begin
           when notification.delivery_status is distinct from 'pending' then 'settled'
           when notification.deliver_until <= now() then 'expired'
           when locked.attempt_count >= coalesce(own.max_attempts, standard.max_attempts, 8) then 'attempts_spent'
+          -- Another one may be claimed as soon as that is over, and be invisible here for as long as its claim runs.
+          when greatest(locked.leased_until, locked.unsettled_at) + notification.cooldown <= now() + interval '1 minute'
+            then 'superseded'
           when greatest(locked.leased_until, locked.unsettled_at) is not null
             and exists (
               select
@@ -4940,6 +4962,8 @@ begin
       from scenario_private.reminder as reminder
       where reminder.user_id = page.user_id
         and reminder.scenario_type = kind.scenario_type
+        -- A pending one may fail, and count no more.
+        and reminder.delivery_status <> 'pending'
       order by reminder.triggered_at desc
       offset kind.series - 1
       limit 1
@@ -4973,6 +4997,7 @@ begin
               where newer.user_id = notification.user_id
                 and newer.scenario_type = notification.scenario_type
                 and newer.counts
+                and newer.delivery_status <> 'pending'
                 and newer.triggered_at > notification.triggered_at
                 and (newer.subjects = '{}' or subject.value = any (newer.subjects))
             )

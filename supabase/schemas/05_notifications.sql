@@ -79,7 +79,7 @@ create table if not exists public.scenario_notifications (
   is_failed boolean not null generated always as (delivery_status = 'failed') stored,
   outlasts_at timestamptz generated always as (
     case
-      when delivery_status = 'failed' then held_until
+      when delivery_status = 'failed' then coalesce(held_until, unsettled_at)
       when not isfinite(triggered_at) or not isfinite(deliver_until) then null
       when delivery_status = 'pending' and deliver_until - triggered_at > interval '7 days' then deliver_until
       when delivery_status = 'sent' and settled_at - triggered_at > interval '8 days' then settled_at

@@ -519,7 +519,7 @@ begin
         p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
         existing_user_ids, judges_values, p_places, p_leased_until
       );
-      if turns_lost < 3 and p_predecessors is null and json_array_length(answer -> 'lost') > 0 then
+      if turns_lost < 8 and p_predecessors is null and json_array_length(answer -> 'lost') > 0 then
         raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
       end if;
       exit;
@@ -577,7 +577,12 @@ begin
     (p_claim ->> 'organization_id')::uuid,
     make_interval(secs => (p_claim ->> 'cooldown_seconds')::double precision),
     (p_claim ->> 'milestone_value')::integer;
-  return jsonb_typeof(p_claim) = 'object' and scenario_private.are_readable_subjects(p_claim -> 'subjects');
+  return jsonb_typeof(p_claim) = 'object'
+    and scenario_private.are_readable_subjects(p_claim -> 'subjects')
+    -- A field of another name would be one that is silently left out.
+    and p_claim - array[
+      'user_id', 'organization_id', 'scenario_type', 'cooldown_seconds', 'milestone_value', 'metadata', 'subjects'
+    ] = '{}';
 exception when data_exception then
   return false;
 end
@@ -747,6 +752,16 @@ begin
       else jsonb_typeof(part.value) <> 'null'
     end
     limit 1;
+    if misfit.key is null and exists (
+      select
+      from jsonb_object_keys(nullif(p_claims -> 'all', 'null')) as same (key)
+      where same.key not in ('organization_id', 'scenario_type', 'cooldown_seconds', 'metadata')
+    ) then
+      raise exception using
+        errcode = 'SR001',
+        message = 'expected p_claims.all to have organization_id, scenario_type, cooldown_seconds and metadata at most,'
+          ' got another field';
+    end if;
     if misfit.key is not null then
       raise exception using
         errcode = 'SR001',
@@ -856,7 +871,7 @@ begin
     ),
     -- With a lease: a claim of before, for the same, that nobody has in hand.
     own as (
-      select distinct on (skip.held_by) skip.place, skip.held_by as id
+      select distinct on (skip.held_by) skip.place, skip.held_by as id, notification.cooldown
       from skip
       cross join lateral (
         select * from public.scenario_notifications as row where row.id = skip.held_by offset 0
@@ -878,6 +893,9 @@ begin
       join scenario_private.handover as handover on handover.notification_id = own.id
       where handover.notification_id = any (array(select own.id from own))
         and (handover.leased_until is null or handover.leased_until <= now())
+        -- As a lease refuses it.
+        and (greatest(handover.leased_until, handover.unsettled_at) + own.cooldown > now() + interval '1 minute')
+          is not false
         and handover.attempt_count < coalesce(
           (scenario_private.delivery_setting_of(handover.scenario_type, handover.organization_id)).max_attempts, 8
         )

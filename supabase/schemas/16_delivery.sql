@@ -57,7 +57,8 @@ grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
 --   user_gone, user_banned, and of those that an evaluation claimed mentor_not_active, scenario_disabled
 --   expired         deliver_until is over
 --   attempts_spent  it was tried max_attempts times (a lease that runs out unsettled is a try)
---   superseded      after a lease that nobody settled, another one about the same has been claimed
+--   superseded      after a lease that nobody settled, another one about the same has been claimed, or may be within a
+--                   minute: what she may have been told holds no longer
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
 -- app has another way to tell; one that has none says suppressed.
 -- Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day, SR004 for an unknown scenario type.
@@ -111,6 +112,9 @@ begin
           when notification.delivery_status is distinct from 'pending' then 'settled'
           when notification.deliver_until <= now() then 'expired'
           when locked.attempt_count >= coalesce(own.max_attempts, standard.max_attempts, 8) then 'attempts_spent'
+          -- Another one may be claimed as soon as that is over, and be invisible here for as long as its claim runs.
+          when greatest(locked.leased_until, locked.unsettled_at) + notification.cooldown <= now() + interval '1 minute'
+            then 'superseded'
           when greatest(locked.leased_until, locked.unsettled_at) is not null
             and exists (
               select

@@ -105,6 +105,8 @@ begin
       from scenario_private.reminder as reminder
       where reminder.user_id = page.user_id
         and reminder.scenario_type = kind.scenario_type
+        -- A pending one may fail, and count no more.
+        and reminder.delivery_status <> 'pending'
       order by reminder.triggered_at desc
       offset kind.series - 1
       limit 1
@@ -138,6 +140,7 @@ begin
               where newer.user_id = notification.user_id
                 and newer.scenario_type = notification.scenario_type
                 and newer.counts
+                and newer.delivery_status <> 'pending'
                 and newer.triggered_at > notification.triggered_at
                 and (newer.subjects = '{}' or subject.value = any (newer.subjects))
             )

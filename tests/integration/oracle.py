@@ -18,6 +18,8 @@ FOR_GOOD: Final = datetime(9999, 1, 1, tzinfo=UTC)
 MAX_ATTEMPTS: Final = 8
 RETRY_FAILED_AFTER: Final = DAY
 DELIVER_WITHIN: Final = 7 * DAY
+MARGIN: Final = timedelta(minutes=1)
+"""How long before another one may be claimed a lease gives up on what may have been told."""
 MILESTONE_CAP: Final = 30 * DAY
 STANDARD_COOLDOWNS: Final[Mapping[str, timedelta]] = {"inactivity": 30 * DAY, "certification_expiry": 14 * DAY}
 LOOKS_AHEAD: Final = ("certification_expiry",)
@@ -64,6 +66,11 @@ class Row:
         """Whether a lease of it runs."""
         return self.leased_until is not None and self.leased_until > now
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether it may have been told, and that holds no longer: another may be claimed by now."""
+        told_at = max(self.leased_until or EPOCH, self.unsettled_at or EPOCH)
+        return told_at != EPOCH and self.cooldown is not None and told_at + self.cooldown <= now + MARGIN
+
     def is_takeable(self, subjects: frozenset[str], now: datetime) -> bool:
         """Whether a claim with a lease takes it over."""
         return (
@@ -73,6 +80,7 @@ class Row:
             and subjects <= self.subjects
             and (bool(subjects) or not self.subjects)
             and not self.is_in_hand(now)
+            and not self.is_over(now)
             and self.attempts < MAX_ATTEMPTS
         )
 
@@ -153,6 +161,8 @@ class Oracle:
             return "expired"
         if row.attempts >= MAX_ATTEMPTS:
             return "attempts_spent"
+        if row.is_over(now):
+            return "superseded"
         if (row.leased_until or row.unsettled_at) and any(
             newer.status != "failed" and newer.window and newer.triggered_at > row.triggered_at
             for newer in self.of(row.topic)

@@ -100,6 +100,7 @@ def invalid_claims(user: UUID) -> list[dict[str, object]]:
         inactivity | {"milestone_value": 10},
         *(milestone | {"milestone_value": value} for value in (None, 0, -1)),
         milestone | {"cooldown_seconds": 60},
+        inactivity | {"subject": ["a"]},
     ]
 
 

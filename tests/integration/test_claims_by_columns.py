@@ -210,3 +210,12 @@ def test_all_has_what_is_the_same_for_all(database: Database, worker: psycopg.Co
         ("inactivity", None, {"a": 1}),
         ("milestone", 10, {"a": 1}),
     ]
+
+
+@pytest.mark.parametrize("name", ["subjects", "user_id", "milestone_value", "cooldown"])
+def test_all_has_no_other_fields(name: str, worker: psycopg.Connection) -> None:
+    """What would be left out in silence is refused."""
+    columns = {"user_id": [str(ORGANIZATION)], "all": {name: None}}
+    with pytest.raises(psycopg.Error, match=r"p_claims\.all") as caught:
+        worker.execute("select public.scenario_claim_notifications(%s::jsonb)", [json.dumps(columns)])
+    assert caught.value.sqlstate == "SR001"

@@ -7,7 +7,7 @@ hold is over.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import psycopg
@@ -279,10 +279,10 @@ def test_a_worker_that_dies_each_time_spends_the_attempts(database: Database, wo
 def test_what_was_overtaken_after_a_lease_ran_out_is_superseded(
     first: list[str], second: list[str], handed_out: int, database: Database, worker: psycopg.Connection
 ) -> None:
-    """Its cooldown is over while it is still pending: of two about the same thing the newer one is handed out."""
+    """Another cooldown is over while it is still pending: of two about the same thing the newer one is handed out."""
     mentor = Mentor(database, worker, OWN)
     day = DAY.total_seconds()
-    mentor.claim(*first, cooldown_seconds=day)
+    mentor.claim(*first, cooldown_seconds=2 * day)
     mentor.let_a_lease_run_out()
     mentor.wait(DAY)
     assert results([mentor.claim(*second, cooldown_seconds=day)]) == ["claimed"]
@@ -291,3 +291,20 @@ def test_what_was_overtaken_after_a_lease_ran_out_is_superseded(
     assert str(mentor.row()["id"]) in [one["id"] for one in leased]
     if handed_out == 1:
         assert mentor.rows()[1]["failure_code"] == "superseded"
+
+
+@pytest.mark.parametrize("left", [2 * MINUTE, MINUTE, timedelta(0)], ids=str)
+def test_what_may_have_been_told_is_given_up_before_another_may_be_claimed(
+    left: timedelta, database: Database, worker: psycopg.Connection
+) -> None:
+    """A lease can't see a claim that is still running, so it stops a minute before the first of them may begin."""
+    mentor = Mentor(database, worker, OWN)
+    mentor.claim(cooldown_seconds=DAY.total_seconds())
+    (leased,) = lease(worker)
+    mentor.wait(DAY)
+    with mentor.at(datetime.fromisoformat(leased["leased_until"]) - left):
+        assert len(lease(worker)) == (1 if left > MINUTE else 0)
+        assert mentor.row()["failure_code"] == (None if left > MINUTE else "superseded")
+        assert results([mentor.claim(cooldown_seconds=DAY.total_seconds())]) == [
+            "claimed" if left == timedelta(0) else "cooldown"
+        ]
