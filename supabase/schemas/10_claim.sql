@@ -92,11 +92,16 @@ set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set jit = off
 set enable_seqscan = off
+set work_mem = '32MB'
 as $$
 declare
   with_care constant boolean := p_existing_user_ids is not null;
   is_judged constant boolean := p_predecessors is not null;
   known_types constant text[] := case when p_judges_values then scenario_private.scenario_types() end;
+  -- Looked up for each claim only if any setting says something else than the usual.
+  is_delivered_as_usual constant boolean := not exists (
+    select from public.scenario_evaluation_config as config where config.deliver_within <> interval '7 days'
+  );
   answer json;
 begin
   with judged as (
@@ -318,10 +323,12 @@ begin
       decided.triggered_at + coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_until
     from decided
     left join scenario_private.delivery_setting as own
-      on own.scenario_type = decided.scenario_type
+      on not is_delivered_as_usual
+      and own.scenario_type = decided.scenario_type
       and own.organization_id = decided.organization_id
     left join scenario_private.delivery_setting as standard
-      on standard.scenario_type = decided.scenario_type
+      on not is_delivered_as_usual
+      and standard.scenario_type = decided.scenario_type
       and standard.organization_id is null
     where decided.refusal is null
     order by decided.user_id, decided.scenario_type, decided.milestone_value, decided.place

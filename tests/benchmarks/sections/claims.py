@@ -91,7 +91,7 @@ def _core(bench: Bench, database: Database, users: Users, size: int) -> Iterator
         size,
         seconds["ours"],
         seconds["floor"],
-        against="plain INSERT, same indexes",
+        against="plain INSERTs of the same rows",
         aim=FRESH,
         note=f"{min(seconds['ours']) / size * 1e6:.1f} µs a claim at best, on top of older notifications",
     )
@@ -190,7 +190,7 @@ def _from_nothing(bench: Bench, database: Database, size: int) -> Iterator[Figur
             return seconds
 
         seconds = contest({"ours": ours, "floor": insert, "api": in_batches}, bench.rounds(size))
-    against = "plain INSERT, same indexes"
+    against = "plain INSERTs of the same rows"
     yield compared(
         SECTION, "core, fresh, one call", size, seconds["ours"], seconds["floor"], against=against, aim=FRESH
     )
