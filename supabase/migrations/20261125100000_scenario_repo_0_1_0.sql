@@ -1966,12 +1966,12 @@ grant select on table scenario_private.holding to service_role;
 create or replace view scenario_private.reminder
 with (security_invoker = true)
 as
-select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.delivery_status
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.settled_at
 from scenario_private.hold as hold
 where hold.counts
   and not hold.is_failed
 union all
-select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.delivery_status
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.settled_at
 from scenario_private.hold as hold
 where hold.counts
   and hold.is_failed
@@ -4970,7 +4970,7 @@ begin
       where reminder.user_id = page.user_id
         and reminder.scenario_type = kind.scenario_type
         -- A pending one may fail, and count no more.
-        and reminder.delivery_status <> 'pending'
+        and reminder.settled_at is not null
       order by reminder.triggered_at desc
       offset kind.series - 1
       limit 1
@@ -5004,7 +5004,7 @@ begin
               where newer.user_id = notification.user_id
                 and newer.scenario_type = notification.scenario_type
                 and newer.counts
-                and newer.delivery_status <> 'pending'
+                and newer.settled_at is not null
                 and newer.triggered_at > notification.triggered_at
                 and (newer.subjects = '{}' or subject.value = any (newer.subjects))
             )

@@ -95,12 +95,12 @@ grant select on table scenario_private.holding to service_role;
 create or replace view scenario_private.reminder
 with (security_invoker = true)
 as
-select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.delivery_status
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.settled_at
 from scenario_private.hold as hold
 where hold.counts
   and not hold.is_failed
 union all
-select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.delivery_status
+select hold.id, hold.user_id, hold.scenario_type, hold.triggered_at, hold.settled_at
 from scenario_private.hold as hold
 where hold.counts
   and hold.is_failed

@@ -106,7 +106,7 @@ begin
       where reminder.user_id = page.user_id
         and reminder.scenario_type = kind.scenario_type
         -- A pending one may fail, and count no more.
-        and reminder.delivery_status <> 'pending'
+        and reminder.settled_at is not null
       order by reminder.triggered_at desc
       offset kind.series - 1
       limit 1
@@ -140,7 +140,7 @@ begin
               where newer.user_id = notification.user_id
                 and newer.scenario_type = notification.scenario_type
                 and newer.counts
-                and newer.delivery_status <> 'pending'
+                and newer.settled_at is not null
                 and newer.triggered_at > notification.triggered_at
                 and (newer.subjects = '{}' or subject.value = any (newer.subjects))
             )
