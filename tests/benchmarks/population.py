@@ -26,7 +26,8 @@ def fill_users(database: Database, number: int) -> None:
     with database.filler() as filler:
         run(
             filler,
-            f"insert into auth.users (id) select {user()} from generate_series(1, %s::integer) as u order by 1",
+            f"insert into auth.users (id) select {user()} from generate_series(1, %s::integer) as u order by 1"
+            " on conflict do nothing",
             number,
         )
         run(filler, "vacuum (analyze) auth.users")
@@ -62,8 +63,8 @@ def history(bench: Bench, number: int) -> Database:
     return bench.keep(f"history_{number}", partial(fill_history, number=number))
 
 
-def fill_failures(database: Database, users: int, each: int) -> None:
-    """Give users 1 to users that many failed notifications each, one every quarter of an hour; none holds any more."""
+def fill_failures(database: Database, first: int, last: int, each: int) -> None:
+    """Give these users that many failed notifications each, one every quarter of an hour; none holds any more."""
     with database.filler() as filler, _without_indexes(filler, "public.scenario_notifications"):
         run(
             filler,
@@ -76,11 +77,12 @@ def fill_failures(database: Database, users: int, each: int) -> None:
             select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity', triggered_at, triggered_at, 'failed',
               'invalid_token', triggered_at - interval '15 minutes', triggered_at + interval '7 days'
             from generate_series(%s::integer, 1, -1) as n
-            cross join generate_series(1, %s::integer) as u
+            cross join generate_series(%s::integer, %s::integer) as u
             cross join lateral (select now() - interval '15 minutes' * n as triggered_at) as past
             """,
             each,
-            users,
+            first,
+            last,
         )
     vacuum(database, "scenario_notifications")
 
