@@ -11,6 +11,7 @@ from scenario_repo import _project
 NAME: Final = "first_session"
 _FILLED_IN: Final = {
     "  false as is_due,": "  first.activity_date >= now() - interval '7 days' as is_due,",
+    "  false as stands": "  first.activity_date >= now() - interval '7 days' as stands",
     "    else 'rule_not_written'": (
         "    when first.activity_date >= now() - interval '7 days' then 'first_session_held'\n    else 'long_a_mentor'"
     ),

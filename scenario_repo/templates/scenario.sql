@@ -41,7 +41,9 @@ select
   -- Fill in where reminders of the same end: since when notifications are reminders of it, such as the last activity,
   -- and how many there may be (setting.max_reminders; 1: once). Null: as many as the cooldown allows.
   null::timestamptz as series_began_at,
-  null::integer as series_limit
+  null::integer as series_limit,
+  -- Fill in: whether it still holds when it is handed out, perhaps days later. Mostly the same condition as is_due.
+  false as stands
 from scenario_private.mentor_setting as setting
 -- Fill in: what to look up for one mentor, by an index. Read mentors, activities, certificates and device tokens
 -- through scenario_source, and the app's other tables directly (service_role needs `grant select` on those).

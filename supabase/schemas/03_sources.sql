@@ -327,6 +327,8 @@ begin
       platform text not null,
       registered_at timestamptz not null default now(),
       primary key (user_id, token),
+      -- One phone, two accounts: who registers last has it.
+      constraint device_tokens_token_has_one_owner unique (token),
       constraint device_tokens_platform_is_known check (platform in ('android', 'ios', 'web'))
     );
     comment on table public.device_tokens is
@@ -385,3 +387,5 @@ grant select on table
   scenario_source.certificates,
   scenario_source.device_tokens
   to service_role;
+-- An invalid token is removed through the view, where the app's view allows it.
+grant delete on table scenario_source.device_tokens to service_role;

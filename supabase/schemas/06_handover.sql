@@ -3,6 +3,8 @@
 --
 -- Three things are kept apart: lease_number, the token of a lease, grows with every lease; attempt_count counts the
 -- tries that were spent; leased_until says in whose hands it is.
+--
+-- Its one index serves organizations in turn: however many rows one of them has waiting, the next one's are a step away.
 
 create table if not exists scenario_private.handover (
   notification_id uuid primary key,
@@ -10,10 +12,13 @@ create table if not exists scenario_private.handover (
   organization_id uuid not null,
   scenario_type text not null,
   next_attempt_at timestamptz not null default now(),
+  leased_at timestamptz,
   leased_until timestamptz,
   lease_number integer not null default 0,
   attempt_count integer not null default 0,
   unsettled_at timestamptz,
+  unsettled_leases integer not null default 0,
+  reached text[],
 
   constraint handover_counts_are_not_negative
     check (lease_number >= 0 and attempt_count >= 0)
@@ -25,6 +30,8 @@ comment on table scenario_private.handover is
   'The pending notifications: when each may be handed out, in whose hands it is, how often it was tried.';
 comment on column scenario_private.handover.next_attempt_at is
   'When the notification may be leased.';
+comment on column scenario_private.handover.leased_at is
+  'When its lease began.';
 comment on column scenario_private.handover.leased_until is
   'When its lease ends, or ended without being settled; null: it is in nobody''s hands.';
 comment on column scenario_private.handover.lease_number is
@@ -34,10 +41,15 @@ comment on column scenario_private.handover.attempt_count is
 comment on column scenario_private.handover.unsettled_at is
   'When the last lease ended that nobody settled: the user may have been told by then.';
 
-create index if not exists handover_next_attempt_at_idx
-  on scenario_private.handover (next_attempt_at);
-comment on index scenario_private.handover_next_attempt_at_idx is
-  'Serves: the lease (what is due, the longest due first).';
+comment on column scenario_private.handover.unsettled_leases is
+  'How many leases in a row ended unsettled before the present one: it may be what its workers die of.';
+comment on column scenario_private.handover.reached is
+  'The devices that it has reached, each as the SHA-256 of its token.';
+
+create index if not exists handover_due_idx
+  on scenario_private.handover (organization_id, scenario_type, next_attempt_at);
+comment on index scenario_private.handover_due_idx is
+  'Serves: the lease (of each organization and scenario type, the longest due first; which organizations there are).';
 
 alter table scenario_private.handover enable row level security;
 

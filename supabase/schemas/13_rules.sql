@@ -34,7 +34,8 @@ select
   null::timestamptz as crossed_at,
   null::timestamptz as history_before,
   null::timestamptz as series_began_at,
-  null::integer as series_limit
+  null::integer as series_limit,
+  null::boolean as stands
 where false;
 comment on view scenario_private.rule_contract is
   'The columns that every rule has, with what each means; it has no rows.';
@@ -71,6 +72,9 @@ comment on column scenario_private.rule_contract.series_began_at is
   'Notifications since then are reminders of the same; null: nothing is counted.';
 comment on column scenario_private.rule_contract.series_limit is
   'How many there may be; null: as many as the cooldown allows.';
+comment on column scenario_private.rule_contract.stands is
+  'Whether what was claimed still holds, asked when it is handed out: mostly as is_due, without asking whether it was '
+  'told. Where the rule names a milestone or subjects, the notification''s own are compared with them.';
 revoke all on table scenario_private.rule_contract from public, anon, authenticated;
 grant select on table scenario_private.rule_contract to service_role;
 
@@ -318,17 +322,6 @@ begin
                      exists (
                        select from page
                        where page.is_due
-                         and (
-                           page.subjects is null
-                           or (page.subjects <> ''{}'' and not scenario_private.are_storable_subjects(page.subjects))
-                         )
-                     ),
-                     ''subjects is null, holds more than 50, longer than 100 characters or personal data in some rows''
-                   ),
-                   (
-                     exists (
-                       select from page
-                       where page.is_due
                          and page.facts is not null
                          and not scenario_private.is_storable_metadata(page.facts)
                      ),
@@ -346,6 +339,10 @@ begin
                          and not scenario_private.are_storable_subjects(page.subjects)
                      ),
                      ''subjects are more than 50, empty, longer than 100 characters or hold personal data in some rows''
+                   ),
+                   (
+                     exists (select from page where page.is_due and page.stands is not true),
+                     ''is due and does not stand, in some rows: it would be claimed and never handed out''
                    ),
                    (
                      exists (select from page where page.is_due and page.series_limit < 1),

@@ -185,7 +185,7 @@ select set_eq(
   $$ select * from pg_temp.indexes_of('handover') $$,
   $$ values
     ('handover_pkey', 'UNIQUE  btree (notification_id)'),
-    ('handover_next_attempt_at_idx', ' btree (next_attempt_at)')
+    ('handover_due_idx', ' btree (organization_id, scenario_type, next_attempt_at)')
   $$,
   'handover: indexes'
 );

@@ -78,6 +78,7 @@ class Database:
                 """
                 update scenario_private.handover
                 set next_attempt_at = next_attempt_at - %(time)s,
+                    leased_at = leased_at - %(time)s,
                     leased_until = leased_until - %(time)s,
                     unsettled_at = unsettled_at - %(time)s
                 """,
@@ -87,10 +88,12 @@ class Database:
                 ("activities", "activity_date"),
                 ("certifications", "expires_at"),
                 ("device_tokens", "registered_at"),
+                ("scenario_private.delivery_turn", "handed_at"),
+                ("scenario_private.delivery_turn", "previously_handed_at"),
             ):
                 owner.execute(
-                    sql.SQL("update public.{table} set {column} = {column} - %s").format(
-                        table=sql.Identifier(table), column=sql.Identifier(column)
+                    sql.SQL("update {table} set {column} = {column} - %s").format(
+                        table=sql.Identifier(*table.split(".")), column=sql.Identifier(column)
                     ),
                     [time],
                 )

@@ -41,7 +41,7 @@ TRANSITIONS: Final = {("pending", "sent"), ("pending", "failed")}
 _NAMED_OTHERWISE: Final[Mapping[str, set[str]]] = {
     "scenario_private.hold": {"failed"},  # is_failed
     "scenario_private.is_readable_settlement": {"pending"},  # two of the results are called as statuses are
-    "public.scenario_lease_notifications": {"sent"},  # what it refuses, fails; nothing that it meets is sent
+    "public.scenario_cancel_notifications": {"sent"},  # already settled, whatever it is
 }
 """The statuses that a place leaves out and means."""
 _HISTORY: Final = ("scenario_notifications_past_is_fixed", "scenario_notifications_outcome_is_fixed")
@@ -54,8 +54,8 @@ _LEFT_TO_THE_DEFAULT: Final = {"delivery_status", "failure_code", "settled_at", 
 """The columns that a claim does not insert."""
 _NO_HOLD_OF_ITS_OWN: Final = {"attempts_spent", "unnamed_failure"}
 """The failure codes that SQL writes and that hold as a sender's own code does."""
-_ONLY_TOLD: Final = {"settled"}
-"""What the lease calls a row that is on its way no more; it is written nowhere."""
+_ONLY_TOLD: Final = {"settled", "left", "rule_failed", "sent"}
+"""What the lease calls a row that it neither hands out nor fails; it is written nowhere."""
 
 
 def check_list(connection: psycopg.Connection, table: str, constraint: str) -> list[str]:
@@ -164,12 +164,12 @@ def words(sources: Mapping[str, str]) -> list[str]:
     reasons = away | set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"])) - {"lost"}
     reasons |= set(re.findall(r"select lost\.place::bigint, '([a-z_]+)'", sources["10_claim.sql"]))
     reasons |= set(re.findall(r"array_fill\('([a-z_]+)'", sources["12_evaluation.sql"]))
-    lease, settle = sources["16_delivery.sql"].split("function public.scenario_settle_notifications(", 1)
+    lease, settle = sources["16_lease.sql"], sources["16_settlement.sql"]
     judged = settle.partition("judged as materialized")[2].partition("settled as")[0]
     answers = set(re.findall(r"(?:then|else) '([a-z_]+)'", judged)) | {"sent"}
-    (results,) = re.findall(r"->> 'result' in \(([^)]*)\)", sources["16_delivery.sql"])
+    (results,) = re.findall(r"->> 'result' in \(([^)]*)\)", settle)
     held = set(_quoted(_function(sources["10_books.sql"], "hold_of_failure"))) - {"nothing", "cooldown"}
-    given = refusals | set(re.findall(r"then '([a-z_]+)'", lease)) - _NO_HOLD_OF_ITS_OWN - _ONLY_TOLD
+    given = refusals | set(re.findall(r"then '{1,2}([a-z_]+)'", lease)) - _NO_HOLD_OF_ITS_OWN - _ONLY_TOLD
     unheld = sorted(given - held)
     assert findings, "no finding was found in the rules"
     untold = sorted(word for word in findings if f'"{word}"' not in console)

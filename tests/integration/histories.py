@@ -64,7 +64,8 @@ select
   null::timestamptz as crossed_at,
   setting.history_before,
   null::timestamptz as series_began_at,
-  null::integer as series_limit
+  null::integer as series_limit,
+  errand.number > 0 as stands
 from scenario_private.mentor_setting as setting
 cross join lateral (
   select

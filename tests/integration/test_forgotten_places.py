@@ -176,18 +176,18 @@ _WORDS = {
         ["scenario_repo.SkipReason lacks told_enough", "scenario_repo.SkipReason has reminders_spent, which SQL lacks"],
     ),
     "an answer": (
-        ("16_delivery.sql", "then 'lease_lost'", "then 'taken_over'"),
+        ("16_settlement.sql", "then 'lease_lost'", "then 'taken_over'"),
         [
             "scenario_repo.SettlementAnswer lacks taken_over",
             "scenario_repo.SettlementAnswer has lease_lost, which SQL lacks",
         ],
     ),
     "a result": (
-        ("16_delivery.sql", "'suppressed', 'released')", "'suppressed', 'released', 'opened')"),
+        ("16_settlement.sql", "'suppressed', 'released')", "'suppressed', 'released', 'opened')"),
         ["scenario_repo.DeliveryResult lacks opened"],
     ),
     "a result that SQL does not know": (
-        ("16_delivery.sql", "'suppressed', 'released')", "'suppressed')"),
+        ("16_settlement.sql", "'suppressed', 'released')", "'suppressed')"),
         ["scenario_repo.DeliveryResult has released, which SQL lacks"],
     ),
     "a failure with a hold of its own": (
@@ -199,7 +199,7 @@ _WORDS = {
         ["scenario_repo.FailureReason has cancelled, which SQL lacks"],
     ),
     "a refusal at the lease": (
-        ("16_delivery.sql", "then 'expired'", "then 'too_late'"),
+        ("16_lease.sql", "then 'expired'", "then 'too_late'"),
         ["scenario_private.hold_of_failure lacks too_late, with which a lease is refused"],
     ),
 }

@@ -246,7 +246,8 @@ _COLUMNS = """
     setting.scenario_type, setting.user_id, setting.organization_id, setting.is_active, setting.is_enabled,
     setting.is_evaluated, setting.cooldown, null::integer as milestone_value, true as is_due, 'ok'::text as finding,
     '{}'::jsonb as facts, '{}'::text[] as subjects, null::timestamptz as crossed_at,
-    null::timestamptz as history_before, null::timestamptz as series_began_at, null::integer as series_limit
+    null::timestamptz as history_before, null::timestamptz as series_began_at, null::integer as series_limit,
+    true as stands
 """
 _FAULTY = {
     "column facts is missing": ("'{}'::jsonb as facts", "'{}'::jsonb as fact"),

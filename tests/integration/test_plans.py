@@ -263,9 +263,10 @@ def test_due_rows_come_from_the_due_index(connection: psycopg.Connection, mode: 
     """The pending rows that are due longest are the first entries of their index: no sort."""
     plan = _explain(
         connection,
-        """select notification_id from scenario_private.handover where next_attempt_at <= now()
-           order by next_attempt_at limit $1""",
-        ("3",),
+        """select notification_id from scenario_private.handover
+           where organization_id = $1 and scenario_type = 'inactivity' and next_attempt_at <= now()
+           order by next_attempt_at limit $2""",
+        ("md5('organization 10')::uuid", "3"),
         mode=mode,
     )
     assert plan.indexes == {DUE}, plan

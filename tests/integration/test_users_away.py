@@ -102,7 +102,7 @@ def test_a_row_without_a_user_loses_nobody_else(
         " select scenario_type, user_id, organization_id, is_active, is_enabled, is_evaluated, cooldown,"
         " null::integer as milestone_value, true as is_due, 'inactive'::text as finding, '{}'::jsonb as facts,"
         " '{}'::text[] as subjects, null::timestamptz as crossed_at, history_before,"
-        " null::timestamptz as series_began_at, null::integer as series_limit"
+        " null::timestamptz as series_began_at, null::integer as series_limit, true as stands"
         " from scenario_private.mentor_setting where scenario_type = 'inactivity'"
     )
     set_user(owner, away, AWAY["user_gone"])

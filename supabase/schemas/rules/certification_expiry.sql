@@ -22,7 +22,8 @@ select
   null::timestamptz as crossed_at,
   setting.history_before,
   null::timestamptz as series_began_at,
-  null::integer as series_limit
+  null::integer as series_limit,
+  expiring.certificate_ids is not null as stands
 from scenario_private.mentor_setting as setting
 left join lateral (
   select

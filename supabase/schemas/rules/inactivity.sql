@@ -24,7 +24,8 @@ select
   last.activity_date + setting.inactive_after as crossed_at,
   setting.history_before,
   last.activity_date as series_began_at,
-  setting.max_reminders as series_limit
+  setting.max_reminders as series_limit,
+  last.activity_date <= setting.inactive_since as stands
 from scenario_private.mentor_setting as setting
 left join lateral (
   select activity.activity_date

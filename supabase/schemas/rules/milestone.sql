@@ -25,7 +25,8 @@ select
   crossed.activity_date as crossed_at,
   setting.history_before,
   null::timestamptz as series_began_at,
-  null::integer as series_limit
+  null::integer as series_limit,
+  reached.milestone_value is not null as stands
 from scenario_private.mentor_setting as setting
 left join lateral (
   select count(*) as activity_count

@@ -25,7 +25,15 @@ select
   returned.activity_date as crossed_at,
   setting.history_before,
   before.activity_date + setting.inactive_after as series_began_at,
-  1 as series_limit
+  1 as series_limit,
+  -- The return is the latest, and she is still here: asked of what was claimed, also after returned_within.
+  exists (
+    select
+    from scenario_source.activities as activity
+    where activity.user_id = setting.user_id
+      and activity.activity_date > setting.inactive_since
+      and activity.activity_date <= now()
+  ) as stands
 from scenario_private.mentor_setting as setting
 left join lateral (
   select activity.activity_date

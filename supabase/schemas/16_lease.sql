@@ -1,0 +1,701 @@
+-- The lease: the temporary right to send a pending notification. A notification may lie for days between claim and send,
+-- so what is handed out is asked again first: is she there, is it still true, is this the moment, is it her turn?
+--
+-- Locks, in this order everywhere: hand-overs, turns, notifications. A lease takes each of them under SKIP LOCKED and so
+-- never waits: nothing it meets can deadlock with it. A settlement waits: for notifications by id, then their hand-overs
+-- by id, then turns by user.
+--
+-- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
+-- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an
+-- index can answer.
+
+-- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
+-- "leased_until", "unsettled_leases" (how many in a row nobody settled: from two on it is handed out alone, and had
+-- better be sent alone) and "device_tokens": [{"token", "platform"}], without those that it has reached already.
+create or replace function scenario_private.leased_rows(p_ids uuid[])
+returns json
+language sql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+  select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
+  from (
+    select
+      notification.id,
+      notification.user_id,
+      notification.organization_id,
+      notification.scenario_type,
+      notification.triggered_at,
+      notification.delivery_status,
+      notification.milestone_value,
+      notification.metadata,
+      notification.cooldown_window_start,
+      notification.failure_code,
+      notification.origin,
+      notification.cooldown,
+      notification.subjects,
+      notification.deliver_until,
+      notification.settled_at,
+      handover.lease_number,
+      handover.attempt_count,
+      handover.leased_until,
+      handover.unsettled_leases,
+      coalesce(
+        (
+          select json_agg(json_build_object('token', device.token, 'platform', device.platform) order by device.token)
+          from scenario_source.device_tokens as device
+          where device.user_id = notification.user_id
+            and (
+              handover.reached is null
+              or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
+            )
+        ),
+        '[]'
+      ) as device_tokens
+    from unnest(p_ids) as asked (id)
+    cross join lateral (
+      select * from public.scenario_notifications as row where row.id = asked.id offset 0
+    ) as notification
+    cross join lateral (
+      select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
+    ) as handover
+  ) as leased
+$$;
+revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
+
+-- What a lease knows of a notification that it may hand out.
+create or replace view scenario_private.lease_candidate
+with (security_invoker = true)
+as
+select
+  null::uuid as id,
+  null::uuid as user_id,
+  null::uuid as organization_id,
+  null::text as scenario_type,
+  null::boolean as by_rule,
+  null::timestamptz as triggered_at,
+  null::timestamptz as deliver_until,
+  null::integer as milestone_value,
+  null::text[] as subjects,
+  null::jsonb as metadata,
+  null::integer as priority,
+  null::boolean as has_reached,
+  null::boolean as may_follow,
+  null::text as reason,
+  null::timestamptz as wait_until,
+  null::jsonb as facts
+where false;
+comment on view scenario_private.lease_candidate is
+  'The columns of a notification that a lease looks at; it has no rows.';
+comment on column scenario_private.lease_candidate.may_follow is
+  'Whether another one about the same may be claimed within a minute.';
+comment on column scenario_private.lease_candidate.reason is
+  'Why it is not handed out: the failure_code it is settled with; or settled, left, rule_failed.';
+comment on column scenario_private.lease_candidate.wait_until is
+  'When it may be handed out, if that is later.';
+comment on column scenario_private.lease_candidate.facts is
+  'Its metadata, brought up to date; null: as it is.';
+revoke all on table scenario_private.lease_candidate from public, anon, authenticated;
+grant select on table scenario_private.lease_candidate to service_role;
+
+-- The organizations that have something in the hand-over, after (p_after, and any scenario type), by id, at most p_most:
+-- one index descent each, however much lies in between.
+create or replace function scenario_private.organizations_waiting(p_after uuid, p_most integer)
+returns uuid[]
+language sql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+  with recursive organization (id, place) as (
+    (
+      select handover.organization_id, 1
+      from scenario_private.handover as handover
+      where (handover.organization_id, handover.scenario_type) > (
+        coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
+      )
+      order by handover.organization_id, handover.scenario_type
+      limit 1
+    )
+    union all
+    select following.organization_id, organization.place + 1
+    from organization
+    cross join lateral (
+      select handover.organization_id
+      from scenario_private.handover as handover
+      where handover.organization_id > organization.id
+      order by handover.organization_id
+      limit 1
+    ) as following
+    where organization.place < p_most
+  )
+  select array_agg(organization.id order by organization.place) from organization
+$$;
+revoke all on function scenario_private.organizations_waiting(uuid, integer) from public, anon, authenticated;
+grant execute on function scenario_private.organizations_waiting(uuid, integer) to service_role;
+
+-- Asks the rules whether what they claimed still stands: a row for each candidate that a rule made and that has no reason
+-- yet. Its reason is no_longer_due where it does not (a milestone: the count is not there any more, or a higher one was
+-- claimed since; of subjects: none of the new ones is still due), rule_failed where the rule raised or met the statement
+-- timeout: a rule that fails keeps nobody else's from being handed out. In the order of
+-- the types: an app's own come last.
+create or replace function scenario_private.ask_rules(p_candidates scenario_private.lease_candidate[])
+returns table (id uuid, reason text, facts jsonb)
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+set enable_seqscan = off
+as $$
+declare
+  kind record;
+  ids uuid[];
+  reasons text[];
+  all_facts jsonb[];
+begin
+  for kind in
+    select asked.scenario_type
+    from unnest(p_candidates) as asked
+    where asked.by_rule and asked.reason is null
+    group by asked.scenario_type
+    order by array_position(scenario_private.scenario_types(), asked.scenario_type)
+  loop
+    begin
+      execute format(
+        'select
+           array_agg(asked.id),
+           array_agg(
+             case
+               when not coalesce(rule.stands, false) then ''no_longer_due''
+               when asked.milestone_value > coalesce(rule.milestone_value, 0) then ''no_longer_due''
+               when asked.subjects <> ''{}'' and not coalesce(fresh.subjects && rule.subjects, false)
+                 then ''no_longer_due''
+               when asked.milestone_value is not null
+                 and exists (
+                   select
+                   from scenario_private.hold as higher
+                   where higher.user_id = asked.user_id
+                     and higher.scenario_type = ''milestone''
+                     and not higher.is_failed
+                     and higher.milestone_value > asked.milestone_value
+                     and higher.triggered_at > asked.triggered_at
+                 )
+                 then ''superseded''
+             end
+           ),
+           array_agg(
+             case
+               when asked.subjects <> ''{}'' then rule.facts || jsonb_build_object(
+                 ''new_subjects'',
+                 array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
+               )
+             end
+           )
+         from unnest($1) as asked
+         cross join lateral (
+           select case
+             when jsonb_typeof(asked.metadata -> ''new_subjects'') = ''array''
+               then array(select jsonb_array_elements_text(asked.metadata -> ''new_subjects''))
+             else asked.subjects
+           end as subjects
+         ) as fresh
+         left join lateral (
+           select rule.stands, rule.milestone_value, rule.subjects, rule.facts
+           from %2$s as rule
+           where rule.scenario_type = %1$L
+             and rule.user_id = asked.user_id
+             and rule.organization_id = asked.organization_id
+           offset 0
+         ) as rule on true
+         where asked.scenario_type = %1$L and asked.by_rule and asked.reason is null',
+        kind.scenario_type, scenario_private.rule_of(kind.scenario_type)
+      ) into ids, reasons, all_facts using p_candidates;
+      return query
+      select judged.id, judged.reason, judged.facts
+      from unnest(ids, reasons, all_facts) as judged (id, reason, facts);
+      continue;
+    exception
+      when serialization_failure or deadlock_detected then raise;
+      -- The timeout has been met once, and is not set again; who cancels a query means it.
+      when query_canceled then
+        if sqlerrm not like '%statement timeout%' then
+          raise;
+        end if;
+      when others then null;
+    end;
+    return query
+    select asked.id, 'rule_failed', null::jsonb
+    from unnest(p_candidates) as asked
+    where asked.scenario_type = kind.scenario_type and asked.by_rule and asked.reason is null;
+  end loop;
+end
+$$;
+revoke all on function scenario_private.ask_rules(scenario_private.lease_candidate[]) from public, anon, authenticated;
+grant execute on function scenario_private.ask_rules(scenario_private.lease_candidate[]) to service_role;
+
+-- Lets candidates wait, where it is not the moment or not their turn.
+create or replace function scenario_private.await_moments(
+  p_candidates scenario_private.lease_candidate[], p_has_gaps boolean
+)
+returns scenario_private.lease_candidate[]
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+as $$
+declare
+  candidates scenario_private.lease_candidate[];
+begin
+  candidates := array(
+    select (
+      asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+      asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
+      asked.may_follow,
+      -- Too late to move its time along: another one may be claimed meanwhile.
+      case
+        when asked.reason is null and waiting.until is not null and asked.may_follow
+          and asked.deliver_until <= now() + interval '1 minute'
+          then 'expired'
+        else asked.reason
+      end,
+      case when asked.reason is null then waiting.until else asked.wait_until end,
+      asked.facts
+    )::scenario_private.lease_candidate
+    from unnest(p_candidates) as asked
+    left join (
+      select organization.id, scenario_private.next_moment(organization.id, now()) as opens_at
+      from (
+        select distinct given.organization_id as id
+        from unnest(p_candidates) as given
+        where given.reason is null and given.priority <> 0
+      ) as organization
+      offset 0
+    ) as moment on moment.id = asked.organization_id
+    cross join lateral (
+      select case
+        when asked.reason is null and asked.priority <> 0 and moment.opens_at is distinct from now()
+          then least(moment.opens_at, now() + interval '1 day')
+      end as until
+    ) as waiting
+  );
+  if not p_has_gaps then
+    return candidates;
+  end if;
+  return array(
+    select (
+      asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+      asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
+      asked.may_follow,
+      case when turn.is_left then 'left' else asked.reason end,
+      coalesce(asked.wait_until, case when not turn.is_left then turn.wait_until end),
+      asked.facts
+    )::scenario_private.lease_candidate
+    from unnest(candidates) as asked
+    left join (
+      select element.id, turn.is_left, turn.wait_until
+      from (
+        select
+          array_agg(given.id) as ids,
+          array_agg(given.user_id) as user_ids,
+          array_agg(given.organization_id) as organization_ids,
+          array_agg(given.priority) as priorities,
+          array_agg(given.triggered_at) as triggered_at,
+          array_agg(given.deliver_until) as deliver_until,
+          (
+            select jsonb_object_agg(organization.id, scenario_private.min_gap_of(organization.id))
+            from (select distinct other.organization_id as id from unnest(candidates) as other) as organization
+          ) as gaps
+        from unnest(candidates) as given
+        where given.reason is null and given.wait_until is null
+      ) as going
+      cross join lateral scenario_private.take_turns(
+        going.ids, going.user_ids, going.organization_ids, going.priorities, going.triggered_at, going.deliver_until,
+        going.gaps
+      ) as turn
+      join unnest(going.ids) with ordinality as element (id, place) on element.place = turn.place
+    ) as turn on turn.id = asked.id
+  );
+end
+$$;
+revoke all on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean)
+  from public, anon, authenticated;
+grant execute on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean) to service_role;
+
+-- When the next one is due of those that wait; null: none does.
+create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
+returns timestamptz
+language sql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+  select min(waiting.next_attempt_at)
+  from unnest(
+    case
+      when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
+      else array[p_organization_id]
+    end
+  ) as organization (id)
+  cross join unnest(p_scenario_types) as kind (scenario_type)
+  cross join lateral (
+    select handover.next_attempt_at
+    from scenario_private.handover as handover
+    where handover.organization_id = organization.id
+      and handover.scenario_type = kind.scenario_type
+      and handover.next_attempt_at > now()
+    order by handover.next_attempt_at
+    limit 1
+  ) as waiting
+$$;
+revoke all on function scenario_private.next_due_at(uuid, text[]) from public, anon, authenticated;
+grant execute on function scenario_private.next_due_at(uuid, text[]) to service_role;
+
+-- Leases up to p_limit pending rows that are due, of one organization and of some scenario types if given; rows that
+-- another worker is leasing at this moment are passed over. Until p_lease_seconds from now nobody else gets them.
+-- Organizations take turns, from a random one on, however much one of them has waiting; of each the longest due first.
+-- What two leases in a row left unsettled comes last and alone: it may be what its workers die of.
+--   out  {"leased": the rows as scenario_private.leased_rows says, "deferred": how many have to wait, "failed": {reason:
+--        count}, "rule_failed": how many were left since their rule failed, "has_more": whether there may be more now,
+--        "next_due_at": if not, when the next one is due, of those in nobody's hands}
+-- What is handed out is asked again first, in this order; what is refused fails, with its reason:
+--   user_gone, user_banned, muted, and of those that a rule made mentor_not_active, scenario_disabled
+--   expired         deliver_until is over
+--   attempts_spent  it was tried max_attempts times (a lease that runs out unsettled is a try)
+--   superseded      after a lease that nobody settled, another one about the same has been claimed, or may be within a
+--                   minute: what she may have been told holds no longer; or a higher milestone has been claimed since
+--   no_longer_due   its rule doesn't stand by it any more
+-- What has reached a device before is sent then, not failed. What may not be told at this moment waits: for the first
+-- moment that the organization's policy permits, looked at again at least once a day; for its turn (min_gap); five
+-- minutes after its rule failed. Its deliver_until moves along, to a day after that: holding is never losing. Priority 0
+-- waits for neither policy nor turn.
+-- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
+-- app has another way to tell; one that has none says suppressed.
+-- A bounded number of rows is looked at. Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to
+-- 1 day, SR004 for an unknown scenario type.
+create or replace function public.scenario_lease_notifications(
+  p_limit integer,
+  p_lease_seconds double precision,
+  p_organization_id uuid default null,
+  p_scenario_types text[] default null,
+  p_needs_schema integer default null
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+set enable_seqscan = off
+as $$
+declare
+  has_policies constant boolean := scenario_private.has_delivery_policies();
+  -- What is handed out is marked for all as soon as one organization has a gap.
+  has_gaps constant boolean := has_policies
+    and exists (select from public.scenario_delivery_policy as policy where policy.min_gap > interval '0');
+  kinds text[];
+  organizations uuid[];
+  after uuid := case when p_organization_id is null then gen_random_uuid() end;
+  laps integer := 0;
+  found_in_lap boolean := true;
+  are_suspects boolean := false;
+  looked_at integer := 0;
+  candidates scenario_private.lease_candidate[];
+  leased_ids uuid[] := '{}';
+  left_ids uuid[] := '{}';
+  deferred_count integer := 0;
+  rule_failed_count integer := 0;
+  failed_reasons text[] := '{}';
+  has_more boolean := false;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
+  perform scenario_private.require_between('p_lease_seconds', p_lease_seconds, 1, 86400);
+  perform scenario_private.require_scenario_type(wanted.scenario_type)
+  from unnest(p_scenario_types) as wanted (scenario_type);
+  -- Types take turns too: each call begins with another.
+  kinds := array(
+    select kind.scenario_type
+    from unnest(coalesce(p_scenario_types, scenario_private.scenario_types())) as kind (scenario_type)
+    group by kind.scenario_type
+    order by random()
+  );
+
+  loop
+    if cardinality(leased_ids) >= p_limit or looked_at >= 5 * p_limit then
+      has_more := true;
+      exit;
+    end if;
+    exit when are_suspects and cardinality(leased_ids) > 0;
+
+    if p_organization_id is not null then
+      if not found_in_lap then
+        exit when are_suspects or cardinality(leased_ids) > 0;
+        are_suspects := true;
+      end if;
+      found_in_lap := false;
+      organizations := array[p_organization_id];
+    else
+      organizations := scenario_private.organizations_waiting(after, greatest(p_limit - cardinality(leased_ids), 100));
+      if organizations is null then
+        if laps > 0 and not found_in_lap then
+          exit when are_suspects or cardinality(leased_ids) > 0;
+          are_suspects := true;
+        end if;
+        exit when after is null;
+        laps := laps + 1;
+        found_in_lap := false;
+        after := null;
+        continue;
+      end if;
+      after := organizations[cardinality(organizations)];
+    end if;
+
+    candidates := array(
+      select (
+        due.notification_id, due.user_id, due.organization_id, due.scenario_type,
+        notification.origin = 'evaluation',
+        notification.triggered_at, notification.deliver_until, notification.milestone_value, notification.subjects,
+        notification.metadata,
+        coalesce(own.priority, standard.priority, 5),
+        due.reached is not null,
+        notification.triggered_at + notification.cooldown <= now() + interval '1 minute',
+        case
+          when notification.delivery_status is distinct from 'pending' then 'settled'
+          when notification.deliver_until <= now() then 'expired'
+          when due.attempt_count >= coalesce(own.max_attempts, standard.max_attempts, 8) then 'attempts_spent'
+          -- Another one may be claimed as soon as that is over, and be invisible here for as long as its claim runs.
+          when greatest(due.leased_until, due.unsettled_at) + notification.cooldown <= now() + interval '1 minute'
+            then 'superseded'
+          when greatest(due.leased_until, due.unsettled_at) is not null
+            and exists (
+              select
+              from scenario_private.hold as newer
+              where newer.user_id = due.user_id
+                and newer.scenario_type = due.scenario_type
+                and not newer.is_failed
+                and newer.triggered_at > notification.triggered_at
+                and newer.milestone_value is null
+                and newer.cooldown_window_start is not null
+                and (
+                  newer.subjects = '{}' or notification.subjects = '{}' or newer.subjects && notification.subjects
+                )
+            )
+            then 'superseded'
+        end,
+        null,
+        null
+      )::scenario_private.lease_candidate
+      from (
+        select waiting.*
+        from unnest(organizations) as organization (id)
+        cross join lateral (
+          select handover.*
+          from unnest(kinds) as kind (scenario_type)
+          cross join lateral (
+            select row.*
+            from scenario_private.handover as row
+            where row.organization_id = organization.id
+              and row.scenario_type = kind.scenario_type
+              and row.next_attempt_at <= now()
+              and case
+                when are_suspects then row.leased_until <= now() and row.unsettled_leases > 0
+                else row.leased_until is null or (row.leased_until <= now() and row.unsettled_leases = 0)
+              end
+              and row.notification_id <> all (left_ids)
+            order by row.next_attempt_at
+            limit p_limit
+            for update skip locked
+          ) as handover
+          limit greatest((p_limit - cardinality(leased_ids)) / cardinality(organizations), 1)
+        ) as waiting
+        limit case when are_suspects then 1 else p_limit - cardinality(leased_ids) end
+      ) as due
+      left join lateral (
+        select * from public.scenario_notifications as row where row.id = due.notification_id offset 0
+      ) as notification on true
+      left join scenario_private.delivery_setting as own
+        on own.scenario_type = due.scenario_type
+        and own.organization_id = due.organization_id
+      left join scenario_private.delivery_setting as standard
+        on standard.scenario_type = due.scenario_type
+        and standard.organization_id is null
+    );
+    continue when cardinality(candidates) = 0;
+    found_in_lap := true;
+    looked_at := looked_at + cardinality(candidates);
+
+    candidates := array(
+      select (
+        asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+        asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
+        asked.may_follow,
+        coalesce(case when asked.reason = 'settled' then 'settled' end, refusal.reason, asked.reason),
+        null, null
+      )::scenario_private.lease_candidate
+      from unnest(candidates) as asked
+      left join (
+        select element.id, answer.reason
+        from scenario_private.refusals(
+          array(select given.user_id from unnest(candidates) as given),
+          array(select given.organization_id from unnest(candidates) as given),
+          array(select given.scenario_type from unnest(candidates) as given),
+          array(select given.by_rule from unnest(candidates) as given)
+        ) as answer
+        join unnest(array(select given.id from unnest(candidates) as given)) with ordinality as element (id, place)
+          on element.place = answer.place
+      ) as refusal on refusal.id = asked.id
+    );
+
+    if exists (select from unnest(candidates) as asked where asked.by_rule and asked.reason is null) then
+      candidates := array(
+        select (
+          asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+          asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority,
+          asked.has_reached, asked.may_follow,
+          coalesce(asked.reason, answer.reason),
+          case when asked.reason is null and answer.reason = 'rule_failed' then now() + interval '5 minutes' end,
+          case when answer.reason is null and answer.facts <> asked.metadata then answer.facts end
+        )::scenario_private.lease_candidate
+        from unnest(candidates) as asked
+        left join scenario_private.ask_rules(candidates) as answer on answer.id = asked.id
+      );
+    end if;
+
+    if has_policies then
+      candidates := scenario_private.await_moments(candidates, has_gaps);
+    end if;
+
+    -- What is refused fails, or was sent where it has reached a device.
+    with refused as materialized (
+      select
+        asked.id,
+        case when asked.has_reached and asked.reason in ('expired', 'attempts_spent') then 'sent' else 'failed' end
+          as delivery_status,
+        asked.reason
+      from unnest(candidates) as asked
+      where asked.reason not in ('settled', 'left', 'rule_failed')
+    ),
+    locked as materialized (
+      select notification.id
+      from public.scenario_notifications as notification
+      where notification.id = any (array(select refused.id from refused))
+        and notification.delivery_status = 'pending'
+      for no key update skip locked
+    ),
+    failed as (
+      update public.scenario_notifications as notification
+      set
+        delivery_status = refused.delivery_status,
+        failure_code = case when refused.delivery_status = 'failed' then refused.reason end
+      from refused
+      where notification.id = any (array(select locked.id from locked))
+        and notification.id = refused.id
+    ),
+    gone as (
+      delete from scenario_private.handover as handover
+      where handover.notification_id = any (
+        array(select asked.id from unnest(candidates) as asked where asked.reason = 'settled')
+      )
+    )
+    select failed_reasons || coalesce(array_agg(refused.reason), '{}') into failed_reasons
+    from refused
+    where refused.delivery_status = 'failed'
+      and refused.id in (select locked.id from locked);
+
+    -- What waits; its time moves along.
+    if exists (select from unnest(candidates) as asked where asked.wait_until is not null) then
+      update scenario_private.handover as handover
+      set
+        next_attempt_at = asked.wait_until,
+        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
+        leased_until = null
+      from unnest(candidates) as asked
+      where handover.notification_id = any (
+          array(select given.id from unnest(candidates) as given where given.wait_until is not null)
+        )
+        and handover.notification_id = asked.id;
+      with locked as materialized (
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.id = any (
+          array(
+            select given.id
+            from unnest(candidates) as given
+            where given.wait_until + interval '1 day' > given.deliver_until
+          )
+        )
+          and notification.delivery_status = 'pending'
+        for no key update skip locked
+      )
+      update public.scenario_notifications as notification
+      set deliver_until = asked.wait_until + interval '1 day'
+      from unnest(candidates) as asked
+      where notification.id = any (array(select locked.id from locked))
+        and notification.id = asked.id;
+      deferred_count := deferred_count + (
+        select count(*) from unnest(candidates) as asked where asked.wait_until is not null and asked.reason is null
+      );
+      rule_failed_count := rule_failed_count + (
+        select count(*) from unnest(candidates) as asked where asked.reason = 'rule_failed'
+      );
+    end if;
+
+    left_ids := left_ids || array(select asked.id from unnest(candidates) as asked where asked.reason = 'left');
+
+    with granted as materialized (
+      select asked.id, asked.facts
+      from unnest(candidates) as asked
+      where asked.reason is null
+        and asked.wait_until is null
+    ),
+    told as (
+      update public.scenario_notifications as notification
+      set metadata = granted.facts
+      from granted
+      where notification.id = any (array(select granted.id from granted where granted.facts is not null))
+        and notification.id = granted.id
+        and scenario_private.is_storable_metadata(granted.facts)
+    ),
+    taken as (
+      update scenario_private.handover as handover
+      set
+        leased_at = now(),
+        leased_until = now() + make_interval(secs => p_lease_seconds),
+        lease_number = handover.lease_number + 1,
+        attempt_count = handover.attempt_count + 1,
+        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
+        unsettled_leases = case when handover.leased_until is null then 0 else handover.unsettled_leases + 1 end
+      where handover.notification_id = any (array(select granted.id from granted))
+      returning handover.notification_id
+    )
+    select leased_ids || coalesce(array_agg(taken.notification_id), '{}') into leased_ids from taken;
+  end loop;
+
+  return json_build_object(
+    'leased', scenario_private.leased_rows(leased_ids),
+    'deferred', deferred_count,
+    'failed', (
+      select coalesce(json_object_agg(counted.reason, counted.number), '{}')
+      from (
+        select failed.reason, count(*) as number
+        from unnest(failed_reasons) as failed (reason)
+        group by failed.reason
+      ) as counted
+    ),
+    'rule_failed', rule_failed_count,
+    'has_more', has_more or cardinality(left_ids) > 0,
+    'next_due_at', case
+      when not has_more and cardinality(left_ids) = 0 then scenario_private.next_due_at(p_organization_id, kinds)
+    end
+  );
+end
+$$;
+revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
+  from public, anon, authenticated;
+grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
+  to service_role;
