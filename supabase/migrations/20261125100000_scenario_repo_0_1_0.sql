@@ -477,6 +477,8 @@ begin
       platform text not null,
       registered_at timestamptz not null default now(),
       primary key (user_id, token),
+      -- One phone, two accounts: who registers last has it.
+      constraint device_tokens_token_has_one_owner unique (token),
       constraint device_tokens_platform_is_known check (platform in ('android', 'ios', 'web'))
     );
     comment on table public.device_tokens is
@@ -535,6 +537,8 @@ grant select on table
   scenario_source.certificates,
   scenario_source.device_tokens
   to service_role;
+-- An invalid token is removed through the view, where the app's view allows it.
+grant delete on table scenario_source.device_tokens to service_role;
 
 -- supabase/schemas/04_personal_data.sql ===============================================================================
 
@@ -1358,6 +1362,8 @@ grant select, insert, update, delete on table public.scenario_notifications to s
 --
 -- Three things are kept apart: lease_number, the token of a lease, grows with every lease; attempt_count counts the
 -- tries that were spent; leased_until says in whose hands it is.
+--
+-- Its one index serves organizations in turn: however many rows one of them has waiting, the next one's are a step away.
 
 create table if not exists scenario_private.handover (
   notification_id uuid primary key,
@@ -1365,10 +1371,13 @@ create table if not exists scenario_private.handover (
   organization_id uuid not null,
   scenario_type text not null,
   next_attempt_at timestamptz not null default now(),
+  leased_at timestamptz,
   leased_until timestamptz,
   lease_number integer not null default 0,
   attempt_count integer not null default 0,
   unsettled_at timestamptz,
+  unsettled_leases integer not null default 0,
+  reached text[],
 
   constraint handover_counts_are_not_negative
     check (lease_number >= 0 and attempt_count >= 0)
@@ -1380,6 +1389,8 @@ comment on table scenario_private.handover is
   'The pending notifications: when each may be handed out, in whose hands it is, how often it was tried.';
 comment on column scenario_private.handover.next_attempt_at is
   'When the notification may be leased.';
+comment on column scenario_private.handover.leased_at is
+  'When its lease began.';
 comment on column scenario_private.handover.leased_until is
   'When its lease ends, or ended without being settled; null: it is in nobody''s hands.';
 comment on column scenario_private.handover.lease_number is
@@ -1389,10 +1400,15 @@ comment on column scenario_private.handover.attempt_count is
 comment on column scenario_private.handover.unsettled_at is
   'When the last lease ended that nobody settled: the user may have been told by then.';
 
-create index if not exists handover_next_attempt_at_idx
-  on scenario_private.handover (next_attempt_at);
-comment on index scenario_private.handover_next_attempt_at_idx is
-  'Serves: the lease (what is due, the longest due first).';
+comment on column scenario_private.handover.unsettled_leases is
+  'How many leases in a row ended unsettled before the present one: it may be what its workers die of.';
+comment on column scenario_private.handover.reached is
+  'The devices that it has reached, each as the SHA-256 of its token.';
+
+create index if not exists handover_due_idx
+  on scenario_private.handover (organization_id, scenario_type, next_attempt_at);
+comment on index scenario_private.handover_due_idx is
+  'Serves: the lease (of each organization and scenario type, the longest due first; which organizations there are).';
 
 alter table scenario_private.handover enable row level security;
 
@@ -1588,6 +1604,473 @@ begin
 end
 $$;
 revoke all on function scenario_private.add_scenario_type(text) from public, anon, authenticated, service_role;
+
+-- supabase/schemas/08_moments.sql =====================================================================================
+
+-- Moments: when a clock in some time zone says what, and when a window is open. Pure functions; the policies that give
+-- them their values are in 08_policies.sql.
+
+-- The instant at which a clock in the zone shows p_local. A time that the zone leaves out is the first instant after the
+-- gap; of two equal ones it is the first, or with p_last the second.
+create or replace function scenario_private.local_instant(p_local timestamp, p_time_zone text, p_last boolean)
+returns timestamptz
+language plpgsql
+immutable
+strict
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  as_utc constant timestamptz := p_local at time zone 'UTC';
+  -- No zone changes its clock twice within two days.
+  before constant interval := (as_utc - interval '1 day') at time zone p_time_zone
+    - (as_utc - interval '1 day') at time zone 'UTC';
+  after constant interval := (as_utc + interval '1 day') at time zone p_time_zone
+    - (as_utc + interval '1 day') at time zone 'UTC';
+  early timestamptz := as_utc - greatest(before, after);
+  late timestamptz := as_utc - least(before, after);
+  middle timestamptz;
+begin
+  if before = after then
+    return early;
+  end if;
+  if p_last then
+    if late at time zone p_time_zone = p_local then
+      return late;
+    elsif early at time zone p_time_zone = p_local then
+      return early;
+    end if;
+  elsif early at time zone p_time_zone = p_local then
+    return early;
+  elsif late at time zone p_time_zone = p_local then
+    return late;
+  end if;
+  -- In the gap: the clock jumps at a whole second in between.
+  early := date_trunc('second', early) - interval '1 second';
+  late := date_trunc('second', late) + interval '1 second';
+  while late - early > interval '1 second' loop
+    middle := early + make_interval(secs => floor(extract(epoch from late - early) / 2));
+    if middle at time zone p_time_zone > p_local then
+      late := middle;
+    else
+      early := middle;
+    end if;
+  end loop;
+  return late;
+end
+$$;
+revoke all on function scenario_private.local_instant(timestamp, text, boolean) from public, anon, authenticated;
+grant execute on function scenario_private.local_instant(timestamp, text, boolean) to service_role;
+
+-- The first instant at or after p_from at which a window is open; null: none within 400 days.
+--   p_weekdays   the days on which windows open, 1 (Monday) to 7; null: all
+--   p_opens_at, p_closes_at  from, until (exclusive); until not after from: over midnight; null: all day
+--   p_days_off   days on which none opens; a window over midnight belongs to the day on which it opens
+-- A window opens at the first of two equal local times and closes at the second.
+create or replace function scenario_private.next_permitted(
+  p_time_zone text,
+  p_weekdays integer[],
+  p_opens_at time,
+  p_closes_at time,
+  p_days_off datemultirange,
+  p_from timestamptz
+)
+returns timestamptz
+language plpgsql
+immutable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  zone constant text := coalesce(p_time_zone, 'UTC');
+  opens_at constant time := coalesce(p_opens_at, '00:00');
+  closes_at constant time := coalesce(p_closes_at, '24:00');
+  day date;
+  closing timestamptz;
+begin
+  if p_from is null or not isfinite(p_from) then
+    return p_from;
+  end if;
+  if p_weekdays is null and p_opens_at is null and coalesce(p_days_off, '{}') = '{}' then
+    return p_from;
+  end if;
+  -- From the day before: its window may still be open.
+  for ahead in -1..400 loop
+    day := (p_from at time zone zone)::date + ahead;
+    continue when extract(isodow from day)::integer <> all (p_weekdays) or day <@ p_days_off;
+    closing := scenario_private.local_instant(day + closes_at + case when closes_at <= opens_at then interval '1 day'
+      else interval '0' end, zone, true);
+    if p_from < closing then
+      return greatest(p_from, scenario_private.local_instant(day + opens_at, zone, false));
+    end if;
+  end loop;
+  return null;
+end
+$$;
+revoke all on function
+  scenario_private.next_permitted(text, integer[], time, time, datemultirange, timestamptz)
+  from public, anon, authenticated;
+grant execute on function
+  scenario_private.next_permitted(text, integer[], time, time, datemultirange, timestamptz)
+  to service_role;
+
+-- The instant from which, up to p_until, the clock has run for p_length: it stands still in p_stopped.
+create or replace function scenario_private.clock_back(
+  p_until timestamptz, p_length interval, p_stopped tstzmultirange
+)
+returns timestamptz
+language plpgsql
+immutable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  place timestamptz := p_until;
+  remaining interval := p_length;
+  stop tstzrange;
+begin
+  for stop in select range from unnest(p_stopped) as range order by range desc loop
+    continue when lower(stop) >= place;
+    if upper(stop) < place then
+      exit when place - upper(stop) >= remaining;
+      remaining := remaining - (place - upper(stop));
+    end if;
+    place := lower(stop);
+  end loop;
+  return place - remaining;
+end
+$$;
+revoke all on function scenario_private.clock_back(timestamptz, interval, tstzmultirange)
+  from public, anon, authenticated;
+grant execute on function scenario_private.clock_back(timestamptz, interval, tstzmultirange) to service_role;
+
+-- The instant at which the clock has run for p_length since p_since: it stands still in p_stopped.
+create or replace function scenario_private.clock_forward(
+  p_since timestamptz, p_length interval, p_stopped tstzmultirange
+)
+returns timestamptz
+language plpgsql
+immutable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  place timestamptz := p_since;
+  remaining interval := p_length;
+  stop tstzrange;
+begin
+  for stop in select range from unnest(p_stopped) as range order by range loop
+    continue when upper(stop) <= place;
+    if lower(stop) > place then
+      exit when lower(stop) - place >= remaining;
+      remaining := remaining - (lower(stop) - place);
+    end if;
+    place := upper(stop);
+  end loop;
+  return place + remaining;
+end
+$$;
+revoke all on function scenario_private.clock_forward(timestamptz, interval, tstzmultirange)
+  from public, anon, authenticated;
+grant execute on function scenario_private.clock_forward(timestamptz, interval, tstzmultirange) to service_role;
+
+-- supabase/schemas/08_mutes.sql =======================================================================================
+
+-- Mutes: what a person does not want to be told. She writes her own, under row level security; the evaluation does not
+-- claim what is muted, and the lease hands it to nobody, however urgent.
+
+create table if not exists public.scenario_mutes (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null references auth.users (id) on delete cascade,
+  organization_id uuid,
+  scenario_type text,
+  muted_until timestamptz,
+
+  constraint scenario_mutes_one_row_per_scope
+    unique nulls not distinct (user_id, organization_id, scenario_type),
+  constraint scenario_mutes_muted_until_fits_a_datetime
+    check (muted_until >= '0001-01-01 00:00:00+00' and muted_until < '10000-01-01 00:00:00+00')
+);
+
+comment on table public.scenario_mutes is
+  'What people do not want to be told: a scenario type or all, of an organization or of all.';
+comment on column public.scenario_mutes.organization_id is
+  'Of which organization; null: of all.';
+comment on column public.scenario_mutes.scenario_type is
+  'Which scenario type; null: all.';
+comment on column public.scenario_mutes.muted_until is
+  'Until when; null: for good.';
+
+alter table public.scenario_mutes enable row level security;
+
+drop policy if exists scenario_mutes_own_policy on public.scenario_mutes;
+create policy scenario_mutes_own_policy
+  on public.scenario_mutes
+  for all
+  to authenticated
+  using (user_id = (select auth.uid()))
+  with check (user_id = (select auth.uid()));
+
+drop policy if exists scenario_mutes_service_role_policy on public.scenario_mutes;
+create policy scenario_mutes_service_role_policy
+  on public.scenario_mutes
+  for all
+  to service_role
+  using (true)
+  with check (true);
+
+revoke all on table public.scenario_mutes from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table public.scenario_mutes to authenticated, service_role;
+
+-- Refuses a scenario type that there is not (SR004), and more than 200 mutes of one person (SR003), also of those who
+-- write at the same moment. The person who writes may call nothing of ours: it runs with the owner's rights.
+create or replace function scenario_private.check_mute()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if new.scenario_type is not null then
+    perform scenario_private.require_scenario_type(new.scenario_type);
+  end if;
+  if tg_op = 'INSERT' then
+    perform pg_advisory_xact_lock(hashtextextended('scenario_repo mutes ' || new.user_id, 0));
+    if (select count(*) from public.scenario_mutes as mute where mute.user_id = new.user_id) > 200 then
+      raise exception using errcode = 'SR003', message = 'expected at most 200 mutes of one user, got more';
+    end if;
+  end if;
+  return null;
+end
+$$;
+revoke all on function scenario_private.check_mute() from public, anon, authenticated, service_role;
+
+create or replace trigger scenario_mutes_check_mute
+  after insert or update on public.scenario_mutes
+  for each row
+  execute function scenario_private.check_mute();
+
+-- Whether a person has muted a scenario type of an organization.
+create or replace function scenario_private.is_muted(p_user_id uuid, p_organization_id uuid, p_scenario_type text)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select exists (
+    select
+    from public.scenario_mutes as mute
+    where mute.user_id = p_user_id
+      and (mute.organization_id = p_organization_id or mute.organization_id is null)
+      and (mute.scenario_type = p_scenario_type or mute.scenario_type is null)
+      and (mute.muted_until > now() or mute.muted_until is null)
+  )
+$$;
+revoke all on function scenario_private.is_muted(uuid, uuid, text) from public, anon, authenticated;
+grant execute on function scenario_private.is_muted(uuid, uuid, text) to service_role;
+
+-- supabase/schemas/08_policies.sql ====================================================================================
+
+-- When people may be told: an organization's policy, and its days off. The lease asks; without a row it is always the
+-- moment. What is not told now is kept for the first moment that is permitted.
+
+-- Whether a text is the name of a time zone: an abbreviation or an offset has no summer.
+create or replace function scenario_private.is_time_zone(p_name text)
+returns boolean
+language sql
+immutable
+strict
+set search_path = ''
+as $$
+  select exists (select from pg_catalog.pg_timezone_names as zone where zone.name = p_name)
+$$;
+revoke all on function scenario_private.is_time_zone(text) from public, anon, authenticated;
+grant execute on function scenario_private.is_time_zone(text) to service_role;
+
+create table if not exists public.scenario_delivery_policy (
+  organization_id uuid,
+  time_zone text,
+  weekdays integer[],
+  opens_at time,
+  closes_at time,
+  min_gap interval,
+
+  constraint scenario_delivery_policy_one_row_per_organization
+    unique nulls not distinct (organization_id),
+  constraint scenario_delivery_policy_time_zone_is_a_name
+    check (scenario_private.is_time_zone(time_zone)),
+  -- Some day has to be open: none at all would keep everything for ever.
+  constraint scenario_delivery_policy_weekdays_are_days
+    check (
+      weekdays <@ array[1, 2, 3, 4, 5, 6, 7]
+      and cardinality(weekdays) between 1 and 7
+      and array_position(weekdays, null) is null
+    ),
+  constraint scenario_delivery_policy_opens_and_closes
+    check ((opens_at is null) = (closes_at is null)),
+  constraint scenario_delivery_policy_opens_some_time
+    check (opens_at <> closes_at),
+  constraint scenario_delivery_policy_min_gap_is_at_most_a_week
+    check (min_gap >= interval '0' and min_gap <= interval '7 days')
+);
+
+comment on table public.scenario_delivery_policy is
+  'When people may be told: one default row, and one for each organization that differs. Null inherits the default''s.';
+comment on column public.scenario_delivery_policy.organization_id is
+  'Whose policy it is; null: the default.';
+comment on column public.scenario_delivery_policy.time_zone is
+  'The name of the zone whose clock and calendar count, such as Europe/Oslo; UTC if neither row says.';
+comment on column public.scenario_delivery_policy.weekdays is
+  'The days on which people may be told, 1 (Monday) to 7; null in both rows: all.';
+comment on column public.scenario_delivery_policy.opens_at is
+  'From when on; inherited together with closes_at.';
+comment on column public.scenario_delivery_policy.closes_at is
+  'Until when, exclusive; not after opens_at: over midnight, and it belongs to the day on which it opens.';
+comment on column public.scenario_delivery_policy.min_gap is
+  'The shortest time between two notifications to one person, whatever they are and whichever organization has the other.';
+
+create table if not exists public.scenario_days_off (
+  id uuid primary key default gen_random_uuid(),
+  organization_id uuid,
+  first_day date not null,
+  last_day date not null,
+  stops_clock boolean not null default false,
+
+  constraint scenario_days_off_end_after_they_begin
+    check (last_day >= first_day and isfinite(first_day) and isfinite(last_day)),
+  constraint scenario_days_off_are_at_most_a_year
+    check (last_day - first_day < 366)
+);
+
+comment on table public.scenario_days_off is
+  'Days on which nobody is told, of an organization or of all; both count.';
+comment on column public.scenario_days_off.organization_id is
+  'Whose days off they are; null: everybody''s.';
+comment on column public.scenario_days_off.stops_clock is
+  'Whether the days count for nothing where a length is compared with inactive_after: nobody is active in a holiday.';
+
+create index if not exists scenario_days_off_organization_id_idx
+  on public.scenario_days_off (organization_id, last_day);
+comment on index public.scenario_days_off_organization_id_idx is
+  'Serves: the days off of an organization.';
+
+alter table public.scenario_delivery_policy enable row level security;
+alter table public.scenario_days_off enable row level security;
+
+drop policy if exists scenario_delivery_policy_service_role_policy on public.scenario_delivery_policy;
+create policy scenario_delivery_policy_service_role_policy
+  on public.scenario_delivery_policy
+  for all
+  to service_role
+  using (true)
+  with check (true);
+
+drop policy if exists scenario_days_off_service_role_policy on public.scenario_days_off;
+create policy scenario_days_off_service_role_policy
+  on public.scenario_days_off
+  for all
+  to service_role
+  using (true)
+  with check (true);
+
+revoke all on table public.scenario_delivery_policy, public.scenario_days_off
+  from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table public.scenario_delivery_policy, public.scenario_days_off to service_role;
+
+-- Whether there is any policy or day off: if not, nothing else here is asked.
+create or replace function scenario_private.has_delivery_policies()
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select exists (select from public.scenario_delivery_policy) or exists (select from public.scenario_days_off)
+$$;
+revoke all on function scenario_private.has_delivery_policies() from public, anon, authenticated;
+grant execute on function scenario_private.has_delivery_policies() to service_role;
+
+-- The policy of an organization: what its own row says, else the default's.
+create or replace function scenario_private.delivery_policy_of(p_organization_id uuid)
+returns table (time_zone text, weekdays integer[], opens_at time, closes_at time, min_gap interval)
+language sql
+stable
+set search_path = ''
+rows 1
+as $$
+  select
+    coalesce(own.time_zone, standard.time_zone, 'UTC'),
+    coalesce(own.weekdays, standard.weekdays),
+    case when own.opens_at is not null then own.opens_at else standard.opens_at end,
+    case when own.opens_at is not null then own.closes_at else standard.closes_at end,
+    coalesce(own.min_gap, standard.min_gap)
+  from (select) as one
+  left join public.scenario_delivery_policy as own on own.organization_id = p_organization_id
+  left join public.scenario_delivery_policy as standard on standard.organization_id is null
+$$;
+revoke all on function scenario_private.delivery_policy_of(uuid) from public, anon, authenticated;
+grant execute on function scenario_private.delivery_policy_of(uuid) to service_role;
+
+-- The first moment at or after p_from at which people of an organization may be told; null: none within 400 days.
+create or replace function scenario_private.next_moment(p_organization_id uuid, p_from timestamptz)
+returns timestamptz
+language sql
+stable
+set search_path = ''
+as $$
+  select scenario_private.next_permitted(
+    policy.time_zone, policy.weekdays, policy.opens_at, policy.closes_at, days.off, p_from
+  )
+  from scenario_private.delivery_policy_of(p_organization_id) as policy
+  cross join (
+    select range_agg(daterange(day.first_day, day.last_day, '[]')) as off
+    from public.scenario_days_off as day
+    where day.organization_id = p_organization_id or day.organization_id is null
+  ) as days
+$$;
+revoke all on function scenario_private.next_moment(uuid, timestamptz) from public, anon, authenticated;
+grant execute on function scenario_private.next_moment(uuid, timestamptz) to service_role;
+
+-- The shortest time between two notifications to one person; null: none.
+create or replace function scenario_private.min_gap_of(p_organization_id uuid)
+returns interval
+language sql
+stable
+set search_path = ''
+as $$
+  select policy.min_gap from scenario_private.delivery_policy_of(p_organization_id) as policy
+$$;
+revoke all on function scenario_private.min_gap_of(uuid) from public, anon, authenticated;
+grant execute on function scenario_private.min_gap_of(uuid) to service_role;
+
+-- The time in which clocks stand still: for each organization that has such days of its own, or a time zone of its own,
+-- and for all others (null). Days are those of the organization's zone.
+create or replace view scenario_private.stopped_clock
+with (security_invoker = true)
+as
+select
+  organization.id as organization_id,
+  range_agg(
+    tstzrange(
+      scenario_private.local_instant(day.first_day::timestamp, policy.time_zone, false),
+      scenario_private.local_instant((day.last_day + 1)::timestamp, policy.time_zone, false)
+    )
+  ) as stopped
+from (
+  select day.organization_id as id from public.scenario_days_off as day where day.stops_clock
+  union
+  select policy.organization_id from public.scenario_delivery_policy as policy where policy.time_zone is not null
+  union
+  select null
+) as organization
+cross join lateral scenario_private.delivery_policy_of(organization.id) as policy
+join public.scenario_days_off as day
+  on day.stops_clock
+  and (day.organization_id = organization.id or day.organization_id is null)
+group by organization.id;
+comment on view scenario_private.stopped_clock is
+  'When clocks stand still, for each organization that differs from the others, and (null) for these.';
+revoke all on table scenario_private.stopped_clock from public, anon, authenticated;
+grant select on table scenario_private.stopped_clock to service_role;
 
 -- supabase/schemas/08_settings.sql ====================================================================================
 
@@ -1793,7 +2276,12 @@ select
   coalesce(override.is_enabled, standard.is_enabled) as is_enabled,
   mentor.is_active and coalesce(override.is_enabled, standard.is_enabled) as is_evaluated,
   coalesce(override.cooldown, standard.cooldown) as cooldown,
-  coalesce(now() - override.inactive_after, standard.inactive_since) as inactive_since,
+  case
+    when coalesce(own_clock.stopped, clock.stopped) is not null then scenario_private.clock_back(
+      now(), coalesce(override.inactive_after, standard.inactive_after), coalesce(own_clock.stopped, clock.stopped)
+    )
+    else coalesce(now() - override.inactive_after, standard.inactive_since)
+  end as inactive_since,
   coalesce(override.inactive_after, standard.inactive_after) as inactive_after,
   -- Never a longer window than the gap: a gap inside the window would go unseen.
   case
@@ -1806,7 +2294,8 @@ select
   coalesce(now() + override.expires_within, standard.expires_until) as expires_until,
   coalesce(override.milestones, standard.milestones) as milestones,
   coalesce(override.max_reminders, standard.max_reminders) as max_reminders,
-  coalesce(now() - override.due_within, standard.history_before) as history_before
+  coalesce(now() - override.due_within, standard.history_before) as history_before,
+  coalesce(own_clock.stopped, clock.stopped) as stopped
 from scenario_source.mentors as mentor
 cross join (
   select
@@ -1821,7 +2310,10 @@ cross join (
 ) as standard
 left join public.scenario_evaluation_config as override
   on override.scenario_type = standard.scenario_type
-  and override.organization_id = mentor.organization_id;
+  and override.organization_id = mentor.organization_id
+left join (select * from scenario_private.stopped_clock offset 0) as own_clock
+  on own_clock.organization_id = mentor.organization_id
+left join (select * from scenario_private.stopped_clock where organization_id is null offset 0) as clock on true;
 comment on view scenario_private.mentor_setting is
   'Every mentor of every organization with the settings that hold there: the organization''s, or the default.';
 revoke all on table scenario_private.mentor_setting from public, anon, authenticated;
@@ -1866,6 +2358,66 @@ as $$
 $$;
 revoke all on function scenario_private.delivery_setting_of(text, uuid) from public, anon, authenticated;
 grant execute on function scenario_private.delivery_setting_of(text, uuid) to service_role;
+
+-- supabase/schemas/09_deadlines.sql ===================================================================================
+
+-- Deadlines: when what is claimed now may first be told, and until when it is handed out.
+
+-- For each pair of organization and scenario type (one may stand for a whole column): [first permitted moment, deliver_until] under the key of both, divided
+-- by a space; null where every organization is always open and hands out for 7 days. What would end at a time that is not
+-- permitted ends a day after the next one that is: holding is never losing.
+create or replace function scenario_private.deadlines(
+  p_organization_ids uuid[], p_organization_id uuid, p_scenario_types text[], p_scenario_type text
+)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  if not scenario_private.has_delivery_policies()
+    and not exists (
+      select from public.scenario_evaluation_config as config where config.deliver_within <> interval '7 days'
+    )
+  then
+    return null;
+  end if;
+  return (
+    select jsonb_object_agg(
+      pair.organization_id || ' ' || pair.scenario_type,
+      jsonb_build_array(
+        coalesce(scenario_private.next_moment(pair.organization_id, now()), now()),
+        case
+          when moment.open_at > ending.at then moment.open_at + interval '1 day'
+          else ending.at
+        end
+      )
+    )
+    from (
+      select distinct
+        coalesce(asked.organization_id, p_organization_id) as organization_id,
+        coalesce(asked.scenario_type, p_scenario_type) as scenario_type
+      from unnest(p_organization_ids, p_scenario_types) as asked (organization_id, scenario_type)
+      union
+      select p_organization_id, p_scenario_type
+    ) as pair
+    cross join lateral (
+      select now() + coalesce(
+        (scenario_private.delivery_setting_of(pair.scenario_type, pair.organization_id)).deliver_within,
+        interval '7 days'
+      ) as at
+    ) as ending
+    cross join lateral (
+      select scenario_private.next_moment(pair.organization_id, ending.at) as open_at
+    ) as moment
+    where pair.organization_id is not null
+      and pair.scenario_type is not null
+  );
+end
+$$;
+revoke all on function scenario_private.deadlines(uuid[], uuid, text[], text) from public, anon, authenticated;
+grant execute on function scenario_private.deadlines(uuid[], uuid, text[], text) to service_role;
 
 -- supabase/schemas/09_holding.sql =====================================================================================
 
@@ -2071,9 +2623,9 @@ $$;
 revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.users_away(uuid[]) to service_role;
 
--- Who is not to be told, and why: gone or banned (users_away), not an active member, scenario disabled; a mute will be
--- asked here too. The lease asks it of notifications, the evaluation and the explanation ask the same of rules (which
--- stand on mentor_setting). A notification that no rule made is asked about the user alone.
+-- Who is not to be told, and why: gone or banned (users_away), not an active member, scenario disabled, muted. The lease
+-- asks it of notifications, the evaluation and the explanation ask the same of rules (which stand on mentor_setting). A
+-- notification that no rule made is asked about the user and her mutes alone.
 -- Arrays of one length; a row for each place that is refused.
 create or replace function scenario_private.refusals(
   p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_by_rule boolean[]
@@ -2086,7 +2638,7 @@ set jit = off
 set enable_seqscan = off
 rows 10
 as $$
-  select asked.place, coalesce(away.reason, refused.reason)
+  select asked.place, coalesce(away.reason, refused.reason, muted.reason)
   from unnest(p_user_ids, p_organization_ids, p_scenario_types, p_by_rule) with ordinality as asked (
     user_id, organization_id, scenario_type, by_rule, place
   )
@@ -2104,7 +2656,16 @@ as $$
     where asked.by_rule
     limit 1
   ) as refused on true
-  where coalesce(away.reason, refused.reason) is not null
+  left join lateral (
+    select 'muted' as reason
+    from public.scenario_mutes as mute
+    where mute.user_id = asked.user_id
+      and (mute.organization_id = asked.organization_id or mute.organization_id is null)
+      and (mute.scenario_type = asked.scenario_type or mute.scenario_type is null)
+      and (mute.muted_until > now() or mute.muted_until is null)
+    limit 1
+  ) as muted on true
+  where coalesce(away.reason, refused.reason, muted.reason) is not null
 $$;
 revoke all on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) from public, anon, authenticated;
 grant execute on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) to service_role;
@@ -2410,9 +2971,9 @@ declare
   with_care constant boolean := p_existing_user_ids is not null;
   is_judged constant boolean := p_predecessors is not null;
   known_types constant text[] := case when p_judges_values then scenario_private.scenario_types() end;
-  -- Looked up for each claim only if any setting says something else than the usual.
-  is_delivered_as_usual constant boolean := not exists (
-    select from public.scenario_evaluation_config as config where config.deliver_within <> interval '7 days'
+  -- Null where nothing is out of the ordinary, as mostly; then nothing is looked up.
+  deadlines constant jsonb := scenario_private.deadlines(
+    p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type
   );
   answer json;
 begin
@@ -2632,16 +3193,22 @@ begin
     select
       decided.*,
       (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid as id,
-      decided.triggered_at + coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_until
+      case
+        when moment.of is null then decided.triggered_at + interval '7 days'
+        else greatest(decided.triggered_at + interval '1 second', (moment.of ->> 1)::timestamptz)
+      end as deliver_until,
+      -- Looked at again once a day: a policy may change.
+      case
+        when moment.of is null then now()
+        else least((moment.of ->> 0)::timestamptz, now() + interval '1 day')
+      end as first_at
     from decided
-    left join scenario_private.delivery_setting as own
-      on not is_delivered_as_usual
-      and own.scenario_type = decided.scenario_type
-      and own.organization_id = decided.organization_id
-    left join scenario_private.delivery_setting as standard
-      on not is_delivered_as_usual
-      and standard.scenario_type = decided.scenario_type
-      and standard.organization_id is null
+    cross join lateral (
+      select case
+        when deadlines is not null then deadlines -> (decided.organization_id || ' ' || decided.scenario_type)
+      end as of
+      offset 0
+    ) as moment
     where decided.refusal is null
     order by decided.user_id, decided.scenario_type, decided.milestone_value, decided.place
   ),
@@ -2676,9 +3243,13 @@ begin
   ),
   handed_over as (
     insert into scenario_private.handover
-      (notification_id, user_id, organization_id, scenario_type, leased_until, lease_number, attempt_count)
+      (
+        notification_id, user_id, organization_id, scenario_type, next_attempt_at, leased_at, leased_until,
+        lease_number, attempt_count
+      )
     select
-      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, p_leased_until,
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.first_at,
+      case when p_leased_until is not null then now() end, p_leased_until,
       (p_leased_until is not null)::integer, (p_leased_until is not null)::integer
     from granted
     where not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id)
@@ -3711,6 +4282,7 @@ declare
   history_count integer;
   held_count integer;
   spent_count integer;
+  muted_count integer;
   candidate_count integer;
   user_ids uuid[];
   organization_ids uuid[];
@@ -3761,10 +4333,25 @@ begin
   for turn in 1..3 loop
     begin
       lost_count := 0;
-      -- Of a user's memberships that are due one is claimed for: that of the highest milestone or the shortest cooldown
-      -- (if it refuses, so does every longer one), then of the lowest organization_id.
+      -- Of a user's memberships that are due one is claimed for: that in which she may be told first, then that of the
+      -- highest milestone or the shortest cooldown (if it refuses, so does every longer one), then of the lowest
+      -- organization_id.
       execute format(
-        'with mentor as materialized (%s)
+        'with verdict as materialized (%1$s),
+         -- Nobody is claimed for who has muted it: the lease asks the same again.
+         mentor as materialized (
+           select verdict.*, case when verdict.verdict = ''due'' then %2$s else false end as is_muted
+           from verdict
+         ),
+         moment as materialized (
+           select organization.id, scenario_private.next_moment(organization.id, now()) as opens_at
+           from (
+             select distinct mentor.organization_id as id
+             from mentor
+             where mentor.verdict = ''due'' and not mentor.is_muted and %3$L::boolean
+           ) as organization
+           offset 0
+         )
          select tally.*, candidates.*
          from (
            select
@@ -3772,7 +4359,8 @@ begin
              count(*) filter (where mentor.verdict not in (''not_due'', ''history'')) as due,
              count(*) filter (where mentor.verdict = ''history'') as history,
              count(*) filter (where mentor.verdict = ''held'') as held,
-             count(*) filter (where mentor.verdict = ''reminders_spent'') as spent
+             count(*) filter (where mentor.verdict = ''reminders_spent'') as spent,
+             count(*) filter (where mentor.is_muted) as muted
            from mentor
          ) as tally
          cross join (
@@ -3795,14 +4383,23 @@ begin
            from (
              select distinct on (mentor.user_id) mentor.*
              from mentor
-             where mentor.verdict = ''due''
-             order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
+             left join moment on moment.id = mentor.organization_id
+             where mentor.verdict = ''due'' and not mentor.is_muted
+             order by
+               mentor.user_id, moment.opens_at, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
            ) as candidate
          ) as candidates',
-        scenario_private.verdict_query(rule, p_scenario_type, bounds, history_before, false)
+        scenario_private.verdict_query(rule, p_scenario_type, bounds, history_before, false),
+        case
+          when exists (select from public.scenario_mutes)
+            then format('scenario_private.is_muted(verdict.user_id, verdict.organization_id, %L)', p_scenario_type)
+          else 'false'
+        end,
+        scenario_private.has_delivery_policies()
       )
       into
-        evaluated_count, due_count, history_count, held_count, spent_count, candidate_count, user_ids,
+        evaluated_count, due_count, history_count, held_count, spent_count, muted_count, candidate_count,
+        user_ids,
         organization_ids, cooldowns, milestone_values, facts, subjects, predecessors;
 
       -- Users who are gone or banned are not notified: the lease asks the same again.
@@ -3811,7 +4408,10 @@ begin
       skip_reasons := away_reasons
         || array_fill('cooldown'::text, array[held_count])
         || array_fill('reminders_spent'::text, array[spent_count])
-        || array_fill('duplicate_in_batch'::text, array[due_count - held_count - spent_count - candidate_count]);
+        || array_fill('muted'::text, array[muted_count])
+        || array_fill(
+          'duplicate_in_batch'::text, array[due_count - held_count - spent_count - muted_count - candidate_count]
+        );
       claimed_count := 0;
       exit when candidate_count = 0;
 
@@ -3980,7 +4580,8 @@ select
   null::timestamptz as crossed_at,
   null::timestamptz as history_before,
   null::timestamptz as series_began_at,
-  null::integer as series_limit
+  null::integer as series_limit,
+  null::boolean as stands
 where false;
 comment on view scenario_private.rule_contract is
   'The columns that every rule has, with what each means; it has no rows.';
@@ -4017,6 +4618,9 @@ comment on column scenario_private.rule_contract.series_began_at is
   'Notifications since then are reminders of the same; null: nothing is counted.';
 comment on column scenario_private.rule_contract.series_limit is
   'How many there may be; null: as many as the cooldown allows.';
+comment on column scenario_private.rule_contract.stands is
+  'Whether what was claimed still holds, asked when it is handed out: mostly as is_due, without asking whether it was '
+  'told. Where the rule names a milestone or subjects, the notification''s own are compared with them.';
 revoke all on table scenario_private.rule_contract from public, anon, authenticated;
 grant select on table scenario_private.rule_contract to service_role;
 
@@ -4264,17 +4868,6 @@ begin
                      exists (
                        select from page
                        where page.is_due
-                         and (
-                           page.subjects is null
-                           or (page.subjects <> ''{}'' and not scenario_private.are_storable_subjects(page.subjects))
-                         )
-                     ),
-                     ''subjects is null, holds more than 50, longer than 100 characters or personal data in some rows''
-                   ),
-                   (
-                     exists (
-                       select from page
-                       where page.is_due
                          and page.facts is not null
                          and not scenario_private.is_storable_metadata(page.facts)
                      ),
@@ -4292,6 +4885,10 @@ begin
                          and not scenario_private.are_storable_subjects(page.subjects)
                      ),
                      ''subjects are more than 50, empty, longer than 100 characters or hold personal data in some rows''
+                   ),
+                   (
+                     exists (select from page where page.is_due and page.stands is not true),
+                     ''is due and does not stand, in some rows: it would be claimed and never handed out''
                    ),
                    (
                      exists (select from page where page.is_due and page.series_limit < 1),
@@ -4399,11 +4996,12 @@ begin
         json_build_object(
           'scenario_type', verdict.scenario_type,
           'organization_id', verdict.organization_id,
-          'is_due', away_reason is null and verdict.is_evaluated and verdict.verdict = 'due',
+          'is_due', away_reason is null and verdict.is_evaluated and verdict.verdict = 'due' and not muted.is_muted,
           'reason', case
             when away_reason is not null then away_reason
             when not verdict.is_active then 'mentor_not_active'
             when not verdict.is_enabled then 'scenario_disabled'
+            when muted.is_muted then 'muted'
             when verdict.verdict = 'held' then 'cooldown'
             when verdict.verdict in ('history', 'reminders_spent') then verdict.verdict
             else verdict.finding
@@ -4425,6 +5023,9 @@ begin
       scenario_type text, organization_id uuid, is_active boolean, is_enabled boolean, is_evaluated boolean,
       cooldown interval, milestone_value integer, verdict text, subjects text[], finding text, facts jsonb
     )
+    cross join lateral (
+      select scenario_private.is_muted(p_user_id, verdict.organization_id, verdict.scenario_type) as is_muted
+    ) as muted
     left join lateral scenario_private.current_holder(
       p_user_id, verdict.scenario_type, verdict.cooldown, verdict.milestone_value, verdict.subjects
     ) as holder on true
@@ -4455,22 +5056,215 @@ begin
 end
 $$;
 
--- supabase/schemas/16_delivery.sql ====================================================================================
+-- supabase/schemas/15_turns.sql =======================================================================================
 
--- Delivery: lease pending notifications, settle what became of them. At least once: a worker that dies after sending
--- and before settling is not known to have sent, and its rows are handed out again when the lease runs out.
+-- Turns: nothing else is handed out to a person within the min_gap of the organization's policy, whichever organization
+-- it comes from. One row per person says what was handed out last and when. A lease takes the row under SKIP LOCKED and
+-- compares it again under the lock, so any number of leases beside each other keep the gap; under repeatable read and
+-- above a lease gets 40001 and may try again. Nobody has a row before there is a policy with a gap.
+
+create table if not exists scenario_private.delivery_turn (
+  user_id uuid primary key references auth.users (id) on delete cascade,
+  handed_at timestamptz,
+  notification_id uuid,
+  previously_handed_at timestamptz
+)
+with (fillfactor = 50);
+
+comment on table scenario_private.delivery_turn is
+  'What was handed out last to each person: the next one waits for the min_gap of its organization''s policy.';
+comment on column scenario_private.delivery_turn.handed_at is
+  'When it was handed out; null: nothing yet.';
+comment on column scenario_private.delivery_turn.notification_id is
+  'Which notification: it does not wait for itself.';
+comment on column scenario_private.delivery_turn.previously_handed_at is
+  'When the one before was: that counts again where this one was not sent.';
+
+alter table scenario_private.delivery_turn enable row level security;
+
+drop policy if exists delivery_turn_service_role_policy on scenario_private.delivery_turn;
+create policy delivery_turn_service_role_policy
+  on scenario_private.delivery_turn
+  for all
+  to service_role
+  using (true)
+  with check (true);
+
+revoke all on table scenario_private.delivery_turn from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table scenario_private.delivery_turn to service_role;
+
+-- Makes the rows of those who have none. Whoever is deleted, or given one, at this moment is left out: it never waits.
+create or replace function scenario_private.begin_turns(p_user_ids uuid[])
+returns void
+language sql
+volatile
+security definer
+set search_path = ''
+as $$
+  with missing as materialized (
+    select distinct asked.user_id
+    from unnest(p_user_ids) as asked (user_id)
+    where not exists (select from scenario_private.delivery_turn as turn where turn.user_id = asked.user_id)
+  ),
+  held as materialized (
+    select users.id
+    from auth.users as users
+    where users.id in (
+      select missing.user_id
+      from missing
+      where pg_try_advisory_xact_lock(hashtextextended('scenario_repo turn ' || missing.user_id, 0))
+    )
+    for key share skip locked
+  )
+  insert into scenario_private.delivery_turn (user_id)
+  select held.id from held
+  on conflict do nothing
+$$;
+revoke all on function scenario_private.begin_turns(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.begin_turns(uuid[]) to service_role;
+
+-- Takes the turns for notifications that may be handed out otherwise: arrays of one length, a row for each place.
+--   is_left     another lease is at this person: not now, without a new time
+--   wait_until  not before; null where it goes now
+-- What is of priority 0, or of an organization without a gap, goes whatever was handed out before. Of the others of one
+-- person one goes: what is in the last third of its time first, then by priority, then the oldest. p_gaps has the gap of
+-- each organization that has one.
+create or replace function scenario_private.take_turns(
+  p_ids uuid[],
+  p_user_ids uuid[],
+  p_organization_ids uuid[],
+  p_priorities integer[],
+  p_triggered_at timestamptz[],
+  p_deliver_until timestamptz[],
+  p_gaps jsonb
+)
+returns table (place bigint, is_left boolean, wait_until timestamptz)
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+set enable_seqscan = off
+as $$
+begin
+  perform scenario_private.begin_turns(p_user_ids);
+  return query
+  with turn as materialized (
+    select turn.user_id, turn.handed_at, turn.notification_id
+    from scenario_private.delivery_turn as turn
+    where turn.user_id = any (p_user_ids)
+    order by turn.user_id
+    for no key update skip locked
+  ),
+  asked as (
+    select
+      element.*,
+      coalesce((p_gaps ->> element.organization_id::text)::interval, '0') as gap,
+      turn.user_id is not null as is_taken,
+      case when turn.notification_id is distinct from element.id then turn.handed_at end as handed_at
+    from unnest(p_ids, p_user_ids, p_organization_ids, p_priorities, p_triggered_at, p_deliver_until)
+      with ordinality as element (id, user_id, organization_id, priority, triggered_at, deliver_until, place)
+    left join turn on turn.user_id = element.user_id
+  ),
+  judged as (
+    select
+      asked.*,
+      asked.priority = 0 or asked.gap = '0' as is_free,
+      coalesce(asked.handed_at + asked.gap <= clock_timestamp(), true) as is_open
+    from asked
+  ),
+  ranked as (
+    select
+      judged.*,
+      bool_or(judged.is_free) over (partition by judged.user_id) as has_free,
+      row_number() over (
+        partition by judged.user_id, judged.is_free, judged.is_open
+        order by
+          now() > judged.deliver_until - (judged.deliver_until - judged.triggered_at) / 3 desc,
+          judged.priority,
+          judged.triggered_at,
+          judged.id
+      ) as rank
+    from judged
+  ),
+  decided as materialized (
+    select
+      ranked.*,
+      case
+        when not ranked.is_taken or ranked.is_free then null
+        when not ranked.is_open then ranked.handed_at + ranked.gap
+        when ranked.has_free or ranked.rank > 1 then clock_timestamp() + ranked.gap
+      end as until
+    from ranked
+  ),
+  marked as (
+    update scenario_private.delivery_turn as turn
+    set
+      previously_handed_at = case
+        when turn.notification_id is distinct from going.id then turn.handed_at
+        else turn.previously_handed_at
+      end,
+      handed_at = clock_timestamp(),
+      notification_id = going.id
+    from (
+      select distinct on (decided.user_id) decided.user_id, decided.id
+      from decided
+      where decided.is_taken and decided.until is null
+      order by decided.user_id, decided.is_free, decided.rank
+    ) as going
+    where turn.user_id = going.user_id
+  )
+  select decided.place, not decided.is_taken, decided.until
+  from decided;
+end
+$$;
+revoke all on function
+  scenario_private.take_turns(uuid[], uuid[], uuid[], integer[], timestamptz[], timestamptz[], jsonb)
+  from public, anon, authenticated;
+grant execute on function
+  scenario_private.take_turns(uuid[], uuid[], uuid[], integer[], timestamptz[], timestamptz[], jsonb)
+  to service_role;
+
+-- Gives the turns back of notifications that were not sent: what was handed out before counts again.
+create or replace function scenario_private.give_turns_back(p_ids uuid[], p_user_ids uuid[])
+returns void
+language sql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+  with turn as materialized (
+    select turn.user_id
+    from scenario_private.delivery_turn as turn
+    where turn.user_id = any (p_user_ids)
+      and turn.notification_id = any (p_ids)
+    order by turn.user_id
+    for no key update
+  )
+  update scenario_private.delivery_turn as turn
+  set handed_at = turn.previously_handed_at, notification_id = null
+  where turn.user_id = any (array(select turn.user_id from turn))
+    and turn.notification_id = any (p_ids)
+$$;
+revoke all on function scenario_private.give_turns_back(uuid[], uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.give_turns_back(uuid[], uuid[]) to service_role;
+
+-- supabase/schemas/16_lease.sql =======================================================================================
+
+-- The lease: the temporary right to send a pending notification. A notification may lie for days between claim and send,
+-- so what is handed out is asked again first: is she there, is it still true, is this the moment, is it her turn?
 --
--- Where a notification is stands in scenario_private.handover; a lease is known by its lease_number.
---
--- Locks: a settlement locks notifications by id, then their hand-overs by id. A lease locks hand-overs that nobody
--- holds, and then only notifications that nobody holds: it never waits, so nothing it meets can deadlock.
+-- Locks, in this order everywhere: hand-overs, turns, notifications. A lease takes each of them under SKIP LOCKED and so
+-- never waits: nothing it meets can deadlock with it. A settlement waits: for notifications by id, then their hand-overs
+-- by id, then turns by user.
 --
 -- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
 -- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an
 -- index can answer.
 
 -- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
--- "leased_until" and "device_tokens": [{"token", "platform"}].
+-- "leased_until", "unsettled_leases" (how many in a row nobody settled: from two on it is handed out alone, and had
+-- better be sent alone) and "device_tokens": [{"token", "platform"}], without those that it has reached already.
 create or replace function scenario_private.leased_rows(p_ids uuid[])
 returns json
 language sql
@@ -4478,49 +5272,363 @@ volatile
 set search_path = ''
 set enable_seqscan = off
 as $$
-  select coalesce(
-    json_agg(
-      to_jsonb(notification) - '{is_failed, outlasts_at, held_until, unsettled_at}'::text[] || jsonb_build_object(
-        'lease_number', handover.lease_number,
-        'attempt_count', handover.attempt_count,
-        'leased_until', handover.leased_until,
-        'device_tokens', devices.tokens
-      )
-      order by notification.triggered_at, notification.id
-    ),
-    '[]'
-  )
-  from unnest(p_ids) as leased (id)
-  cross join lateral (
-    select * from public.scenario_notifications as row where row.id = leased.id offset 0
-  ) as notification
-  cross join lateral (
-    select * from scenario_private.handover as row where row.notification_id = leased.id offset 0
-  ) as handover
-  cross join lateral (
-    select coalesce(
-      jsonb_agg(jsonb_build_object('token', device.token, 'platform', device.platform) order by device.token), '[]'
-    ) as tokens
-    from scenario_source.device_tokens as device
-    where device.user_id = notification.user_id
-  ) as devices
+  select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
+  from (
+    select
+      notification.id,
+      notification.user_id,
+      notification.organization_id,
+      notification.scenario_type,
+      notification.triggered_at,
+      notification.delivery_status,
+      notification.milestone_value,
+      notification.metadata,
+      notification.cooldown_window_start,
+      notification.failure_code,
+      notification.origin,
+      notification.cooldown,
+      notification.subjects,
+      notification.deliver_until,
+      notification.settled_at,
+      handover.lease_number,
+      handover.attempt_count,
+      handover.leased_until,
+      handover.unsettled_leases,
+      coalesce(
+        (
+          select json_agg(json_build_object('token', device.token, 'platform', device.platform) order by device.token)
+          from scenario_source.device_tokens as device
+          where device.user_id = notification.user_id
+            and (
+              handover.reached is null
+              or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
+            )
+        ),
+        '[]'
+      ) as device_tokens
+    from unnest(p_ids) as asked (id)
+    cross join lateral (
+      select * from public.scenario_notifications as row where row.id = asked.id offset 0
+    ) as notification
+    cross join lateral (
+      select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
+    ) as handover
+  ) as leased
 $$;
 revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
 
--- Leases up to p_limit pending rows that are due, the longest due first, of one organization and of some scenario types
--- if given; rows that another worker is leasing at this moment are passed over. Until p_lease_seconds from now nobody
--- else gets them.
---   out  {"leased": the rows as scenario_private.leased_rows says}
--- What is handed out is asked again first; what is refused fails, with its reason:
---   user_gone, user_banned, and of those that an evaluation claimed mentor_not_active, scenario_disabled
+-- What a lease knows of a notification that it may hand out.
+create or replace view scenario_private.lease_candidate
+with (security_invoker = true)
+as
+select
+  null::uuid as id,
+  null::uuid as user_id,
+  null::uuid as organization_id,
+  null::text as scenario_type,
+  null::boolean as by_rule,
+  null::timestamptz as triggered_at,
+  null::timestamptz as deliver_until,
+  null::integer as milestone_value,
+  null::text[] as subjects,
+  null::jsonb as metadata,
+  null::integer as priority,
+  null::boolean as has_reached,
+  null::boolean as may_follow,
+  null::text as reason,
+  null::timestamptz as wait_until,
+  null::jsonb as facts
+where false;
+comment on view scenario_private.lease_candidate is
+  'The columns of a notification that a lease looks at; it has no rows.';
+comment on column scenario_private.lease_candidate.may_follow is
+  'Whether another one about the same may be claimed within a minute.';
+comment on column scenario_private.lease_candidate.reason is
+  'Why it is not handed out: the failure_code it is settled with; or settled, left, rule_failed.';
+comment on column scenario_private.lease_candidate.wait_until is
+  'When it may be handed out, if that is later.';
+comment on column scenario_private.lease_candidate.facts is
+  'Its metadata, brought up to date; null: as it is.';
+revoke all on table scenario_private.lease_candidate from public, anon, authenticated;
+grant select on table scenario_private.lease_candidate to service_role;
+
+-- The organizations that have something in the hand-over, after (p_after, and any scenario type), by id, at most p_most:
+-- one index descent each, however much lies in between.
+create or replace function scenario_private.organizations_waiting(p_after uuid, p_most integer)
+returns uuid[]
+language sql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+  with recursive organization (id, place) as (
+    (
+      select handover.organization_id, 1
+      from scenario_private.handover as handover
+      where (handover.organization_id, handover.scenario_type) > (
+        coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
+      )
+      order by handover.organization_id, handover.scenario_type
+      limit 1
+    )
+    union all
+    select following.organization_id, organization.place + 1
+    from organization
+    cross join lateral (
+      select handover.organization_id
+      from scenario_private.handover as handover
+      where handover.organization_id > organization.id
+      order by handover.organization_id
+      limit 1
+    ) as following
+    where organization.place < p_most
+  )
+  select array_agg(organization.id order by organization.place) from organization
+$$;
+revoke all on function scenario_private.organizations_waiting(uuid, integer) from public, anon, authenticated;
+grant execute on function scenario_private.organizations_waiting(uuid, integer) to service_role;
+
+-- Asks the rules whether what they claimed still stands: a row for each candidate that a rule made and that has no reason
+-- yet. Its reason is no_longer_due where it does not (a milestone: the count is not there any more, or a higher one was
+-- claimed since; of subjects: none of the new ones is still due), rule_failed where the rule raised or met the statement
+-- timeout: a rule that fails keeps nobody else's from being handed out. In the order of
+-- the types: an app's own come last.
+create or replace function scenario_private.ask_rules(p_candidates scenario_private.lease_candidate[])
+returns table (id uuid, reason text, facts jsonb)
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+set enable_seqscan = off
+as $$
+declare
+  kind record;
+  ids uuid[];
+  reasons text[];
+  all_facts jsonb[];
+begin
+  for kind in
+    select asked.scenario_type
+    from unnest(p_candidates) as asked
+    where asked.by_rule and asked.reason is null
+    group by asked.scenario_type
+    order by array_position(scenario_private.scenario_types(), asked.scenario_type)
+  loop
+    begin
+      execute format(
+        'select
+           array_agg(asked.id),
+           array_agg(
+             case
+               when not coalesce(rule.stands, false) then ''no_longer_due''
+               when asked.milestone_value > coalesce(rule.milestone_value, 0) then ''no_longer_due''
+               when asked.subjects <> ''{}'' and not coalesce(fresh.subjects && rule.subjects, false)
+                 then ''no_longer_due''
+               when asked.milestone_value is not null
+                 and exists (
+                   select
+                   from scenario_private.hold as higher
+                   where higher.user_id = asked.user_id
+                     and higher.scenario_type = ''milestone''
+                     and not higher.is_failed
+                     and higher.milestone_value > asked.milestone_value
+                     and higher.triggered_at > asked.triggered_at
+                 )
+                 then ''superseded''
+             end
+           ),
+           array_agg(
+             case
+               when asked.subjects <> ''{}'' then rule.facts || jsonb_build_object(
+                 ''new_subjects'',
+                 array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
+               )
+             end
+           )
+         from unnest($1) as asked
+         cross join lateral (
+           select case
+             when jsonb_typeof(asked.metadata -> ''new_subjects'') = ''array''
+               then array(select jsonb_array_elements_text(asked.metadata -> ''new_subjects''))
+             else asked.subjects
+           end as subjects
+         ) as fresh
+         left join lateral (
+           select rule.stands, rule.milestone_value, rule.subjects, rule.facts
+           from %2$s as rule
+           where rule.scenario_type = %1$L
+             and rule.user_id = asked.user_id
+             and rule.organization_id = asked.organization_id
+           offset 0
+         ) as rule on true
+         where asked.scenario_type = %1$L and asked.by_rule and asked.reason is null',
+        kind.scenario_type, scenario_private.rule_of(kind.scenario_type)
+      ) into ids, reasons, all_facts using p_candidates;
+      return query
+      select judged.id, judged.reason, judged.facts
+      from unnest(ids, reasons, all_facts) as judged (id, reason, facts);
+      continue;
+    exception
+      when serialization_failure or deadlock_detected then raise;
+      -- The timeout has been met once, and is not set again; who cancels a query means it.
+      when query_canceled then
+        if sqlerrm not like '%statement timeout%' then
+          raise;
+        end if;
+      when others then null;
+    end;
+    return query
+    select asked.id, 'rule_failed', null::jsonb
+    from unnest(p_candidates) as asked
+    where asked.scenario_type = kind.scenario_type and asked.by_rule and asked.reason is null;
+  end loop;
+end
+$$;
+revoke all on function scenario_private.ask_rules(scenario_private.lease_candidate[]) from public, anon, authenticated;
+grant execute on function scenario_private.ask_rules(scenario_private.lease_candidate[]) to service_role;
+
+-- Lets candidates wait, where it is not the moment or not their turn.
+create or replace function scenario_private.await_moments(
+  p_candidates scenario_private.lease_candidate[], p_has_gaps boolean
+)
+returns scenario_private.lease_candidate[]
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+as $$
+declare
+  candidates scenario_private.lease_candidate[];
+begin
+  candidates := array(
+    select (
+      asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+      asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
+      asked.may_follow,
+      -- Too late to move its time along: another one may be claimed meanwhile.
+      case
+        when asked.reason is null and waiting.until is not null and asked.may_follow
+          and asked.deliver_until <= now() + interval '1 minute'
+          then 'expired'
+        else asked.reason
+      end,
+      case when asked.reason is null then waiting.until else asked.wait_until end,
+      asked.facts
+    )::scenario_private.lease_candidate
+    from unnest(p_candidates) as asked
+    left join (
+      select organization.id, scenario_private.next_moment(organization.id, now()) as opens_at
+      from (
+        select distinct given.organization_id as id
+        from unnest(p_candidates) as given
+        where given.reason is null and given.priority <> 0
+      ) as organization
+      offset 0
+    ) as moment on moment.id = asked.organization_id
+    cross join lateral (
+      select case
+        when asked.reason is null and asked.priority <> 0 and moment.opens_at is distinct from now()
+          then least(moment.opens_at, now() + interval '1 day')
+      end as until
+    ) as waiting
+  );
+  if not p_has_gaps then
+    return candidates;
+  end if;
+  return array(
+    select (
+      asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+      asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
+      asked.may_follow,
+      case when turn.is_left then 'left' else asked.reason end,
+      coalesce(asked.wait_until, case when not turn.is_left then turn.wait_until end),
+      asked.facts
+    )::scenario_private.lease_candidate
+    from unnest(candidates) as asked
+    left join (
+      select element.id, turn.is_left, turn.wait_until
+      from (
+        select
+          array_agg(given.id) as ids,
+          array_agg(given.user_id) as user_ids,
+          array_agg(given.organization_id) as organization_ids,
+          array_agg(given.priority) as priorities,
+          array_agg(given.triggered_at) as triggered_at,
+          array_agg(given.deliver_until) as deliver_until,
+          (
+            select jsonb_object_agg(organization.id, scenario_private.min_gap_of(organization.id))
+            from (select distinct other.organization_id as id from unnest(candidates) as other) as organization
+          ) as gaps
+        from unnest(candidates) as given
+        where given.reason is null and given.wait_until is null
+      ) as going
+      cross join lateral scenario_private.take_turns(
+        going.ids, going.user_ids, going.organization_ids, going.priorities, going.triggered_at, going.deliver_until,
+        going.gaps
+      ) as turn
+      join unnest(going.ids) with ordinality as element (id, place) on element.place = turn.place
+    ) as turn on turn.id = asked.id
+  );
+end
+$$;
+revoke all on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean)
+  from public, anon, authenticated;
+grant execute on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean) to service_role;
+
+-- When the next one is due of those that wait; null: none does.
+create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
+returns timestamptz
+language sql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+  select min(waiting.next_attempt_at)
+  from unnest(
+    case
+      when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
+      else array[p_organization_id]
+    end
+  ) as organization (id)
+  cross join unnest(p_scenario_types) as kind (scenario_type)
+  cross join lateral (
+    select handover.next_attempt_at
+    from scenario_private.handover as handover
+    where handover.organization_id = organization.id
+      and handover.scenario_type = kind.scenario_type
+      and handover.next_attempt_at > now()
+    order by handover.next_attempt_at
+    limit 1
+  ) as waiting
+$$;
+revoke all on function scenario_private.next_due_at(uuid, text[]) from public, anon, authenticated;
+grant execute on function scenario_private.next_due_at(uuid, text[]) to service_role;
+
+-- Leases up to p_limit pending rows that are due, of one organization and of some scenario types if given; rows that
+-- another worker is leasing at this moment are passed over. Until p_lease_seconds from now nobody else gets them.
+-- Organizations take turns, from a random one on, however much one of them has waiting; of each the longest due first.
+-- What two leases in a row left unsettled comes last and alone: it may be what its workers die of.
+--   out  {"leased": the rows as scenario_private.leased_rows says, "deferred": how many have to wait, "failed": {reason:
+--        count}, "rule_failed": how many were left since their rule failed, "has_more": whether there may be more now,
+--        "next_due_at": if not, when the next one is due, of those in nobody's hands}
+-- What is handed out is asked again first, in this order; what is refused fails, with its reason:
+--   user_gone, user_banned, muted, and of those that a rule made mentor_not_active, scenario_disabled
 --   expired         deliver_until is over
 --   attempts_spent  it was tried max_attempts times (a lease that runs out unsettled is a try)
 --   superseded      after a lease that nobody settled, another one about the same has been claimed, or may be within a
---                   minute: what she may have been told holds no longer
+--                   minute: what she may have been told holds no longer; or a higher milestone has been claimed since
+--   no_longer_due   its rule doesn't stand by it any more
+-- What has reached a device before is sent then, not failed. What may not be told at this moment waits: for the first
+-- moment that the organization's policy permits, looked at again at least once a day; for its turn (min_gap); five
+-- minutes after its rule failed. Its deliver_until moves along, to a day after that: holding is never losing. Priority 0
+-- waits for neither policy nor turn.
 -- A user without a device token is handed out like any other, with an empty list: only the sender knows whether the
 -- app has another way to tell; one that has none says suppressed.
--- Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to 1 day, SR004 for an unknown scenario type.
+-- A bounded number of rows is looked at. Raises SR001 for a limit outside 1 to 1,000 or a lease outside 1 second to
+-- 1 day, SR004 for an unknown scenario type.
 create or replace function public.scenario_lease_notifications(
   p_limit integer,
   p_lease_seconds double precision,
@@ -4533,53 +5641,95 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set timezone = 'UTC'
 set jit = off
 set enable_seqscan = off
 as $$
 declare
-  due record;
-  refused record;
-  leased_ids uuid[];
+  has_policies constant boolean := scenario_private.has_delivery_policies();
+  -- What is handed out is marked for all as soon as one organization has a gap.
+  has_gaps constant boolean := has_policies
+    and exists (select from public.scenario_delivery_policy as policy where policy.min_gap > interval '0');
+  kinds text[];
+  organizations uuid[];
+  after uuid := case when p_organization_id is null then gen_random_uuid() end;
+  laps integer := 0;
+  found_in_lap boolean := true;
+  are_suspects boolean := false;
+  looked_at integer := 0;
+  candidates scenario_private.lease_candidate[];
+  leased_ids uuid[] := '{}';
+  left_ids uuid[] := '{}';
+  deferred_count integer := 0;
+  rule_failed_count integer := 0;
+  failed_reasons text[] := '{}';
+  has_more boolean := false;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
   perform scenario_private.require_between('p_lease_seconds', p_lease_seconds, 1, 86400);
   perform scenario_private.require_scenario_type(wanted.scenario_type)
   from unnest(p_scenario_types) as wanted (scenario_type);
+  -- Types take turns too: each call begins with another.
+  kinds := array(
+    select kind.scenario_type
+    from unnest(coalesce(p_scenario_types, scenario_private.scenario_types())) as kind (scenario_type)
+    group by kind.scenario_type
+    order by random()
+  );
 
-  -- Again, where all that was due had to be refused; not for ever, for one call has a bounded time.
-  for attempt in 1..10 loop
-    with locked as materialized (
-      select handover.*
-      from scenario_private.handover as handover
-      where handover.next_attempt_at <= now()
-        and (handover.leased_until is null or handover.leased_until <= now())
-        and (p_organization_id is null or handover.organization_id = p_organization_id)
-        and (p_scenario_types is null or handover.scenario_type = any (p_scenario_types))
-      order by handover.next_attempt_at
-      limit p_limit
-      for update skip locked
-    )
-    select
-      array_agg(locked.notification_id) as ids,
-      array_agg(locked.user_id) as user_ids,
-      array_agg(locked.organization_id) as organization_ids,
-      array_agg(locked.scenario_type) as scenario_types,
-      array_agg(notification.origin = 'evaluation') as by_rule,
-      array_agg(
+  loop
+    if cardinality(leased_ids) >= p_limit or looked_at >= 5 * p_limit then
+      has_more := true;
+      exit;
+    end if;
+    exit when are_suspects and cardinality(leased_ids) > 0;
+
+    if p_organization_id is not null then
+      if not found_in_lap then
+        exit when are_suspects or cardinality(leased_ids) > 0;
+        are_suspects := true;
+      end if;
+      found_in_lap := false;
+      organizations := array[p_organization_id];
+    else
+      organizations := scenario_private.organizations_waiting(after, greatest(p_limit - cardinality(leased_ids), 100));
+      if organizations is null then
+        if laps > 0 and not found_in_lap then
+          exit when are_suspects or cardinality(leased_ids) > 0;
+          are_suspects := true;
+        end if;
+        exit when after is null;
+        laps := laps + 1;
+        found_in_lap := false;
+        after := null;
+        continue;
+      end if;
+      after := organizations[cardinality(organizations)];
+    end if;
+
+    candidates := array(
+      select (
+        due.notification_id, due.user_id, due.organization_id, due.scenario_type,
+        notification.origin = 'evaluation',
+        notification.triggered_at, notification.deliver_until, notification.milestone_value, notification.subjects,
+        notification.metadata,
+        coalesce(own.priority, standard.priority, 5),
+        due.reached is not null,
+        notification.triggered_at + notification.cooldown <= now() + interval '1 minute',
         case
           when notification.delivery_status is distinct from 'pending' then 'settled'
           when notification.deliver_until <= now() then 'expired'
-          when locked.attempt_count >= coalesce(own.max_attempts, standard.max_attempts, 8) then 'attempts_spent'
+          when due.attempt_count >= coalesce(own.max_attempts, standard.max_attempts, 8) then 'attempts_spent'
           -- Another one may be claimed as soon as that is over, and be invisible here for as long as its claim runs.
-          when greatest(locked.leased_until, locked.unsettled_at) + notification.cooldown <= now() + interval '1 minute'
+          when greatest(due.leased_until, due.unsettled_at) + notification.cooldown <= now() + interval '1 minute'
             then 'superseded'
-          when greatest(locked.leased_until, locked.unsettled_at) is not null
+          when greatest(due.leased_until, due.unsettled_at) is not null
             and exists (
               select
               from scenario_private.hold as newer
-              where newer.user_id = locked.user_id
-                and newer.scenario_type = locked.scenario_type
+              where newer.user_id = due.user_id
+                and newer.scenario_type = due.scenario_type
                 and not newer.is_failed
                 and newer.triggered_at > notification.triggered_at
                 and newer.milestone_value is null
@@ -4589,72 +5739,412 @@ begin
                 )
             )
             then 'superseded'
-        end
-      ) as reasons
-    into due
-    from locked
-    left join lateral (
-      select * from public.scenario_notifications as row where row.id = locked.notification_id offset 0
-    ) as notification on true
-    left join scenario_private.delivery_setting as own
-      on own.scenario_type = locked.scenario_type
-      and own.organization_id = locked.organization_id
-    left join scenario_private.delivery_setting as standard
-      on standard.scenario_type = locked.scenario_type
-      and standard.organization_id is null;
-    exit when due.ids is null;
+        end,
+        null,
+        null
+      )::scenario_private.lease_candidate
+      from (
+        select waiting.*
+        from unnest(organizations) as organization (id)
+        cross join lateral (
+          select handover.*
+          from unnest(kinds) as kind (scenario_type)
+          cross join lateral (
+            select row.*
+            from scenario_private.handover as row
+            where row.organization_id = organization.id
+              and row.scenario_type = kind.scenario_type
+              and row.next_attempt_at <= now()
+              and case
+                when are_suspects then row.leased_until <= now() and row.unsettled_leases > 0
+                else row.leased_until is null or (row.leased_until <= now() and row.unsettled_leases = 0)
+              end
+              and row.notification_id <> all (left_ids)
+            order by row.next_attempt_at
+            limit p_limit
+            for update skip locked
+          ) as handover
+          limit greatest((p_limit - cardinality(leased_ids)) / cardinality(organizations), 1)
+        ) as waiting
+        limit case when are_suspects then 1 else p_limit - cardinality(leased_ids) end
+      ) as due
+      left join lateral (
+        select * from public.scenario_notifications as row where row.id = due.notification_id offset 0
+      ) as notification on true
+      left join scenario_private.delivery_setting as own
+        on own.scenario_type = due.scenario_type
+        and own.organization_id = due.organization_id
+      left join scenario_private.delivery_setting as standard
+        on standard.scenario_type = due.scenario_type
+        and standard.organization_id is null
+    );
+    continue when cardinality(candidates) = 0;
+    found_in_lap := true;
+    looked_at := looked_at + cardinality(candidates);
 
-    select array_agg(element.id) as ids, array_agg(element.reason) as reasons into refused
-    from (
-      select asked.id, coalesce(refusal.reason, asked.reason) as reason
-      from unnest(due.ids, due.reasons) with ordinality as asked (id, reason, place)
-      left join scenario_private.refusals(due.user_ids, due.organization_ids, due.scenario_types, due.by_rule)
-        as refusal on refusal.place = asked.place
-    ) as element
-    where element.reason is not null;
+    candidates := array(
+      select (
+        asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+        asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
+        asked.may_follow,
+        coalesce(case when asked.reason = 'settled' then 'settled' end, refusal.reason, asked.reason),
+        null, null
+      )::scenario_private.lease_candidate
+      from unnest(candidates) as asked
+      left join (
+        select element.id, answer.reason
+        from scenario_private.refusals(
+          array(select given.user_id from unnest(candidates) as given),
+          array(select given.organization_id from unnest(candidates) as given),
+          array(select given.scenario_type from unnest(candidates) as given),
+          array(select given.by_rule from unnest(candidates) as given)
+        ) as answer
+        join unnest(array(select given.id from unnest(candidates) as given)) with ordinality as element (id, place)
+          on element.place = answer.place
+      ) as refusal on refusal.id = asked.id
+    );
 
-    if refused.ids is not null then
+    if exists (select from unnest(candidates) as asked where asked.by_rule and asked.reason is null) then
+      candidates := array(
+        select (
+          asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+          asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority,
+          asked.has_reached, asked.may_follow,
+          coalesce(asked.reason, answer.reason),
+          case when asked.reason is null and answer.reason = 'rule_failed' then now() + interval '5 minutes' end,
+          case when answer.reason is null and answer.facts <> asked.metadata then answer.facts end
+        )::scenario_private.lease_candidate
+        from unnest(candidates) as asked
+        left join scenario_private.ask_rules(candidates) as answer on answer.id = asked.id
+      );
+    end if;
+
+    if has_policies then
+      candidates := scenario_private.await_moments(candidates, has_gaps);
+    end if;
+
+    -- What is refused fails, or was sent where it has reached a device.
+    with refused as materialized (
+      select
+        asked.id,
+        case when asked.has_reached and asked.reason in ('expired', 'attempts_spent') then 'sent' else 'failed' end
+          as delivery_status,
+        asked.reason
+      from unnest(candidates) as asked
+      where asked.reason not in ('settled', 'left', 'rule_failed')
+    ),
+    locked as materialized (
+      select notification.id
+      from public.scenario_notifications as notification
+      where notification.id = any (array(select refused.id from refused))
+        and notification.delivery_status = 'pending'
+      for no key update skip locked
+    ),
+    failed as (
+      update public.scenario_notifications as notification
+      set
+        delivery_status = refused.delivery_status,
+        failure_code = case when refused.delivery_status = 'failed' then refused.reason end
+      from refused
+      where notification.id = any (array(select locked.id from locked))
+        and notification.id = refused.id
+    ),
+    gone as (
       delete from scenario_private.handover as handover
       where handover.notification_id = any (
-        array(
-          select refusal.id
-          from unnest(refused.ids, refused.reasons) as refusal (id, reason)
-          where refusal.reason = 'settled'
+        array(select asked.id from unnest(candidates) as asked where asked.reason = 'settled')
+      )
+    )
+    select failed_reasons || coalesce(array_agg(refused.reason), '{}') into failed_reasons
+    from refused
+    where refused.delivery_status = 'failed'
+      and refused.id in (select locked.id from locked);
+
+    -- What waits; its time moves along.
+    if exists (select from unnest(candidates) as asked where asked.wait_until is not null) then
+      update scenario_private.handover as handover
+      set
+        next_attempt_at = asked.wait_until,
+        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
+        leased_until = null
+      from unnest(candidates) as asked
+      where handover.notification_id = any (
+          array(select given.id from unnest(candidates) as given where given.wait_until is not null)
         )
-      );
+        and handover.notification_id = asked.id;
       with locked as materialized (
         select notification.id
         from public.scenario_notifications as notification
-        where notification.id = any (refused.ids)
+        where notification.id = any (
+          array(
+            select given.id
+            from unnest(candidates) as given
+            where given.wait_until + interval '1 day' > given.deliver_until
+          )
+        )
           and notification.delivery_status = 'pending'
         for no key update skip locked
       )
       update public.scenario_notifications as notification
-      set delivery_status = 'failed', failure_code = refused.reasons[array_position(refused.ids, notification.id)]
-      where notification.id = any (array(select locked.id from locked));
+      set deliver_until = asked.wait_until + interval '1 day'
+      from unnest(candidates) as asked
+      where notification.id = any (array(select locked.id from locked))
+        and notification.id = asked.id;
+      deferred_count := deferred_count + (
+        select count(*) from unnest(candidates) as asked where asked.wait_until is not null and asked.reason is null
+      );
+      rule_failed_count := rule_failed_count + (
+        select count(*) from unnest(candidates) as asked where asked.reason = 'rule_failed'
+      );
     end if;
 
-    with taken as (
+    left_ids := left_ids || array(select asked.id from unnest(candidates) as asked where asked.reason = 'left');
+
+    with granted as materialized (
+      select asked.id, asked.facts
+      from unnest(candidates) as asked
+      where asked.reason is null
+        and asked.wait_until is null
+    ),
+    told as (
+      update public.scenario_notifications as notification
+      set metadata = granted.facts
+      from granted
+      where notification.id = any (array(select granted.id from granted where granted.facts is not null))
+        and notification.id = granted.id
+        and scenario_private.is_storable_metadata(granted.facts)
+    ),
+    taken as (
       update scenario_private.handover as handover
       set
+        leased_at = now(),
         leased_until = now() + make_interval(secs => p_lease_seconds),
         lease_number = handover.lease_number + 1,
         attempt_count = handover.attempt_count + 1,
-        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at)
-      where handover.notification_id = any (due.ids)
-        and (refused.ids is null or handover.notification_id <> all (refused.ids))
+        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
+        unsettled_leases = case when handover.leased_until is null then 0 else handover.unsettled_leases + 1 end
+      where handover.notification_id = any (array(select granted.id from granted))
       returning handover.notification_id
     )
-    select array_agg(taken.notification_id) into leased_ids from taken;
-    exit when coalesce(cardinality(refused.ids), 0) < p_limit;
+    select leased_ids || coalesce(array_agg(taken.notification_id), '{}') into leased_ids from taken;
   end loop;
-  return json_build_object('leased', scenario_private.leased_rows(leased_ids));
+
+  return json_build_object(
+    'leased', scenario_private.leased_rows(leased_ids),
+    'deferred', deferred_count,
+    'failed', (
+      select coalesce(json_object_agg(counted.reason, counted.number), '{}')
+      from (
+        select failed.reason, count(*) as number
+        from unnest(failed_reasons) as failed (reason)
+        group by failed.reason
+      ) as counted
+    ),
+    'rule_failed', rule_failed_count,
+    'has_more', has_more or cardinality(left_ids) > 0,
+    'next_due_at', case
+      when not has_more and cardinality(left_ids) = 0 then scenario_private.next_due_at(p_organization_id, kinds)
+    end
+  );
 end
 $$;
 revoke all on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   from public, anon, authenticated;
 grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   to service_role;
+
+-- supabase/schemas/16_operators.sql ===================================================================================
+
+-- What an operator may do to single notifications: cancel what is not to be told, and let what failed be tried anew.
+
+-- Cancels pending notifications: they fail as cancelled, which holds for the cooldown (a milestone for good).
+--   out  {"answers": […]}, one for each id: cancelled, leased (somebody may be sending it), already_settled, unknown
+-- Raises SR001 without ids, SR003 for more than 1,000.
+create or replace function public.scenario_cancel_notifications(p_ids uuid[], p_needs_schema integer default null)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  answers text[];
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_ids', p_ids);
+  perform scenario_private.require_at_most(cardinality(p_ids), 1000);
+
+  perform notification.id
+  from public.scenario_notifications as notification
+  where notification.id = any (p_ids)
+  order by notification.id
+  for no key update;
+  perform handover.notification_id
+  from scenario_private.handover as handover
+  where handover.notification_id = any (p_ids)
+  order by handover.notification_id
+  for no key update;
+
+  answers := array(
+    select case
+      when notification.id is null then 'unknown'
+      when notification.delivery_status <> 'pending' then 'already_settled'
+      when handover.leased_until > now() then 'leased'
+      when row_number() over (partition by asked.id order by asked.place) > 1 then 'already_settled'
+      else 'cancelled'
+    end
+    from unnest(p_ids) with ordinality as asked (id, place)
+    left join lateral (
+      select * from public.scenario_notifications as row where row.id = asked.id offset 0
+    ) as notification on true
+    left join lateral (
+      select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
+    ) as handover on true
+    order by asked.place
+  );
+  update public.scenario_notifications as notification
+  set delivery_status = 'failed', failure_code = 'cancelled'
+  where notification.id = any (
+    array(
+      select asked.id from unnest(p_ids, answers) as asked (id, answer) where asked.answer = 'cancelled'
+    )
+  );
+  return json_build_object('answers', to_json(answers));
+end
+$$;
+revoke all on function public.scenario_cancel_notifications(uuid[], integer) from public, anon, authenticated;
+grant execute on function public.scenario_cancel_notifications(uuid[], integer) to service_role;
+
+-- Lets notifications that failed be tried anew, and whatever they hold end.
+--   out  {"answers": […], "ids": […]}, one for each id:
+--        freed     an evaluation made it: the next one may claim the same again, if it is still due
+--        recorded  a claim or a plain insert: recorded anew, as a plain insert does, with the id in ids
+--        pending   it waits to be sent as it is, or is being sent
+--        sent      it was sent
+--        not_held  it holds nothing any more: an evaluation may claim the same already; of a claim's or an insert's
+--                  milestone: it is recorded by another one
+--        unknown   there is none
+-- Raises SR001 without ids, SR003 for more than 1,000.
+create or replace function public.scenario_retry_notifications(p_ids uuid[], p_needs_schema integer default null)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  answers text[] := '{}';
+  ids uuid[] := '{}';
+  asked uuid;
+  found public.scenario_notifications;
+  new_id uuid;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_ids', p_ids);
+  perform scenario_private.require_at_most(cardinality(p_ids), 1000);
+
+  perform notification.id
+  from public.scenario_notifications as notification
+  where notification.id = any (p_ids)
+  order by notification.id
+  for no key update;
+
+  foreach asked in array p_ids loop
+    new_id := null;
+    select * into found from public.scenario_notifications as notification where notification.id = asked;
+    if found.id is null then
+      answers := answers || 'unknown'::text;
+    elsif found.delivery_status <> 'failed' then
+      answers := answers || found.delivery_status;
+    else
+      update public.scenario_notifications as notification
+      set held_until = now()
+      where notification.id = asked
+        and notification.held_until > now();
+      if found.origin = 'evaluation' then
+        answers := answers || case when found.held_until > now() then 'freed' else 'not_held' end;
+      else
+        -- By an id that follows from the old one: asked again, it is recorded once.
+        insert into public.scenario_notifications
+          (id, user_id, organization_id, scenario_type, milestone_value, metadata, subjects)
+        values (
+          md5('scenario_repo retry ' || found.id)::uuid, found.user_id, found.organization_id, found.scenario_type,
+          found.milestone_value, found.metadata, found.subjects
+        )
+        on conflict do nothing;
+        select notification.id into new_id
+        from public.scenario_notifications as notification
+        where notification.id = md5('scenario_repo retry ' || found.id)::uuid;
+        answers := answers || case when new_id is null then 'not_held' else 'recorded' end;
+      end if;
+    end if;
+    ids := ids || new_id;
+  end loop;
+  return json_build_object('answers', to_json(answers), 'ids', to_json(ids));
+end
+$$;
+revoke all on function public.scenario_retry_notifications(uuid[], integer) from public, anon, authenticated;
+grant execute on function public.scenario_retry_notifications(uuid[], integer) to service_role;
+
+-- supabase/schemas/16_settlement.sql ==================================================================================
+
+-- The settlement: what became of a lease. At least once: a worker that dies after sending and before settling is not known
+-- to have sent, and its rows are handed out again when the lease runs out.
+--
+-- Where a notification is stands in scenario_private.handover; a lease is known by its lease_number. The order of locks
+-- is said in 16_lease.sql.
+
+-- Whether device tokens can be read: a list of at most 1,000 texts, or none.
+create or replace function scenario_private.are_readable_tokens(p_tokens jsonb)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select case jsonb_typeof(p_tokens)
+    when 'array' then jsonb_array_length(p_tokens) <= 1000
+      and not jsonb_path_exists(p_tokens, 'strict $[*] ? (@.type() != "string")')
+    else coalesce(p_tokens, 'null') = 'null'
+  end
+$$;
+revoke all on function scenario_private.are_readable_tokens(jsonb) from public, anon, authenticated;
+grant execute on function scenario_private.are_readable_tokens(jsonb) to service_role;
+
+-- Removes device tokens that a provider called invalid, each if it is still this user's and was not registered since;
+-- returns how many could not be removed, for the app's view does not allow it.
+create or replace function scenario_private.remove_tokens(
+  p_user_ids uuid[], p_tokens text[], p_registered_before timestamptz[]
+)
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  delete from scenario_source.device_tokens as device
+  using unnest(p_user_ids, p_tokens, p_registered_before) as invalid (user_id, token, registered_before)
+  where device.user_id = invalid.user_id
+    and device.token = invalid.token
+    and (device.registered_at <= invalid.registered_before) is not false;
+  return 0;
+exception
+  when object_not_in_prerequisite_state or insufficient_privilege or feature_not_supported then
+    return (
+      select count(*)
+      from unnest(p_user_ids, p_tokens) as invalid (user_id, token)
+      where exists (
+        select
+        from scenario_source.device_tokens as device
+        where device.user_id = invalid.user_id and device.token = invalid.token
+      )
+    );
+end
+$$;
+revoke all on function scenario_private.remove_tokens(uuid[], text[], timestamptz[]) from public, anon, authenticated;
+grant execute on function scenario_private.remove_tokens(uuid[], text[], timestamptz[]) to service_role;
 
 -- Whether each field of a settlement can be read as what it should be.
 create or replace function scenario_private.is_readable_settlement(p_settlement jsonb)
@@ -4668,7 +6158,14 @@ begin
     jsonb_typeof(p_settlement) = 'object'
       and (p_settlement ->> 'id')::uuid is not null
       and coalesce(p_settlement ->> 'lease_number', p_settlement ->> 'attempt_count')::integer > 0
-      and p_settlement ->> 'result' in ('sent', 'retry', 'failed', 'suppressed', 'released'),
+      and p_settlement ->> 'result' in ('sent', 'retry', 'failed', 'suppressed', 'released')
+      and coalesce((p_settlement ->> 'retry_after_seconds')::double precision between 0 and 2592000, true)
+      -- The function is asked of few.
+      and case when p_settlement ? 'reached' then scenario_private.are_readable_tokens(p_settlement -> 'reached') else true end
+      and case
+        when p_settlement ? 'invalid_tokens' then scenario_private.are_readable_tokens(p_settlement -> 'invalid_tokens')
+        else true
+      end,
     false
   );
 exception when data_exception then
@@ -4678,16 +6175,23 @@ $$;
 revoke all on function scenario_private.is_readable_settlement(jsonb) from public, anon, authenticated;
 grant execute on function scenario_private.is_readable_settlement(jsonb) to service_role;
 
--- Settles leases: an array of {"id", "lease_number", "result", "failure_code"} in, one answer each out, in order.
+-- Settles leases: an array of {"id", "lease_number", "result", "failure_code", "retry_after_seconds", "reached",
+-- "invalid_tokens"} in, one answer each out, in order.
 --   result   sent        delivered
 --            retry       try again after a while: 1 minute, doubled by every attempt, at most 6 hours, and between half
 --                        and all of that, so that rows which failed together don't come back together; failed for good
---                        (attempts_spent) once p_max_attempts are spent (null: the settings' max_attempts)
+--                        (attempts_spent) once p_max_attempts are spent (null: the settings' max_attempts). With
+--                        retry_after_seconds (up to 30 days): not before that, and no attempt is spent
 --            failed      failed for good; what it holds: scenario_private.keep_books
 --            suppressed  failed for good, for there is nobody to send to: no device, no permission
 --            released    not tried: due again at once, and no attempt is spent
---   out  {"answers": […]}: sent, pending or failed (what the row is now), or why it was refused: lease_lost (another
---        worker has it), already_settled, unknown, invalid_settlement
+--   reached         the tokens of the devices that it has reached: it is not handed out for these again, and what
+--                   has reached one, now or before, is sent where it would have failed
+--   invalid_tokens  the tokens that the provider called invalid: removed if they are still this user's, and were not
+--                   registered since the lease began
+--   out  {"answers": […], "undeleted_tokens": how many could not be removed}; an answer is sent, pending or failed (what
+--        the row is now), or why it was refused: lease_lost (another worker has it), already_settled, unknown,
+--        invalid_settlement
 -- Until somebody leases the row again, the same retry or release may be reported again: an answer may have been lost.
 -- A failure_code that is no code, or one of scenario_repo's own, becomes unnamed_failure. Each result is judged by its
 -- own lease; the same lease twice in one call settles once. A caller that names a lease by attempt_count is understood.
@@ -4705,6 +6209,10 @@ set enable_seqscan = off
 as $$
 declare
   answers json;
+  given_back_ids uuid[];
+  given_back_user_ids uuid[];
+  invalid_tokens jsonb;
+  undeleted_count integer := 0;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_array('p_results', p_results, 1000);
@@ -4731,6 +6239,9 @@ begin
       readable.lease_number,
       readable.result,
       readable.failure_code,
+      readable.retry_after,
+      readable.reached,
+      readable.invalid_tokens,
       readable.ordinal,
       row_number() over (partition by readable.id, readable.lease_number order by readable.ordinal) as repetition
     from (
@@ -4746,6 +6257,17 @@ begin
             then settlement.value ->> 'failure_code'
           else 'unnamed_failure'
         end as failure_code,
+        case
+          when settlement.value ->> 'result' = 'retry'
+            then make_interval(secs => (settlement.value ->> 'retry_after_seconds')::double precision)
+        end as retry_after,
+        case
+          when jsonb_typeof(settlement.value -> 'reached') = 'array' and settlement.value -> 'reached' <> '[]' then array(
+            select encode(sha256(convert_to(token.value, 'UTF8')), 'hex')
+            from jsonb_array_elements_text(settlement.value -> 'reached') as token (value)
+          )
+        end as reached,
+        nullif(settlement.value -> 'invalid_tokens', 'null') as invalid_tokens,
         settlement.ordinal
       from jsonb_array_elements(p_results) with ordinality as element (value, ordinal)
       cross join lateral (
@@ -4760,6 +6282,9 @@ begin
     select
       handover.notification_id as id,
       handover.ctid,
+      handover.user_id,
+      handover.leased_at,
+      handover.reached,
       handover.lease_number,
       handover.attempt_count,
       handover.leased_until,
@@ -4786,11 +6311,14 @@ begin
         when result.repetition > 1 then 'already_settled'
       end as refusal,
       case
-        when result.result in ('sent', 'failed') then result.result
-        when result.result = 'suppressed' then 'failed'
-        when result.result = 'retry' and locked.attempt_count >= locked.max_attempts then 'failed'
+        when result.result = 'sent' then 'sent'
+        when result.result in ('failed', 'suppressed')
+          or (result.result = 'retry' and result.retry_after is null and locked.attempt_count >= locked.max_attempts)
+          then case when coalesce(result.reached, locked.reached) is not null then 'sent' else 'failed' end
         else 'pending'
       end as delivery_status,
+      locked.user_id,
+      locked.leased_at,
       locked.attempt_count,
       locked.leased_until,
       -- Both rows are locked: they stay where they are.
@@ -4810,7 +6338,7 @@ begin
     set
       delivery_status = judged.delivery_status,
       failure_code = case
-        when judged.result = 'sent' then null
+        when judged.delivery_status = 'sent' then null
         when judged.result = 'retry' and judged.delivery_status = 'failed' then 'attempts_spent'
         else judged.failure_code
       end,
@@ -4829,11 +6357,17 @@ begin
     update scenario_private.handover as handover
     set
       leased_until = null,
-      attempt_count = handover.attempt_count - (judged.result = 'released')::integer,
-      next_attempt_at = case judged.result
-        when 'retry' then now() + (0.5 + random() / 2)
+      attempt_count = handover.attempt_count - (judged.result = 'released' or judged.retry_after is not null)::integer,
+      unsettled_leases = 0,
+      reached = case
+        when judged.reached is null then handover.reached
+        else array(select distinct hash from unnest(handover.reached || judged.reached) as hash order by hash)
+      end,
+      next_attempt_at = case
+        when judged.result <> 'retry' then now()
+        when judged.retry_after is not null then now() + judged.retry_after
+        else now() + (0.5 + random() / 2)
           * least(interval '1 minute' * power(2, least(judged.attempt_count, 20) - 1), interval '6 hours')
-        else now()
       end
     from judged
     where handover.ctid = judged.handover_ctid
@@ -4849,12 +6383,30 @@ begin
       and judged.refusal is null
       and judged.delivery_status = 'sent'
   )
-  select json_build_object(
-    'answers', coalesce(json_agg(coalesce(judged.refusal, judged.delivery_status) order by judged.ordinal), '[]')
-  )
-  into answers
+  select
+    coalesce(json_agg(coalesce(judged.refusal, judged.delivery_status) order by judged.ordinal), '[]'),
+    array_agg(judged.id)
+      filter (where judged.refusal is null and (judged.delivery_status = 'failed' or judged.result = 'released')),
+    array_agg(judged.user_id)
+      filter (where judged.refusal is null and (judged.delivery_status = 'failed' or judged.result = 'released')),
+    jsonb_agg(jsonb_build_array(judged.user_id, judged.leased_at, judged.invalid_tokens))
+      filter (where judged.refusal is null and judged.invalid_tokens <> '[]')
+  into answers, given_back_ids, given_back_user_ids, invalid_tokens
   from judged;
-  return answers;
+
+  if given_back_ids is not null then
+    perform scenario_private.give_turns_back(given_back_ids, given_back_user_ids);
+  end if;
+  if invalid_tokens is not null then
+    undeleted_count := (
+      select scenario_private.remove_tokens(
+        array_agg((element.value ->> 0)::uuid), array_agg(token.value), array_agg((element.value ->> 1)::timestamptz)
+      )
+      from jsonb_array_elements(invalid_tokens) as element (value)
+      cross join lateral jsonb_array_elements_text(element.value -> 2) as token (value)
+    );
+  end if;
+  return json_build_object('answers', answers, 'undeleted_tokens', undeleted_count);
 end
 $$;
 revoke all on function public.scenario_settle_notifications(jsonb, integer, integer) from public, anon, authenticated;
@@ -5116,7 +6668,8 @@ grant execute on function public.scenario_get_organization_report(uuid, timestam
 --   out  {"mentors": [{"user_id", "last_activity_at"}]}; fewer than p_limit is the end, else go on after the last
 --        user_id
 -- The meaning is the inactivity rule's: a user's activities count whichever organization they belong to, future ones do
--- not, the boundary is inclusive, and a mentor who was never active has not gone quiet.
+-- not, the boundary is inclusive, days off that stop the clock are left out, and a mentor who was never active has not
+-- gone quiet.
 -- Raises SR001 without an organization, for a period that is not positive or longer than 36,525 days, or a limit
 -- outside 1 to 10,000.
 create or replace function public.scenario_find_inactive_mentors(
@@ -5133,6 +6686,9 @@ security definer
 set search_path = ''
 set timezone = 'UTC'
 as $$
+declare
+  stopped tstzmultirange;
+  quiet_since timestamptz;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   if p_organization_id is null then
@@ -5145,6 +6701,15 @@ begin
     raise exception using errcode = 'SR001', message = 'expected a period of more than 0 and at most 36525 days';
   end if;
   perform scenario_private.require_between('p_limit', p_limit, 1, 10000);
+  select clock.stopped into stopped
+  from scenario_private.stopped_clock as clock
+  where clock.organization_id = p_organization_id or clock.organization_id is null
+  order by clock.organization_id nulls last
+  limit 1;
+  quiet_since := case
+    when stopped is null then now() - p_inactive_after
+    else scenario_private.clock_back(now(), p_inactive_after, stopped)
+  end;
 
   return (
     select json_build_object('mentors', coalesce(
@@ -5170,7 +6735,7 @@ begin
         -- One index range, with p_after and without.
         and mentor.user_id >= coalesce(p_after, '00000000-0000-0000-0000-000000000000')
         and mentor.user_id is distinct from p_after
-        and last.activity_date <= now() - p_inactive_after
+        and last.activity_date <= quiet_since
       order by mentor.user_id
       limit p_limit
     ) as quiet
@@ -5209,7 +6774,8 @@ select
   null::timestamptz as crossed_at,
   setting.history_before,
   null::timestamptz as series_began_at,
-  null::integer as series_limit
+  null::integer as series_limit,
+  expiring.certificate_ids is not null as stands
 from scenario_private.mentor_setting as setting
 left join lateral (
   select
@@ -5259,7 +6825,7 @@ grant select on table scenario_private.certification_expiry_rule to service_role
 
 -- inactivity: no activity for inactive_after, and at most max_reminders of it until the next activity. A mentor who was
 -- never active has not gone quiet: there is nothing to measure from (peer_mentors has no date of joining), and somebody
--- who joined today must not be told so.
+-- who joined today must not be told so. Days off that stop the clock are left out of the length.
 create or replace view scenario_private.inactivity_rule
 with (security_invoker = true)
 as
@@ -5280,10 +6846,14 @@ select
   end as finding,
   jsonb_build_object('last_activity_at', last.activity_date) as facts,
   '{}'::text[] as subjects,
-  last.activity_date + setting.inactive_after as crossed_at,
+  case
+    when setting.stopped is null then last.activity_date + setting.inactive_after
+    else scenario_private.clock_forward(last.activity_date, setting.inactive_after, setting.stopped)
+  end as crossed_at,
   setting.history_before,
   last.activity_date as series_began_at,
-  setting.max_reminders as series_limit
+  setting.max_reminders as series_limit,
+  last.activity_date <= setting.inactive_since as stands
 from scenario_private.mentor_setting as setting
 left join lateral (
   select activity.activity_date
@@ -5328,7 +6898,8 @@ select
   crossed.activity_date as crossed_at,
   setting.history_before,
   null::timestamptz as series_began_at,
-  null::integer as series_limit
+  null::integer as series_limit,
+  reached.milestone_value is not null as stands
 from scenario_private.mentor_setting as setting
 left join lateral (
   select count(*) as activity_count
@@ -5377,7 +6948,7 @@ grant select on table scenario_private.milestone_rule to service_role;
 
 -- welcome_back: the first activity inside the last returned_within comes at least inactive_after after the one before
 -- it; once per return. A first activity ever is no return. An inactivity notice just before changes nothing: scenarios
--- are independent of each other.
+-- are independent of each other. Days off that stop the clock are left out of the gap.
 create or replace view scenario_private.welcome_back_rule
 with (security_invoker = true)
 as
@@ -5390,19 +6961,27 @@ select
   setting.is_evaluated,
   setting.cooldown,
   null::integer as milestone_value,
-  returned.activity_date >= before.activity_date + setting.inactive_after as is_due,
+  returned.activity_date >= gap.ends_at as is_due,
   case
     when returned.activity_date is null then 'not_active_lately'
     when before.activity_date is null then 'newly_active'
-    when returned.activity_date >= before.activity_date + setting.inactive_after then 'returned'
+    when returned.activity_date >= gap.ends_at then 'returned'
     else 'never_away'
   end as finding,
   jsonb_build_object('returned_at', returned.activity_date, 'last_activity_before', before.activity_date) as facts,
   '{}'::text[] as subjects,
   returned.activity_date as crossed_at,
   setting.history_before,
-  before.activity_date + setting.inactive_after as series_began_at,
-  1 as series_limit
+  gap.ends_at as series_began_at,
+  1 as series_limit,
+  -- The return is the latest, and she is still here: asked of what was claimed, also after returned_within.
+  exists (
+    select
+    from scenario_source.activities as activity
+    where activity.user_id = setting.user_id
+      and activity.activity_date > setting.inactive_since
+      and activity.activity_date <= now()
+  ) as stands
 from scenario_private.mentor_setting as setting
 left join lateral (
   select activity.activity_date
@@ -5422,6 +7001,12 @@ left join lateral (
   order by activity.activity_date desc
   limit 1
 ) as before on true
+cross join lateral (
+  select case
+    when setting.stopped is null then before.activity_date + setting.inactive_after
+    else scenario_private.clock_forward(before.activity_date, setting.inactive_after, setting.stopped)
+  end as ends_at
+) as gap
 where setting.scenario_type = 'welcome_back';
 comment on view scenario_private.welcome_back_rule is
   'Due: the first activity within returned_within follows a gap of at least inactive_after.';

@@ -200,7 +200,12 @@ select
   coalesce(override.is_enabled, standard.is_enabled) as is_enabled,
   mentor.is_active and coalesce(override.is_enabled, standard.is_enabled) as is_evaluated,
   coalesce(override.cooldown, standard.cooldown) as cooldown,
-  coalesce(now() - override.inactive_after, standard.inactive_since) as inactive_since,
+  case
+    when coalesce(own_clock.stopped, clock.stopped) is not null then scenario_private.clock_back(
+      now(), coalesce(override.inactive_after, standard.inactive_after), coalesce(own_clock.stopped, clock.stopped)
+    )
+    else coalesce(now() - override.inactive_after, standard.inactive_since)
+  end as inactive_since,
   coalesce(override.inactive_after, standard.inactive_after) as inactive_after,
   -- Never a longer window than the gap: a gap inside the window would go unseen.
   case
@@ -213,7 +218,8 @@ select
   coalesce(now() + override.expires_within, standard.expires_until) as expires_until,
   coalesce(override.milestones, standard.milestones) as milestones,
   coalesce(override.max_reminders, standard.max_reminders) as max_reminders,
-  coalesce(now() - override.due_within, standard.history_before) as history_before
+  coalesce(now() - override.due_within, standard.history_before) as history_before,
+  coalesce(own_clock.stopped, clock.stopped) as stopped
 from scenario_source.mentors as mentor
 cross join (
   select
@@ -228,7 +234,10 @@ cross join (
 ) as standard
 left join public.scenario_evaluation_config as override
   on override.scenario_type = standard.scenario_type
-  and override.organization_id = mentor.organization_id;
+  and override.organization_id = mentor.organization_id
+left join (select * from scenario_private.stopped_clock offset 0) as own_clock
+  on own_clock.organization_id = mentor.organization_id
+left join (select * from scenario_private.stopped_clock where organization_id is null offset 0) as clock on true;
 comment on view scenario_private.mentor_setting is
   'Every mentor of every organization with the settings that hold there: the organization''s, or the default.';
 revoke all on table scenario_private.mentor_setting from public, anon, authenticated;

@@ -39,9 +39,9 @@ $$;
 revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.users_away(uuid[]) to service_role;
 
--- Who is not to be told, and why: gone or banned (users_away), not an active member, scenario disabled; a mute will be
--- asked here too. The lease asks it of notifications, the evaluation and the explanation ask the same of rules (which
--- stand on mentor_setting). A notification that no rule made is asked about the user alone.
+-- Who is not to be told, and why: gone or banned (users_away), not an active member, scenario disabled, muted. The lease
+-- asks it of notifications, the evaluation and the explanation ask the same of rules (which stand on mentor_setting). A
+-- notification that no rule made is asked about the user and her mutes alone.
 -- Arrays of one length; a row for each place that is refused.
 create or replace function scenario_private.refusals(
   p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_by_rule boolean[]
@@ -54,7 +54,7 @@ set jit = off
 set enable_seqscan = off
 rows 10
 as $$
-  select asked.place, coalesce(away.reason, refused.reason)
+  select asked.place, coalesce(away.reason, refused.reason, muted.reason)
   from unnest(p_user_ids, p_organization_ids, p_scenario_types, p_by_rule) with ordinality as asked (
     user_id, organization_id, scenario_type, by_rule, place
   )
@@ -72,7 +72,16 @@ as $$
     where asked.by_rule
     limit 1
   ) as refused on true
-  where coalesce(away.reason, refused.reason) is not null
+  left join lateral (
+    select 'muted' as reason
+    from public.scenario_mutes as mute
+    where mute.user_id = asked.user_id
+      and (mute.organization_id = asked.organization_id or mute.organization_id is null)
+      and (mute.scenario_type = asked.scenario_type or mute.scenario_type is null)
+      and (mute.muted_until > now() or mute.muted_until is null)
+    limit 1
+  ) as muted on true
+  where coalesce(away.reason, refused.reason, muted.reason) is not null
 $$;
 revoke all on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) from public, anon, authenticated;
 grant execute on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) to service_role;

@@ -98,9 +98,9 @@ declare
   with_care constant boolean := p_existing_user_ids is not null;
   is_judged constant boolean := p_predecessors is not null;
   known_types constant text[] := case when p_judges_values then scenario_private.scenario_types() end;
-  -- Looked up for each claim only if any setting says something else than the usual.
-  is_delivered_as_usual constant boolean := not exists (
-    select from public.scenario_evaluation_config as config where config.deliver_within <> interval '7 days'
+  -- Null where nothing is out of the ordinary, as mostly; then nothing is looked up.
+  deadlines constant jsonb := scenario_private.deadlines(
+    p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type
   );
   answer json;
 begin
@@ -320,16 +320,22 @@ begin
     select
       decided.*,
       (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid as id,
-      decided.triggered_at + coalesce(own.deliver_within, standard.deliver_within, interval '7 days') as deliver_until
+      case
+        when moment.of is null then decided.triggered_at + interval '7 days'
+        else greatest(decided.triggered_at + interval '1 second', (moment.of ->> 1)::timestamptz)
+      end as deliver_until,
+      -- Looked at again once a day: a policy may change.
+      case
+        when moment.of is null then now()
+        else least((moment.of ->> 0)::timestamptz, now() + interval '1 day')
+      end as first_at
     from decided
-    left join scenario_private.delivery_setting as own
-      on not is_delivered_as_usual
-      and own.scenario_type = decided.scenario_type
-      and own.organization_id = decided.organization_id
-    left join scenario_private.delivery_setting as standard
-      on not is_delivered_as_usual
-      and standard.scenario_type = decided.scenario_type
-      and standard.organization_id is null
+    cross join lateral (
+      select case
+        when deadlines is not null then deadlines -> (decided.organization_id || ' ' || decided.scenario_type)
+      end as of
+      offset 0
+    ) as moment
     where decided.refusal is null
     order by decided.user_id, decided.scenario_type, decided.milestone_value, decided.place
   ),
@@ -364,9 +370,13 @@ begin
   ),
   handed_over as (
     insert into scenario_private.handover
-      (notification_id, user_id, organization_id, scenario_type, leased_until, lease_number, attempt_count)
+      (
+        notification_id, user_id, organization_id, scenario_type, next_attempt_at, leased_at, leased_until,
+        lease_number, attempt_count
+      )
     select
-      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, p_leased_until,
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.first_at,
+      case when p_leased_until is not null then now() end, p_leased_until,
       (p_leased_until is not null)::integer, (p_leased_until is not null)::integer
     from granted
     where not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id)

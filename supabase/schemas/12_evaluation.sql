@@ -216,6 +216,7 @@ declare
   history_count integer;
   held_count integer;
   spent_count integer;
+  muted_count integer;
   candidate_count integer;
   user_ids uuid[];
   organization_ids uuid[];
@@ -266,10 +267,25 @@ begin
   for turn in 1..3 loop
     begin
       lost_count := 0;
-      -- Of a user's memberships that are due one is claimed for: that of the highest milestone or the shortest cooldown
-      -- (if it refuses, so does every longer one), then of the lowest organization_id.
+      -- Of a user's memberships that are due one is claimed for: that in which she may be told first, then that of the
+      -- highest milestone or the shortest cooldown (if it refuses, so does every longer one), then of the lowest
+      -- organization_id.
       execute format(
-        'with mentor as materialized (%s)
+        'with verdict as materialized (%1$s),
+         -- Nobody is claimed for who has muted it: the lease asks the same again.
+         mentor as materialized (
+           select verdict.*, case when verdict.verdict = ''due'' then %2$s else false end as is_muted
+           from verdict
+         ),
+         moment as materialized (
+           select organization.id, scenario_private.next_moment(organization.id, now()) as opens_at
+           from (
+             select distinct mentor.organization_id as id
+             from mentor
+             where mentor.verdict = ''due'' and not mentor.is_muted and %3$L::boolean
+           ) as organization
+           offset 0
+         )
          select tally.*, candidates.*
          from (
            select
@@ -277,7 +293,8 @@ begin
              count(*) filter (where mentor.verdict not in (''not_due'', ''history'')) as due,
              count(*) filter (where mentor.verdict = ''history'') as history,
              count(*) filter (where mentor.verdict = ''held'') as held,
-             count(*) filter (where mentor.verdict = ''reminders_spent'') as spent
+             count(*) filter (where mentor.verdict = ''reminders_spent'') as spent,
+             count(*) filter (where mentor.is_muted) as muted
            from mentor
          ) as tally
          cross join (
@@ -300,14 +317,23 @@ begin
            from (
              select distinct on (mentor.user_id) mentor.*
              from mentor
-             where mentor.verdict = ''due''
-             order by mentor.user_id, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
+             left join moment on moment.id = mentor.organization_id
+             where mentor.verdict = ''due'' and not mentor.is_muted
+             order by
+               mentor.user_id, moment.opens_at, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
            ) as candidate
          ) as candidates',
-        scenario_private.verdict_query(rule, p_scenario_type, bounds, history_before, false)
+        scenario_private.verdict_query(rule, p_scenario_type, bounds, history_before, false),
+        case
+          when exists (select from public.scenario_mutes)
+            then format('scenario_private.is_muted(verdict.user_id, verdict.organization_id, %L)', p_scenario_type)
+          else 'false'
+        end,
+        scenario_private.has_delivery_policies()
       )
       into
-        evaluated_count, due_count, history_count, held_count, spent_count, candidate_count, user_ids,
+        evaluated_count, due_count, history_count, held_count, spent_count, muted_count, candidate_count,
+        user_ids,
         organization_ids, cooldowns, milestone_values, facts, subjects, predecessors;
 
       -- Users who are gone or banned are not notified: the lease asks the same again.
@@ -316,7 +342,10 @@ begin
       skip_reasons := away_reasons
         || array_fill('cooldown'::text, array[held_count])
         || array_fill('reminders_spent'::text, array[spent_count])
-        || array_fill('duplicate_in_batch'::text, array[due_count - held_count - spent_count - candidate_count]);
+        || array_fill('muted'::text, array[muted_count])
+        || array_fill(
+          'duplicate_in_batch'::text, array[due_count - held_count - spent_count - muted_count - candidate_count]
+        );
       claimed_count := 0;
       exit when candidate_count = 0;
 

@@ -67,11 +67,12 @@ begin
         json_build_object(
           'scenario_type', verdict.scenario_type,
           'organization_id', verdict.organization_id,
-          'is_due', away_reason is null and verdict.is_evaluated and verdict.verdict = 'due',
+          'is_due', away_reason is null and verdict.is_evaluated and verdict.verdict = 'due' and not muted.is_muted,
           'reason', case
             when away_reason is not null then away_reason
             when not verdict.is_active then 'mentor_not_active'
             when not verdict.is_enabled then 'scenario_disabled'
+            when muted.is_muted then 'muted'
             when verdict.verdict = 'held' then 'cooldown'
             when verdict.verdict in ('history', 'reminders_spent') then verdict.verdict
             else verdict.finding
@@ -93,6 +94,9 @@ begin
       scenario_type text, organization_id uuid, is_active boolean, is_enabled boolean, is_evaluated boolean,
       cooldown interval, milestone_value integer, verdict text, subjects text[], finding text, facts jsonb
     )
+    cross join lateral (
+      select scenario_private.is_muted(p_user_id, verdict.organization_id, verdict.scenario_type) as is_muted
+    ) as muted
     left join lateral scenario_private.current_holder(
       p_user_id, verdict.scenario_type, verdict.cooldown, verdict.milestone_value, verdict.subjects
     ) as holder on true

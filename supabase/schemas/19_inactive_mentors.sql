@@ -12,7 +12,8 @@
 --   out  {"mentors": [{"user_id", "last_activity_at"}]}; fewer than p_limit is the end, else go on after the last
 --        user_id
 -- The meaning is the inactivity rule's: a user's activities count whichever organization they belong to, future ones do
--- not, the boundary is inclusive, and a mentor who was never active has not gone quiet.
+-- not, the boundary is inclusive, days off that stop the clock are left out, and a mentor who was never active has not
+-- gone quiet.
 -- Raises SR001 without an organization, for a period that is not positive or longer than 36,525 days, or a limit
 -- outside 1 to 10,000.
 create or replace function public.scenario_find_inactive_mentors(
@@ -29,6 +30,9 @@ security definer
 set search_path = ''
 set timezone = 'UTC'
 as $$
+declare
+  stopped tstzmultirange;
+  quiet_since timestamptz;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   if p_organization_id is null then
@@ -41,6 +45,15 @@ begin
     raise exception using errcode = 'SR001', message = 'expected a period of more than 0 and at most 36525 days';
   end if;
   perform scenario_private.require_between('p_limit', p_limit, 1, 10000);
+  select clock.stopped into stopped
+  from scenario_private.stopped_clock as clock
+  where clock.organization_id = p_organization_id or clock.organization_id is null
+  order by clock.organization_id nulls last
+  limit 1;
+  quiet_since := case
+    when stopped is null then now() - p_inactive_after
+    else scenario_private.clock_back(now(), p_inactive_after, stopped)
+  end;
 
   return (
     select json_build_object('mentors', coalesce(
@@ -66,7 +79,7 @@ begin
         -- One index range, with p_after and without.
         and mentor.user_id >= coalesce(p_after, '00000000-0000-0000-0000-000000000000')
         and mentor.user_id is distinct from p_after
-        and last.activity_date <= now() - p_inactive_after
+        and last.activity_date <= quiet_since
       order by mentor.user_id
       limit p_limit
     ) as quiet

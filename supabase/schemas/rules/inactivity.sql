@@ -1,6 +1,6 @@
 -- inactivity: no activity for inactive_after, and at most max_reminders of it until the next activity. A mentor who was
 -- never active has not gone quiet: there is nothing to measure from (peer_mentors has no date of joining), and somebody
--- who joined today must not be told so.
+-- who joined today must not be told so. Days off that stop the clock are left out of the length.
 create or replace view scenario_private.inactivity_rule
 with (security_invoker = true)
 as
@@ -21,7 +21,10 @@ select
   end as finding,
   jsonb_build_object('last_activity_at', last.activity_date) as facts,
   '{}'::text[] as subjects,
-  last.activity_date + setting.inactive_after as crossed_at,
+  case
+    when setting.stopped is null then last.activity_date + setting.inactive_after
+    else scenario_private.clock_forward(last.activity_date, setting.inactive_after, setting.stopped)
+  end as crossed_at,
   setting.history_before,
   last.activity_date as series_began_at,
   setting.max_reminders as series_limit,
