@@ -1949,11 +1949,6 @@ comment on column public.scenario_days_off.organization_id is
 comment on column public.scenario_days_off.stops_clock is
   'Whether the days count for nothing where a length is compared with inactive_after: nobody is active in a holiday.';
 
-create index if not exists scenario_days_off_organization_id_idx
-  on public.scenario_days_off (organization_id, last_day);
-comment on index public.scenario_days_off_organization_id_idx is
-  'Serves: the days off of an organization.';
-
 alter table public.scenario_delivery_policy enable row level security;
 alter table public.scenario_days_off enable row level security;
 
@@ -2363,9 +2358,10 @@ grant execute on function scenario_private.delivery_setting_of(text, uuid) to se
 
 -- Deadlines: when what is claimed now may first be told, and until when it is handed out.
 
--- For each pair of organization and scenario type (one may stand for a whole column): [first permitted moment, deliver_until] under the key of both, divided
--- by a space; null where every organization is always open and hands out for 7 days. What would end at a time that is not
--- permitted ends a day after the next one that is: holding is never losing.
+-- For each pair of organization and scenario type (one may stand for a whole column) the first permitted moment and
+-- deliver_until, an array under the key of both, divided by a space; null where every organization is always open and
+-- hands out for 7 days. What would end at a time that is not permitted ends a day after the next one that is: holding is
+-- never losing.
 create or replace function scenario_private.deadlines(
   p_organization_ids uuid[], p_organization_id uuid, p_scenario_types text[], p_scenario_type text
 )
@@ -5658,11 +5654,11 @@ declare
   are_suspects boolean := false;
   looked_at integer := 0;
   candidates scenario_private.lease_candidate[];
-  leased_ids uuid[] := '{}';
-  left_ids uuid[] := '{}';
+  leased_ids uuid[] := array[]::uuid[];
+  left_ids uuid[] := array[]::uuid[];
   deferred_count integer := 0;
   rule_failed_count integer := 0;
-  failed_reasons text[] := '{}';
+  failed_reasons text[] := array[]::text[];
   has_more boolean := false;
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -6035,8 +6031,8 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 declare
-  answers text[] := '{}';
-  ids uuid[] := '{}';
+  answers text[] := array[]::text[];
+  ids uuid[] := array[]::uuid[];
   asked uuid;
   found public.scenario_notifications;
   new_id uuid;

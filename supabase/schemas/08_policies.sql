@@ -76,11 +76,6 @@ comment on column public.scenario_days_off.organization_id is
 comment on column public.scenario_days_off.stops_clock is
   'Whether the days count for nothing where a length is compared with inactive_after: nobody is active in a holiday.';
 
-create index if not exists scenario_days_off_organization_id_idx
-  on public.scenario_days_off (organization_id, last_day);
-comment on index public.scenario_days_off_organization_id_idx is
-  'Serves: the days off of an organization.';
-
 alter table public.scenario_delivery_policy enable row level security;
 alter table public.scenario_days_off enable row level security;
 

@@ -1,8 +1,9 @@
 -- Deadlines: when what is claimed now may first be told, and until when it is handed out.
 
--- For each pair of organization and scenario type (one may stand for a whole column): [first permitted moment, deliver_until] under the key of both, divided
--- by a space; null where every organization is always open and hands out for 7 days. What would end at a time that is not
--- permitted ends a day after the next one that is: holding is never losing.
+-- For each pair of organization and scenario type (one may stand for a whole column) the first permitted moment and
+-- deliver_until, an array under the key of both, divided by a space; null where every organization is always open and
+-- hands out for 7 days. What would end at a time that is not permitted ends a day after the next one that is: holding is
+-- never losing.
 create or replace function scenario_private.deadlines(
   p_organization_ids uuid[], p_organization_id uuid, p_scenario_types text[], p_scenario_type text
 )

@@ -405,11 +405,11 @@ declare
   are_suspects boolean := false;
   looked_at integer := 0;
   candidates scenario_private.lease_candidate[];
-  leased_ids uuid[] := '{}';
-  left_ids uuid[] := '{}';
+  leased_ids uuid[] := array[]::uuid[];
+  left_ids uuid[] := array[]::uuid[];
   deferred_count integer := 0;
   rule_failed_count integer := 0;
-  failed_reasons text[] := '{}';
+  failed_reasons text[] := array[]::text[];
   has_more boolean := false;
 begin
   perform scenario_private.require_schema(p_needs_schema);

@@ -78,8 +78,8 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 declare
-  answers text[] := '{}';
-  ids uuid[] := '{}';
+  answers text[] := array[]::text[];
+  ids uuid[] := array[]::uuid[];
   asked uuid;
   found public.scenario_notifications;
   new_id uuid;

@@ -33,10 +33,20 @@ insert into known_table values
   ('public', 'device_tokens', false,
    'user_id, token, platform', '%1$L, ''token of '' || %1$L, ''ios''',
    'user_id = %1$L', 'platform = ''web''', 'user_id, token'),
+  ('public', 'scenario_mutes', true,
+   'user_id, organization_id', '%1$L, %2$L',
+   'user_id = %1$L', 'muted_until = null', 'user_id, organization_id, scenario_type'),
+  ('scenario_private', 'delivery_turn', false,
+   'user_id', '%1$L', 'user_id = %1$L', 'handed_at = null', 'user_id'),
   -- Nobody's in particular: the user's id stands for an organization's.
   ('public', 'scenario_evaluation_config', false,
    'scenario_type, organization_id', '''inactivity'', %1$L',
    'organization_id = %1$L', 'resume_after = null', 'scenario_type, organization_id'),
+  ('public', 'scenario_delivery_policy', false,
+   'organization_id', '%1$L', 'organization_id = %1$L', 'min_gap = null', 'organization_id'),
+  ('public', 'scenario_days_off', false,
+   'id, organization_id, first_day, last_day', 'md5(%1$L)::uuid, %1$L, ''2026-12-24'', ''2026-12-24''',
+   'organization_id = %1$L', 'stops_clock = true', 'id'),
   -- Last: the notifications above have brought some already, which go first.
   ('scenario_private', 'handover', false,
    'notification_id, user_id, organization_id, scenario_type', 'md5(%1$L)::uuid, %1$L, %2$L, ''inactivity''',
@@ -45,84 +55,139 @@ insert into known_table values
 -- caller: service_role, or nobody (triggers, and what only other functions run). rights: invoker, or definer.
 create temp table known_function (signature text primary key, caller text, rights text);
 insert into known_function values
+  ('public.scenario_cancel_notifications(p_ids uuid[], p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_check_rule(p_scenario_type text, p_samples integer, p_needs_schema integer)',
    'service_role', 'invoker'),
-  ('public.scenario_claim_notifications(p_claims jsonb, p_lease_seconds double precision, p_needs_schema '
-   'integer)', 'service_role', 'invoker'),
-  ('public.scenario_evaluate(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit integer, '
-   'p_dry_run boolean, p_due_within_seconds double precision, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_claim_notifications(p_claims jsonb, p_lease_seconds double precision, p_needs_schema'
+   ' integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_evaluate(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit '
+   'integer, p_dry_run boolean, p_due_within_seconds double precision, p_needs_schema integer)',
+   'service_role', 'invoker'),
   ('public.scenario_evaluate_next_page(p_scenario_type text, p_organization_id uuid, p_limit integer, '
-   'p_due_within_seconds double precision, p_needs_schema integer)', 'service_role', 'invoker'),
+   'p_due_within_seconds double precision, p_needs_schema integer)',
+   'service_role', 'invoker'),
   ('public.scenario_explain(p_user_id uuid, p_needs_schema integer)', 'service_role', 'invoker'),
-  ('public.scenario_find_inactive_mentors(p_organization_id uuid, p_inactive_after interval, p_limit integer, '
-   'p_after uuid, p_needs_schema integer)', 'service_role', 'definer'),
-  ('public.scenario_get_last_delivered_at_many(p_user_ids uuid[], p_scenario_type text, p_needs_schema integer)',
+  ('public.scenario_find_inactive_mentors(p_organization_id uuid, p_inactive_after interval, p_limit '
+   'integer, p_after uuid, p_needs_schema integer)',
+   'service_role', 'definer'),
+  ('public.scenario_get_last_delivered_at_many(p_user_ids uuid[], p_scenario_type text, p_needs_schema '
+   'integer)',
    'service_role', 'invoker'),
-  ('public.scenario_get_last_sent_at_many(p_user_ids uuid[], p_scenario_type text, p_needs_schema integer)',
+  ('public.scenario_get_last_sent_at_many(p_user_ids uuid[], p_scenario_type text, p_needs_schema '
+   'integer)',
    'service_role', 'invoker'),
-  ('public.scenario_get_milestone_record_many(p_user_ids uuid[], p_milestone_value integer, p_needs_schema '
-   'integer)', 'service_role', 'invoker'),
-  ('public.scenario_get_organization_report(p_organization_id uuid, p_since timestamp with time zone, p_until '
-   'timestamp with time zone, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_get_milestone_record_many(p_user_ids uuid[], p_milestone_value integer, '
+   'p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_get_organization_report(p_organization_id uuid, p_since timestamp with time zone, '
+   'p_until timestamp with time zone, p_needs_schema integer)',
+   'service_role', 'invoker'),
   ('public.scenario_get_schema(p_needs_schema integer)', 'service_role', 'invoker'),
-  ('public.scenario_has_been_delivered_since_many(p_user_ids uuid[], p_scenario_type text, p_cutoff timestamp '
-   'with time zone, p_needs_schema integer)', 'service_role', 'invoker'),
-  ('public.scenario_has_been_sent_since_threshold_many(p_user_ids uuid[], p_scenario_type text, p_cutoff '
-   'timestamp with time zone, p_needs_schema integer)', 'service_role', 'invoker'),
-  ('public.scenario_lease_notifications(p_limit integer, p_lease_seconds double precision, p_organization_id '
-   'uuid, p_scenario_types text[], p_needs_schema integer)', 'service_role', 'invoker'),
-  ('public.scenario_purge_notifications(p_older_than_seconds double precision, p_after uuid, p_limit integer, '
-   'p_needs_schema integer)', 'service_role', 'invoker'),
-  ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer, p_needs_schema integer)',
+  ('public.scenario_has_been_delivered_since_many(p_user_ids uuid[], p_scenario_type text, p_cutoff '
+   'timestamp with time zone, p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_has_been_sent_since_threshold_many(p_user_ids uuid[], p_scenario_type text, p_cutoff'
+   ' timestamp with time zone, p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_lease_notifications(p_limit integer, p_lease_seconds double precision, '
+   'p_organization_id uuid, p_scenario_types text[], p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_purge_notifications(p_older_than_seconds double precision, p_after uuid, p_limit '
+   'integer, p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_retry_notifications(p_ids uuid[], p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_settle_notifications(p_results jsonb, p_max_attempts integer, p_needs_schema '
+   'integer)',
    'service_role', 'invoker'),
   ('scenario_private.add_scenario_type(p_scenario_type text)', 'nobody', 'invoker'),
   ('scenario_private.announces_a_phone(p_plain text)', 'service_role', 'invoker'),
   ('scenario_private.are_readable_subjects(p_subjects jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.are_readable_tokens(p_tokens jsonb)', 'service_role', 'invoker'),
   ('scenario_private.are_storable_subjects(p_subjects text[])', 'service_role', 'invoker'),
-  ('scenario_private.claim(p_id_prefix text, p_origin text, p_user_ids uuid[], p_organization_ids uuid[], '
-   'p_organization_id uuid, p_scenario_types text[], p_scenario_type text, p_cooldowns interval[], p_cooldown '
-   'interval, p_milestone_values integer[], p_metadata jsonb[], p_all_metadata jsonb, p_subjects jsonb[], '
-   'p_predecessors timestamp with time zone[], p_places bigint[], p_leased_until timestamp with time zone)',
+  ('scenario_private.ask_rules(p_candidates scenario_private.lease_candidate[])', 'service_role', 'invoker'),
+  ('scenario_private.await_moments(p_candidates scenario_private.lease_candidate[], p_has_gaps boolean)',
    'service_role', 'invoker'),
-  ('scenario_private.claim_once(p_id_prefix text, p_origin text, p_user_ids uuid[], p_organization_ids uuid[], '
-   'p_organization_id uuid, p_scenario_types text[], p_scenario_type text, p_cooldowns interval[], p_cooldown '
-   'interval, p_milestone_values integer[], p_metadata jsonb[], p_all_metadata jsonb, p_subjects jsonb[], '
-   'p_predecessors timestamp with time zone[], p_existing_user_ids uuid[], p_judges_values boolean, p_places '
-   'bigint[], p_leased_until timestamp with time zone)', 'service_role', 'invoker'),
+  ('scenario_private.begin_turns(p_user_ids uuid[])', 'service_role', 'definer'),
+  ('scenario_private.check_mute()', 'nobody', 'definer'),
+  ('scenario_private.claim(p_id_prefix text, p_origin text, p_user_ids uuid[], p_organization_ids '
+   'uuid[], p_organization_id uuid, p_scenario_types text[], p_scenario_type text, p_cooldowns '
+   'interval[], p_cooldown interval, p_milestone_values integer[], p_metadata jsonb[], p_all_metadata '
+   'jsonb, p_subjects jsonb[], p_predecessors timestamp with time zone[], p_places bigint[], '
+   'p_leased_until timestamp with time zone)',
+   'service_role', 'invoker'),
+  ('scenario_private.claim_once(p_id_prefix text, p_origin text, p_user_ids uuid[], p_organization_ids '
+   'uuid[], p_organization_id uuid, p_scenario_types text[], p_scenario_type text, p_cooldowns '
+   'interval[], p_cooldown interval, p_milestone_values integer[], p_metadata jsonb[], p_all_metadata '
+   'jsonb, p_subjects jsonb[], p_predecessors timestamp with time zone[], p_existing_user_ids uuid[], '
+   'p_judges_values boolean, p_places bigint[], p_leased_until timestamp with time zone)',
+   'service_role', 'invoker'),
+  ('scenario_private.clock_back(p_until timestamp with time zone, p_length interval, p_stopped '
+   'tstzmultirange)',
+   'service_role', 'invoker'),
+  ('scenario_private.clock_forward(p_since timestamp with time zone, p_length interval, p_stopped '
+   'tstzmultirange)',
+   'service_role', 'invoker'),
   ('scenario_private.complete_plain_insert()', 'nobody', 'invoker'),
   ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, '
-   'p_milestone_value integer, p_subjects text[])', 'service_role', 'invoker'),
+   'p_milestone_value integer, p_subjects text[])',
+   'service_role', 'invoker'),
+  ('scenario_private.deadlines(p_organization_ids uuid[], p_organization_id uuid, p_scenario_types '
+   'text[], p_scenario_type text)',
+   'service_role', 'invoker'),
+  ('scenario_private.delivery_policy_of(p_organization_id uuid)', 'service_role', 'invoker'),
   ('scenario_private.delivery_setting_of(p_scenario_type text, p_organization_id uuid)', 'service_role', 'invoker'),
   ('scenario_private.end_handovers()', 'nobody', 'definer'),
   ('scenario_private.end_suppressions(p_user_ids uuid[])', 'service_role', 'invoker'),
+  ('scenario_private.give_turns_back(p_ids uuid[], p_user_ids uuid[])', 'service_role', 'invoker'),
   ('scenario_private.hand_over_plain_insert()', 'nobody', 'invoker'),
+  ('scenario_private.has_delivery_policies()', 'service_role', 'invoker'),
   ('scenario_private.hold_of_failure(p_failure_code text)', 'service_role', 'invoker'),
   ('scenario_private.holds_an_address(p_plain text)', 'service_role', 'invoker'),
   ('scenario_private.holds_personal_data(p_metadata jsonb)', 'service_role', 'invoker'),
   ('scenario_private.in_lower_case(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.is_fodselsnummer(p_number text)', 'service_role', 'invoker'),
+  ('scenario_private.is_muted(p_user_id uuid, p_organization_id uuid, p_scenario_type text)',
+   'service_role', 'invoker'),
   ('scenario_private.is_personnummer(p_born text, p_divider text, p_serial text)', 'service_role', 'invoker'),
   ('scenario_private.is_phone_number(p_number text)', 'service_role', 'invoker'),
   ('scenario_private.is_readable_claim(p_claim jsonb)', 'service_role', 'invoker'),
   ('scenario_private.is_readable_settlement(p_settlement jsonb)', 'service_role', 'invoker'),
   ('scenario_private.is_storable_metadata(p_metadata jsonb)', 'service_role', 'invoker'),
+  ('scenario_private.is_time_zone(p_name text)', 'service_role', 'invoker'),
   ('scenario_private.keep_books()', 'nobody', 'invoker'),
   ('scenario_private.leased_rows(p_ids uuid[])', 'service_role', 'invoker'),
+  ('scenario_private.local_instant(p_local timestamp without time zone, p_time_zone text, p_last '
+   'boolean)',
+   'service_role', 'invoker'),
   ('scenario_private.lock_existing_users(p_user_ids uuid[])', 'service_role', 'definer'),
+  ('scenario_private.min_gap_of(p_organization_id uuid)', 'service_role', 'invoker'),
   ('scenario_private.names_a_phone(p_key text)', 'service_role', 'invoker'),
   ('scenario_private.new_id_prefix()', 'service_role', 'invoker'),
+  ('scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])', 'service_role', 'invoker'),
+  ('scenario_private.next_moment(p_organization_id uuid, p_from timestamp with time zone)', 'service_role', 'invoker'),
+  ('scenario_private.next_permitted(p_time_zone text, p_weekdays integer[], p_opens_at time without time'
+   ' zone, p_closes_at time without time zone, p_days_off datemultirange, p_from timestamp with time '
+   'zone)',
+   'service_role', 'invoker'),
+  ('scenario_private.organizations_waiting(p_after uuid, p_most integer)', 'service_role', 'invoker'),
   ('scenario_private.personal_data_in_number(p_number numeric, p_of_phone boolean)', 'service_role', 'invoker'),
   ('scenario_private.personal_data_in_text(p_text text, p_of_phone boolean)', 'service_role', 'invoker'),
   ('scenario_private.plain_letters(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.plain_text(p_text text)', 'service_role', 'invoker'),
   ('scenario_private.read_claims(p_claims jsonb)', 'service_role', 'invoker'),
-  ('scenario_private.refusals(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_by_rule '
-   'boolean[])', 'service_role', 'invoker'),
+  ('scenario_private.refusals(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
+   'p_by_rule boolean[])',
+   'service_role', 'invoker'),
   ('scenario_private.refuse_rewriting_history()', 'nobody', 'invoker'),
+  ('scenario_private.remove_tokens(p_user_ids uuid[], p_tokens text[], p_registered_before timestamp '
+   'with time zone[])',
+   'service_role', 'invoker'),
   ('scenario_private.require_array(p_argument text, p_elements jsonb, p_most integer)', 'service_role', 'invoker'),
   ('scenario_private.require_at_most(p_count integer, p_most integer)', 'service_role', 'invoker'),
-  ('scenario_private.require_between(p_argument text, p_value double precision, p_least double precision, '
-   'p_most double precision)', 'service_role', 'invoker'),
+  ('scenario_private.require_between(p_argument text, p_value double precision, p_least double '
+   'precision, p_most double precision)',
+   'service_role', 'invoker'),
   ('scenario_private.require_claims(p_claims jsonb, p_most integer)', 'service_role', 'invoker'),
   ('scenario_private.require_default_settings(p_scenario_type text)', 'service_role', 'invoker'),
   ('scenario_private.require_given(p_argument text, p_value anyelement)', 'service_role', 'invoker'),
@@ -133,9 +198,14 @@ insert into known_function values
   ('scenario_private.scenario_types()', 'service_role', 'invoker'),
   ('scenario_private.schema_version()', 'service_role', 'invoker'),
   ('scenario_private.subject_of(p_id text)', 'service_role', 'invoker'),
+  ('scenario_private.take_turns(p_ids uuid[], p_user_ids uuid[], p_organization_ids uuid[], p_priorities'
+   ' integer[], p_triggered_at timestamp with time zone[], p_deliver_until timestamp with time zone[], '
+   'p_gaps jsonb)',
+   'service_role', 'invoker'),
   ('scenario_private.users_away(p_user_ids uuid[])', 'service_role', 'definer'),
-  ('scenario_private.verdict_query(p_rule regclass, p_scenario_type text, p_condition text, p_history_before '
-   'timestamp with time zone, p_with_facts boolean)', 'service_role', 'invoker');
+  ('scenario_private.verdict_query(p_rule regclass, p_scenario_type text, p_condition text, '
+   'p_history_before timestamp with time zone, p_with_facts boolean)',
+   'service_role', 'invoker');
 
 -- own: whose rows the actor has, by the name of a user. sees: how many of the rows of a readable table there are
 -- for the actor, and how many of the owner's.
@@ -314,7 +384,12 @@ create temp view act as
      format('delete from %s', relation), null, null),
     ('truncates',
      format('truncate %s', relation), null, 'denied')
-  ) as act (name, statement, by_user, by_service);
+  ) as act (name, statement, by_user, by_service)
+  -- What a signed-in user writes of her mutes is below.
+  where known.name <> 'scenario_mutes'
+    or actor.role <> 'authenticated'
+    or act.by_user is not null
+    or act.name = 'truncates';
 
 select is(
   pg_temp.act(actor, act.statement),
@@ -343,6 +418,42 @@ from act
 join actor on actor.name = act.actor_name
 where act.expected is null
 order by act.table_name, act.description;
+
+-- A signed-in user writes her own mutes, and nobody else's ------------------------------------------------------------
+
+select is(pg_temp.act(actor, way.statement), way.expected, format('her mutes: %s', way.name))
+from actor
+cross join lateral (values
+  ('she adds one',
+   format('insert into public.scenario_mutes (user_id, scenario_type) values (%L, ''milestone'')', md5('owner')::uuid),
+   '1 rows'),
+  ('somebody else''s',
+   format('insert into public.scenario_mutes (user_id) values (%L)', md5('neighbour')::uuid),
+   '42501 new row violates row-level security policy for table "scenario_mutes"'),
+  ('she changes all that she sees', 'update public.scenario_mutes set muted_until = now()', '1 rows'),
+  ('she gives hers away',
+   format('update public.scenario_mutes set user_id = %L', md5('neighbour')::uuid),
+   '42501 new row violates row-level security policy for table "scenario_mutes"'),
+  ('she changes somebody else''s',
+   format('update public.scenario_mutes set muted_until = now() where user_id = %L', md5('neighbour')::uuid), '0 rows'),
+  ('she deletes somebody else''s',
+   format('delete from public.scenario_mutes where user_id = %L', md5('neighbour')::uuid), '0 rows'),
+  ('she deletes all that she sees', 'delete from public.scenario_mutes', '1 rows')
+) as way (name, statement, expected)
+where actor.role = 'authenticated'
+  and actor.claims ->> 'sub' = md5('owner')::uuid::text;
+
+select alike(
+  pg_temp.act(
+    actor,
+    format('insert into public.scenario_mutes (user_id, scenario_type) values (%L, ''party'')', md5('owner')::uuid)
+  ),
+  'SR004%',
+  'her mutes: not of a scenario type that there is not'
+)
+from actor
+where actor.role = 'authenticated'
+  and actor.claims ->> 'sub' = md5('owner')::uuid::text;
 
 -- A signed-in user can't get at others' rows by other ways ----------------------------------------------------------
 

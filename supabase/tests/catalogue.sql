@@ -86,16 +86,21 @@ select is_empty(
 select is_empty(
   $$ select policyname from pg_policies
      where schemaname in ('public', 'scenario_private')
-       and 'authenticated' = any (roles) and (cmd <> 'SELECT' or permissive <> 'PERMISSIVE') $$,
-  'a signed-in user''s policies are for reading alone'
+       and 'authenticated' = any (roles)
+       and tablename <> 'scenario_mutes'
+       and (cmd <> 'SELECT' or permissive <> 'PERMISSIVE') $$,
+  'a signed-in user''s policies are for reading alone, but for her mutes'
 );
 
 select set_eq(
-  $$ select tablename::text, policyname::text, cmd, qual from pg_policies
+  $$ select tablename::text, policyname::text, cmd, qual, with_check from pg_policies
      where schemaname in ('public', 'scenario_private') and 'authenticated' = any (roles) $$,
-  $$ values ('scenario_notifications', 'scenario_notifications_select_own_policy', 'SELECT',
-             '(user_id = ( SELECT auth.uid() AS uid))') $$,
-  'a signed-in user reads her own notifications, and nothing else'
+  $$ values
+    ('scenario_notifications', 'scenario_notifications_select_own_policy', 'SELECT',
+     '(user_id = ( SELECT auth.uid() AS uid))', null),
+    ('scenario_mutes', 'scenario_mutes_own_policy', 'ALL',
+     '(user_id = ( SELECT auth.uid() AS uid))', '(user_id = ( SELECT auth.uid() AS uid))') $$,
+  'a signed-in user reads her own notifications, has her own mutes, and nothing else'
 );
 
 select is_empty(
@@ -122,8 +127,10 @@ select is_empty(
 
 select set_eq(
   $$ select name, privilege from relation_grant where grantee = 'authenticated' $$,
-  $$ values ('public.scenario_notifications', 'SELECT') $$,
-  'signed-in users may read scenario_notifications, and that is all'
+  $$ values ('public.scenario_notifications', 'SELECT')
+     union all
+     select 'public.scenario_mutes', unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) $$,
+  'signed-in users may read scenario_notifications and write scenario_mutes, and that is all'
 );
 
 select set_eq(
@@ -132,7 +139,10 @@ select set_eq(
      from our_relation cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) as privilege
      where our_relation.relkind in ('r', 'p')
      union all
-     select name, 'SELECT' from our_relation where relkind = 'v' $$,
+     select name, 'SELECT' from our_relation where relkind = 'v'
+     union all
+     -- An invalid token is removed.
+     select 'scenario_source.device_tokens', 'DELETE' $$,
   'the service role reads and writes every table and reads every view, but can neither truncate nor alter them'
 );
 

@@ -27,6 +27,18 @@ insert into good_row values
   ('device_tokens', jsonb_build_object(
     'user_id', md5('mentor')::uuid, 'token', 'token', 'platform', 'ios', 'registered_at', '2026-11-01T12:00:00Z'
   )),
+  ('scenario_delivery_policy', jsonb_build_object(
+    'organization_id', md5('organization')::uuid, 'time_zone', 'Europe/Oslo', 'weekdays', jsonb '[1, 2, 3, 4, 5]',
+    'opens_at', '08:00', 'closes_at', '20:00', 'min_gap', '4 hours'
+  )),
+  ('scenario_days_off', jsonb_build_object(
+    'id', md5('good')::uuid, 'organization_id', md5('organization')::uuid, 'first_day', '2026-12-24',
+    'last_day', '2026-12-26', 'stops_clock', true
+  )),
+  ('scenario_mutes', jsonb_build_object(
+    'id', md5('good')::uuid, 'user_id', md5('mentor')::uuid, 'organization_id', md5('organization')::uuid,
+    'scenario_type', 'inactivity', 'muted_until', '2026-12-24T12:00:00Z'
+  )),
   ('scenario_evaluation_config', jsonb_build_object(
     'id', md5('good')::uuid, 'scenario_type', 'inactivity', 'organization_id', md5('organization')::uuid,
     'pass_evaluated', 0, 'pass_due', 0, 'pass_claimed', 0, 'pass_skipped', 0, 'pass_history', 0, 'pass_duration', '0'
@@ -61,7 +73,8 @@ as $$
   select jsonb_build_object('id', gen_random_uuid()) || p_changes
 $$;
 
-insert into auth.users (id) values (md5('mentor')::uuid);
+insert into auth.users (id) values (md5('mentor')::uuid), (md5('another mentor')::uuid);
+delete from public.scenario_delivery_policy;
 delete from public.scenario_evaluation_config where organization_id is not null;
 
 -- Good rows ---------------------------------------------------------------------------------------------------------
@@ -226,8 +239,44 @@ from (values
   ('certifications', 'certifications_user_id_fkey', 'no such user',
    format('{"id": "%s", "user_id": "%s"}', md5('bad')::uuid, md5('nobody')::uuid)),
   ('device_tokens', 'device_tokens_pkey', 'a token twice', '{"platform": "web"}'),
-  ('device_tokens', 'device_tokens_user_id_fkey', 'no such user', format('{"user_id": "%s"}', md5('nobody')::uuid)),
-  ('device_tokens', 'device_tokens_platform_is_known', 'an unknown platform', '{"token": "new", "platform": "phone"}')
+  ('device_tokens', 'device_tokens_user_id_fkey', 'no such user',
+   format('{"user_id": "%s", "token": "another"}', md5('nobody')::uuid)),
+  ('device_tokens', 'device_tokens_token_has_one_owner', 'somebody else''s token',
+   format('{"user_id": "%s"}', md5('another mentor')::uuid)),
+  ('device_tokens', 'device_tokens_platform_is_known', 'an unknown platform', '{"token": "new", "platform": "phone"}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_one_row_per_organization', 'a second row', '{}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_time_zone_is_a_name', 'an abbreviation',
+   '{"organization_id": null, "time_zone": "CEST"}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_time_zone_is_a_name', 'an offset',
+   '{"organization_id": null, "time_zone": "+02:00"}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_weekdays_are_days', 'no day',
+   '{"organization_id": null, "weekdays": []}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_weekdays_are_days', 'an eighth day',
+   '{"organization_id": null, "weekdays": [8]}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_weekdays_are_days', 'a day that is null',
+   '{"organization_id": null, "weekdays": [1, null]}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_opens_and_closes', 'it never closes',
+   '{"organization_id": null, "closes_at": null}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_opens_and_closes', 'it never opens',
+   '{"organization_id": null, "opens_at": null}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_opens_some_time', 'until is from',
+   '{"organization_id": null, "closes_at": "08:00"}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_min_gap_is_at_most_a_week', 'a negative gap',
+   '{"organization_id": null, "min_gap": "-1 second"}'),
+  ('scenario_delivery_policy', 'scenario_delivery_policy_min_gap_is_at_most_a_week', 'a longer gap',
+   '{"organization_id": null, "min_gap": "7 days 00:00:01"}'),
+  ('scenario_days_off', 'scenario_days_off_pkey', 'an id twice', '{}'),
+  ('scenario_days_off', 'scenario_days_off_end_after_they_begin', 'they end before',
+   format('{"id": "%s", "last_day": "2026-12-23"}', md5('bad')::uuid)),
+  ('scenario_days_off', 'scenario_days_off_are_at_most_a_year', 'more than a year',
+   format('{"id": "%s", "last_day": "2027-12-25"}', md5('bad')::uuid)),
+  ('scenario_mutes', 'scenario_mutes_pkey', 'an id twice', '{"scenario_type": null}'),
+  ('scenario_mutes', 'scenario_mutes_one_row_per_scope', 'the same scope twice',
+   format('{"id": "%s"}', md5('bad')::uuid)),
+  ('scenario_mutes', 'scenario_mutes_user_id_fkey', 'no such user',
+   format('{"id": "%s", "user_id": "%s"}', md5('bad')::uuid, md5('nobody')::uuid)),
+  ('scenario_mutes', 'scenario_mutes_muted_until_fits_a_datetime', 'for ever and a day',
+   format('{"id": "%s", "scenario_type": null, "muted_until": "infinity"}', md5('bad')::uuid))
 ) as bad (table_name, breaks, name, changes);
 
 -- A default row has what every default row has, unless it is told otherwise.

@@ -242,6 +242,8 @@ insert into public.certifications (user_id, organization_id, expires_at)
 select md5(name)::uuid, md5('organization')::uuid, now() from unnest(array['mentor', 'other']) as name;
 insert into public.device_tokens (user_id, token, platform)
 select md5(name)::uuid, name, 'ios' from unnest(array['mentor', 'other']) as name;
+insert into public.scenario_mutes (user_id)
+select md5(name)::uuid from unnest(array['mentor', 'other']) as name;
 
 create function pg_temp.rows_of(p_user text)
 returns setof text

@@ -164,10 +164,13 @@ select set_eq(
     ('organization_id', 'uuid', false, ''),
     ('scenario_type', 'text', false, ''),
     ('next_attempt_at', 'timestamp with time zone', false, 'now()'),
+    ('leased_at', 'timestamp with time zone', true, ''),
     ('leased_until', 'timestamp with time zone', true, ''),
     ('lease_number', 'integer', false, '0'),
     ('attempt_count', 'integer', false, '0'),
-    ('unsettled_at', 'timestamp with time zone', true, '')
+    ('unsettled_at', 'timestamp with time zone', true, ''),
+    ('unsettled_leases', 'integer', false, '0'),
+    ('reached', 'text[]', true, '')
   $$,
   'handover: columns'
 );
@@ -316,6 +319,7 @@ select set_eq(
   $$ values
     ('device_tokens_pkey', 'PRIMARY KEY (user_id, token)'),
     ('device_tokens_user_id_fkey', 'FOREIGN KEY (user_id) REFERENCES auth.users(id) ON DELETE CASCADE'),
+    ('device_tokens_token_has_one_owner', 'UNIQUE (token)'),
     ('device_tokens_platform_is_known', 'CHECK')
   $$,
   'device_tokens: constraints'
