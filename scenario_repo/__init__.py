@@ -11,7 +11,7 @@ Values are frozen models (:mod:`scenario_repo.models`); every error is a
 """
 
 from scenario_repo.client import connect, connect_as_user
-from scenario_repo.delivery import DeliveryWorker, PermanentDeliveryError, SuppressDelivery
+from scenario_repo.delivery import DeliveryWorker
 from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
 from scenario_repo.exceptions import (
     ConfigurationException,
@@ -32,12 +32,14 @@ from scenario_repo.facts import (
     WelcomeBackFacts,
 )
 from scenario_repo.models import (
+    CancelAnswer,
     ClaimOutcome,
     DeliveryResult,
     DeliveryStatus,
     DeviceToken,
     EvaluationPage,
     FailureReason,
+    Lease,
     LeasedClaimOutcome,
     LeasedNotification,
     NewScenarioNotification,
@@ -45,6 +47,8 @@ from scenario_repo.models import (
     NotificationOrigin,
     OrganizationReport,
     ReportLine,
+    RetryAnswer,
+    RetryOutcome,
     RuleCheck,
     RuleSample,
     ScenarioExplanation,
@@ -55,12 +59,24 @@ from scenario_repo.models import (
     SettlementAnswer,
     SkipReason,
 )
+from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.repository import ScenarioNotificationRepository
+from scenario_repo.senders import (
+    DeliverLater,
+    InvalidDeviceToken,
+    PermanentDeliveryError,
+    SenderFailingError,
+    SuppressDelivery,
+)
 
 __all__ = [
+    "CancelAnswer",
     "CertificationExpiryFacts",
     "ClaimOutcome",
     "ConfigurationException",
+    "DayOff",
+    "DeliverLater",
+    "DeliveryPolicy",
     "DeliveryResult",
     "DeliveryStatus",
     "DeliveryWorker",
@@ -71,9 +87,14 @@ __all__ = [
     "FailureReason",
     "InactivityFacts",
     "InvalidDataException",
+    "InvalidDeviceToken",
+    "Lease",
     "LeasedClaimOutcome",
     "LeasedNotification",
     "MilestoneFacts",
+    "Mute",
+    "NewDayOff",
+    "NewMute",
     "NewScenarioNotification",
     "NotificationClaim",
     "NotificationOrigin",
@@ -81,6 +102,8 @@ __all__ = [
     "PermanentDeliveryError",
     "PermissionDeniedException",
     "ReportLine",
+    "RetryAnswer",
+    "RetryOutcome",
     "RuleCheck",
     "RuleSample",
     "ScenarioExplanation",
@@ -93,6 +116,7 @@ __all__ = [
     "ScenarioType",
     "SchemaDescription",
     "SchemaNotMigratedException",
+    "SenderFailingError",
     "Settlement",
     "SettlementAnswer",
     "SkipReason",

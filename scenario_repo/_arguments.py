@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from uuid import UUID
 
-from pydantic import InstanceOf, TypeAdapter
+from pydantic import Field, InstanceOf, TypeAdapter
 
 from scenario_repo._fields import Duration, Id, Instant, PositiveInteger, validated
 from scenario_repo._limits import MAX_CLAIMS, MAX_LEASE_SECONDS, MAX_LEASED_CLAIMS, MAX_LEASES, MAX_LOOK_UPS
@@ -24,6 +24,7 @@ from scenario_repo.models import (
     ScenarioType,
     Settlement,
 )
+from scenario_repo.policies import DeliveryPolicy, NewDayOff, NewMute
 
 T = TypeVar("T")
 
@@ -36,9 +37,13 @@ _SCENARIO_TYPES: TypeAdapter[list[ScenarioType | str] | None] = TypeAdapter(list
 _NOTIFICATION: TypeAdapter[ScenarioNotification | None] = TypeAdapter(InstanceOf[ScenarioNotification] | None)
 _CLAIMS = TypeAdapter(list[InstanceOf[NotificationClaim]])
 _SETTLEMENTS = TypeAdapter(list[InstanceOf[Settlement]])
+_POLICY = TypeAdapter(InstanceOf[DeliveryPolicy])
+_DAYS_OFF = TypeAdapter(list[InstanceOf[NewDayOff]])
+_MUTE = TypeAdapter(InstanceOf[NewMute])
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
 _POSITIVE_INTEGER: TypeAdapter[int] = TypeAdapter(PositiveInteger)
+_POSITIVE_NUMBER: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)])
 
 
 def new_notification(value: NewScenarioNotification) -> NewScenarioNotification:
@@ -111,6 +116,11 @@ def positive(field: str, value: int, most: int | None = None) -> int:
     return number
 
 
+def positive_number(field: str, value: float) -> float:
+    """Check a positive number."""
+    return validated(_POSITIVE_NUMBER, field, value)
+
+
 def optional_positive(field: str, value: int | None) -> int | None:
     """Check a positive integer that may be left out."""
     return None if value is None else positive(field, value)
@@ -130,6 +140,27 @@ def claims(values: Sequence[NotificationClaim], *, leased: bool) -> list[Notific
 def settlements(values: Sequence[Settlement]) -> list[Settlement]:
     """Check a batch of settlements, at most 1,000."""
     return _at_most_elements(MAX_LEASES, "results", validated(_SETTLEMENTS, "results", values))
+
+
+def notification_ids(values: Iterable[UUID]) -> list[UUID]:
+    """Check ids, at most 1,000."""
+    checked = validated(_UUIDS, "ids", values if isinstance(values, list) else _listed("ids", values))
+    return _at_most_elements(MAX_LEASES, "ids", checked)
+
+
+def policy(value: DeliveryPolicy) -> DeliveryPolicy:
+    """Check a delivery policy."""
+    return validated(_POLICY, "policy", value)
+
+
+def days_off(values: Sequence[NewDayOff]) -> list[NewDayOff]:
+    """Check days off, at most 1,000."""
+    return _at_most_elements(MAX_LEASES, "days", validated(_DAYS_OFF, "days", values))
+
+
+def mute(value: NewMute) -> NewMute:
+    """Check a mute."""
+    return validated(_MUTE, "mute", value)
 
 
 def _listed(field: str, values: object) -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,11 +24,13 @@ from scenario_repo.models import (
 )
 
 _BAR_WIDTH: Final = 40
+_SECONDS_BETWEEN_NOTES: Final = 5.0
 
 _PLAIN_FINDINGS: Final = {
     "user_gone": "the account is deleted",
     "user_banned": "the account is banned for now",
     "rule_failed": "the rule raised an error: scenario-repo check-rules tells which",
+    "muted": "the user does not want it",
     "mentor_not_active": "the mentor is not active in this organization",
     "scenario_disabled": "disabled for this organization",
     "never_active": "never active",
@@ -169,6 +172,19 @@ def delivery_line(settled: Counter[SettlementAnswer | str]) -> str:
     """Count the results of the deliveries."""
     answers = dict.fromkeys([*SettlementAnswer, *sorted(settled)])
     return ", ".join(f"{answer} {settled[answer]:,}" for answer in answers if settled[answer]) or "nothing due"
+
+
+def delivery_progress(note: Callable[[str], None]) -> Callable[[Counter[SettlementAnswer | str]], None]:
+    """Tell how far a delivery is, every few seconds."""
+    told_at = time.monotonic()
+
+    def progress(settled: Counter[SettlementAnswer | str]) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= _SECONDS_BETWEEN_NOTES:
+            told_at = time.monotonic()
+            note(f"so far {delivery_line(settled)}")
+
+    return progress
 
 
 def check_lines(check: RuleCheck, *, plans: bool) -> list[str]:

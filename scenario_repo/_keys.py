@@ -31,6 +31,11 @@ def is_opaque(headers: Mapping[str, str]) -> bool:
     return key.startswith("sb_") and headers.get("Authorization", f"Bearer {key}") == f"Bearer {key}"
 
 
+def acts_as_user(headers: Mapping[str, str]) -> bool:
+    """Tell whether a request acts as a signed-in user."""
+    return role_of(headers.get("Authorization", "").removeprefix("Bearer ")) == "authenticated"
+
+
 def is_downgraded(headers: Mapping[str, str]) -> bool:
     """Tell whether a request has a worker's secret key as ``apikey``, but another token as bearer.
 

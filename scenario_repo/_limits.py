@@ -22,6 +22,8 @@ DEFAULT_PAGE_SIZE: Final = 10_000
 MAX_SAMPLES: Final = 100
 """Samples in one check of a rule."""
 
+MAX_RETRY_AFTER: Final = timedelta(days=30)
+"""The longest time for which a sender may put a notification off."""
 MAX_LEASE_SECONDS: Final = 86_400
 """The longest lease."""
 MAX_DAYS: Final = 36_525

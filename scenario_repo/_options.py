@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from scenario_repo import _arguments
-from scenario_repo.delivery import Send
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import ScenarioType
+from scenario_repo.senders import Send, SendToDevice
 
 _UNITS: Final = {
     "s": timedelta(seconds=1),
@@ -43,6 +43,26 @@ def scenario_type(text: str) -> ScenarioType | str:
 
 
 def sender(text: str) -> Send:
+    """Import a sender of whole notifications."""
+    checked: Send = _imported(text)
+    return checked
+
+
+def device_sender(text: str) -> SendToDevice:
+    """Import a sender to one device."""
+    checked: SendToDevice = _imported(text)
+    return checked
+
+
+def rate(text: str) -> float:
+    """Take a positive number."""
+    try:
+        return _arguments.positive_number("rate", float(text))
+    except (ValueError, InvalidDataException):
+        raise argparse.ArgumentTypeError("expected a positive number") from None
+
+
+def _imported(text: str) -> Any:  # noqa: ANN401 - what the app's module has
     """Import an async function; its module may be in the working directory."""
     module, _, name = text.partition(":")
     if not module or not name:
@@ -56,8 +76,7 @@ def sender(text: str) -> Send:
         raise argparse.ArgumentTypeError(f"could not import it ({type(error).__name__})") from None
     if not inspect.iscoroutinefunction(send) and not inspect.iscoroutinefunction(getattr(send, "__call__", None)):  # noqa: B004
         raise argparse.ArgumentTypeError("expected an async function")
-    checked: Send = send
-    return checked
+    return send
 
 
 def duration(most_days: int = 1) -> Callable[[str], timedelta]:

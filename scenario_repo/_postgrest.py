@@ -13,11 +13,12 @@ from uuid import UUID
 
 from httpx import AsyncClient as HttpClient
 from httpx import Headers
+from postgrest import AsyncSelectRequestBuilder
 from postgrest.base_request_builder import RequestConfig
 from pydantic import TypeAdapter, ValidationError
 from supabase import AsyncClient
 
-from scenario_repo._keys import is_downgraded
+from scenario_repo._keys import acts_as_user, is_downgraded
 from scenario_repo._translation import exception_from_error, exception_from_response, exception_from_unfit_answer
 from scenario_repo.exceptions import ConfigurationException, ScenarioRepositoryException
 from scenario_repo.models import (
@@ -27,6 +28,7 @@ from scenario_repo.models import (
     ScenarioType,
     Settlement,
 )
+from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 
 T = TypeVar("T")
 
@@ -37,6 +39,13 @@ _DOWNGRADED = "somebody signed in on the worker's client, which now acts as that
 
 NOTIFICATIONS: Final = "scenario_notifications"
 NOTIFICATION_COLUMNS: Final = tuple(ScenarioNotification.model_fields)
+
+POLICIES: Final = "scenario_delivery_policy"
+POLICY_COLUMNS: Final = tuple(DeliveryPolicy.model_fields)
+DAYS_OFF: Final = "scenario_days_off"
+DAY_OFF_COLUMNS: Final = tuple(DayOff.model_fields)
+MUTES: Final = "scenario_mutes"
+MUTE_COLUMNS: Final = tuple(Mute.model_fields)
 
 SCHEMA_VERSION: Final = 1
 """The version of the schema that this library needs; every function of an older schema refuses to run."""
@@ -62,6 +71,8 @@ FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
     "scenario_has_been_delivered_since_many": ("p_user_ids", "p_scenario_type", "p_cutoff"),
     "scenario_has_been_sent_since_threshold_many": ("p_user_ids", "p_scenario_type", "p_cutoff"),
     "scenario_lease_notifications": ("p_limit", "p_lease_seconds", "p_organization_id", "p_scenario_types"),
+    "scenario_cancel_notifications": ("p_ids",),
+    "scenario_retry_notifications": ("p_ids",),
     "scenario_purge_notifications": ("p_older_than_seconds", "p_after", "p_limit"),
     "scenario_settle_notifications": ("p_results", "p_max_attempts"),
 }
@@ -158,12 +169,84 @@ def milestone_request(client: AsyncClient, user_id: UUID, milestone_value: int) 
 
 
 def history_request(client: AsyncClient, user_id: UUID, before: ScenarioNotification | None, limit: int) -> Sendable:
-    """Read a user's notifications, newest first; with ``before``, only those older than it."""
+    """Read a user's notifications, newest first; with ``before``, only those older than it.
+
+    A signed-in user is shown what was sent: what is pending may never be, and what failed was not.
+    """
     query = client.table(NOTIFICATIONS).select(*NOTIFICATION_COLUMNS).eq("user_id", user_id)
+    if acts_as_user(query.request.headers):
+        query = query.eq("delivery_status", DeliveryStatus.SENT).eq("is_failed", "false")
     if before is not None:
         instant = before.triggered_at.isoformat()
         query = query.or_(f"triggered_at.lt.{instant},and(triggered_at.eq.{instant},id.lt.{before.id})")
     return query.order("triggered_at", desc=True).order("id", desc=True).limit(limit)
+
+
+def policies_request(client: AsyncClient) -> Sendable:
+    """Read all delivery policies, the default first."""
+    return client.table(POLICIES).select(*POLICY_COLUMNS).order("organization_id", nullsfirst=True)
+
+
+def set_policy_request(client: AsyncClient, policy: DeliveryPolicy) -> Sendable:
+    """Insert or replace the policy of an organization, or the default."""
+    row = policy.model_dump(mode="json", warnings=False)
+    if policy.min_gap is not None:
+        row["min_gap"] = f"{policy.min_gap.total_seconds()} seconds"
+    return client.table(POLICIES).upsert(row, on_conflict="organization_id").select(*POLICY_COLUMNS)
+
+
+def delete_policy_request(client: AsyncClient, organization_id: UUID | None) -> Sendable:
+    """Delete a policy, and return it."""
+    query = client.table(POLICIES).delete()
+    return _of(query, organization_id=organization_id).select(*POLICY_COLUMNS)
+
+
+def days_off_request(client: AsyncClient, organization_id: UUID | None) -> Sendable:
+    """Read the days off of an organization and those of all."""
+    query = client.table(DAYS_OFF).select(*DAY_OFF_COLUMNS)
+    if organization_id is None:
+        query = query.is_("organization_id", "null")
+    else:
+        query = query.or_(f"organization_id.eq.{organization_id},organization_id.is.null")
+    return query.order("first_day").order("id")
+
+
+def add_days_off_request(client: AsyncClient, days: Sequence[NewDayOff]) -> Sendable:
+    """Insert days off, and return them."""
+    rows = [day.model_dump(mode="json", warnings=False) for day in days]
+    return client.table(DAYS_OFF).insert(rows).select(*DAY_OFF_COLUMNS)
+
+
+def remove_days_off_request(client: AsyncClient, ids: Iterable[UUID]) -> Sendable:
+    """Delete days off, and return them."""
+    return client.table(DAYS_OFF).delete().in_("id", texts(ids)).select(*DAY_OFF_COLUMNS)
+
+
+def mutes_request(client: AsyncClient, user_id: UUID) -> Sendable:
+    """Read the mutes of a user."""
+    return client.table(MUTES).select(*MUTE_COLUMNS).eq("user_id", user_id).order("id")
+
+
+def mute_request(client: AsyncClient, mute: NewMute) -> Sendable:
+    """Insert or replace a mute."""
+    row = mute.model_dump(mode="json", warnings=False)
+    scope = "user_id,organization_id,scenario_type"
+    return client.table(MUTES).upsert(row, on_conflict=scope).select(*MUTE_COLUMNS)
+
+
+def unmute_request(
+    client: AsyncClient, user_id: UUID, organization_id: UUID | None, scenario_type: ScenarioType | str | None
+) -> Sendable:
+    """Delete a mute, and return it."""
+    query = client.table(MUTES).delete().eq("user_id", user_id)
+    return _of(query, organization_id=organization_id, scenario_type=scenario_type).select(*MUTE_COLUMNS)
+
+
+def _of(query: AsyncSelectRequestBuilder, **scope: object) -> AsyncSelectRequestBuilder:
+    """Find the row whose columns have these values, None for SQL's null."""
+    for column, value in scope.items():
+        query = query.is_(column, "null") if value is None else query.eq(column, value)
+    return query
 
 
 def function_request(client: AsyncClient, function: str, *arguments: object) -> Sendable:
@@ -180,5 +263,9 @@ def texts(ids: Iterable[UUID]) -> list[str]:
 
 def settlements_request(client: AsyncClient, settlements: Sequence[Settlement], max_attempts: int | None) -> Sendable:
     """Settle leases; without ``max_attempts``, the settings' holds."""
-    rows = _SETTLEMENTS.dump_python(list(settlements), mode="json", warnings=False)
+    rows = _SETTLEMENTS.dump_python(list(settlements), mode="json", exclude_defaults=True, warnings=False)
+    for row, settlement in zip(rows, settlements, strict=True):
+        if settlement.retry_after is not None:
+            del row["retry_after"]
+            row["retry_after_seconds"] = settlement.retry_after.total_seconds()
     return function_request(client, "scenario_settle_notifications", rows, max_attempts)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from uuid import UUID
 
 from scenario_repo import _console, _options, _project
@@ -34,6 +34,7 @@ from scenario_repo.exceptions import (
 )
 from scenario_repo.models import ScenarioType
 from scenario_repo.repository import ScenarioNotificationRepository
+from scenario_repo.senders import SenderFailingError
 
 DONE: Final = 0
 STOPPED: Final = 1
@@ -130,10 +131,31 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--json", action="store_true")
 
     deliver = add("deliver", _deliver)
-    deliver.add_argument(
-        "--sender", type=_options.sender, required=True, metavar="MODULE:FUNCTION", help="async send(notification)"
+    kinds = deliver.add_mutually_exclusive_group(required=True)
+    kinds.add_argument("--sender", type=_options.sender, metavar="MODULE:FUNCTION", help="async send(notification)")
+    kinds.add_argument(
+        "--device-sender",
+        type=_options.device_sender,
+        metavar="MODULE:FUNCTION",
+        help="async send(notification, device), called for each of the user's devices",
     )
     deliver.add_argument("--once", action="store_true", help="end when nothing is due any more")
+    deliver.add_argument("--organization", type=UUID, metavar="ORGANIZATION_ID", help="of one organization alone")
+    deliver.add_argument(
+        "--scenario",
+        type=_options.scenario_type,
+        action="append",
+        metavar="TYPE",
+        help="of this scenario type alone; may be given several times",
+    )
+    deliver.add_argument(
+        "--max-attempts", type=_options.up_to(1_000), metavar="N", help="instead of the scenario's settings"
+    )
+    deliver.add_argument("--rate", type=_options.rate, metavar="N", help="begin at most so many sends in a second")
+    deliver.add_argument(
+        "--traceback", action="store_true", help="if every send fails in the same way: show where, line by line"
+    )
+    deliver.add_argument("--json", action="store_true")
     deliver.add_argument("--concurrency", type=_options.up_to(MAX_LEASES), default=20, metavar="N")
     deliver.add_argument("--send-timeout", type=_options.duration(), default=timedelta(seconds=30), metavar="TIME")
 
@@ -221,8 +243,14 @@ async def _deliver(options: argparse.Namespace) -> int:
         worker = DeliveryWorker(
             ScenarioNotificationRepository(client),
             options.sender,
+            send_to_device=options.device_sender,
             concurrency=options.concurrency,
             send_timeout=options.send_timeout,
+            max_attempts=options.max_attempts,
+            organization_id=options.organization,
+            scenario_types=options.scenario,
+            rate=options.rate,
+            on_progress=None if options.json else _console.delivery_progress(_print_note),
         )
         delivery = asyncio.ensure_future(worker.run(until_idle=options.once))
         signals = 0
@@ -246,12 +274,20 @@ async def _deliver(options: argparse.Namespace) -> int:
             if not signals:
                 raise
             _print_note("cancelled the running sends, and released them")
-            return STOPPED
+            return _ended_by_force(STOPPED) if worker.is_abandoning else STOPPED
+        except SenderFailingError as error:
+            _print_note(f"stopped: {error}; their attempts were given back")
+            if options.traceback:
+                _print_lines([f"  {frame}" for frame in error.failure.frames])
+            return FAILED
         finally:
             with suppress(NotImplementedError):
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.remove_signal_handler(number)
-    _print_lines([_console.delivery_line(settled)])
+    if options.json:
+        _print_json({"settled": settled})
+    else:
+        _print_lines([_console.delivery_line(settled)])
     return DONE
 
 
@@ -318,6 +354,13 @@ async def _check_rules(options: argparse.Namespace) -> int:
         for check in checks:
             _print_lines(_console.check_lines(check, plans=options.plans))
     return FAILED if any(check.faults for check in checks) else DONE
+
+
+def _ended_by_force(code: int) -> NoReturn:
+    """End the process though a send ignores its cancellation, for which the event loop would wait for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 # Output ------------------------------------------------------------------

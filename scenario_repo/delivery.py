@@ -8,86 +8,118 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
-from scenario_repo import _arguments
+from scenario_repo import _arguments, senders
 from scenario_repo._limits import MAX_LEASES
 from scenario_repo.exceptions import InvalidDataException, ScenarioRepositoryException
-from scenario_repo.models import DeliveryResult, LeasedNotification, ScenarioType, Settlement, SettlementAnswer
+from scenario_repo.models import (
+    DeliveryResult,
+    Lease,
+    LeasedNotification,
+    ScenarioType,
+    Settlement,
+    SettlementAnswer,
+)
 from scenario_repo.repository import ScenarioNotificationRepository
-
-Send = Callable[[LeasedNotification], Awaitable[None]]
-"""Delivers one notification, or raises."""
+from scenario_repo.senders import Attempt, Failure, Send, SenderFailingError, SendToDevice
 
 _LEASE_MARGIN: Final = timedelta(seconds=60)
-_SETTLE_TRIES: Final = 5
-_LONGEST_SETTLE_PAUSE_SECONDS: Final = 10.0
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+_PATIENCE_SECONDS: Final = 60.0
+"""How long a worker that is to end when nothing is due waits for a database that can't be reached."""
+_LONGEST_WAIT_SECONDS: Final = 10.0
+"""How long a send may wait for its place under the rate, before its lease is given back."""
+_SUSPECT: Final = 2
+"""So many leases in a row that nobody settled: it may be what its workers die of, and is sent alone."""
 _logger = logging.getLogger("scenario_repo")
 
-
-class PermanentDeliveryError(Exception):
-    """Raised by a sender: this notification can never be delivered.
-
-    ``failure_code`` is stored with the row: a short code (lower-case letters, digits, underscores), never the
-    provider's own text, which may hold personal data, and none of :class:`~scenario_repo.FailureReason`. The user can
-    be claimed for again after the setting ``retry_failed_after``, later with each such failure in a row.
-    """
-
-    def __init__(self, failure_code: str = "permanent_failure") -> None:
-        """Keep the code."""
-        super().__init__(failure_code)
-        self.failure_code = failure_code
+Progress = Callable[[Counter[SettlementAnswer | str]], None]
+"""Told the counts of the answers so far, after each settlement."""
 
 
-class SuppressDelivery(Exception):  # noqa: N818 - no error: there is nobody to send to
-    """Raised by a sender: there is nobody to send to, such as no device or no permission.
-
-    The notification is settled as suppressed: final, and nobody was told. It holds for its cooldown, so the user is not
-    claimed for again and again; the hold ends when the user registers a device.
-    """
+def _clock() -> float:
+    """Return seconds that go on while the machine is suspended, where the system has such a clock."""
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    seconds: float = time.monotonic() if clock is None else time.clock_gettime(clock)
+    return seconds
 
 
 class DeliveryWorker:
     """Sends pending notifications until it is stopped.
 
-    ``send`` gets one leased notification with the user's device tokens, and returns when it is sent. A user without a
-    device has no token; the sender may use another channel, or raises :class:`SuppressDelivery`. Any other exception
-    means a retry, with back-off; :class:`PermanentDeliveryError` and a failed last attempt are final. Unless
-    ``max_attempts`` is given, the scenario's settings say how many attempts there are. Up to ``concurrency`` sends run
-    at once, each for at most ``send_timeout``; a slow one does not delay the others.
+    ``send`` gets one leased notification with the user's device tokens, and returns when it is sent; or
+    ``send_to_device`` gets it once for each device, and is called for all of them at the same time. One device reached
+    is sent; a retry goes only where it has not arrived. A user without a device has no token: ``send`` may use another
+    channel, or raises :class:`SuppressDelivery`; by device that is what becomes of it.
+
+    A sender may raise :class:`PermanentDeliveryError`, :class:`SuppressDelivery`, :class:`DeliverLater` and
+    :class:`InvalidDeviceToken`. Any other exception means a retry, with back-off; a failed last attempt is final.
+    Unless ``max_attempts`` is given, the scenario's settings say how many attempts there are. Up to ``concurrency``
+    notifications are sent at once, each for at most ``send_timeout``; a slow one does not delay the others. ``rate``
+    limits how many begin in a second. When ``stop_after`` sends in a row fail in the same way, the worker gives their
+    attempts back and stops; None: it never does.
     """
 
     def __init__(  # noqa: PLR0913 - settings, all by name
         self,
         repository: ScenarioNotificationRepository,
-        send: Send,
+        send: Send | None = None,
         *,
+        send_to_device: SendToDevice | None = None,
         concurrency: int = 20,
         send_timeout: timedelta = timedelta(seconds=30),
         idle_pause: timedelta = timedelta(seconds=5),
         max_attempts: int | None = None,
         organization_id: UUID | None = None,
         scenario_types: Collection[ScenarioType | str] | None = None,
+        rate: float | None = None,
+        stop_after: int | None = 10,
+        on_progress: Progress | None = None,
     ) -> None:
-        """Take a worker's repository and the sender."""
+        """Take a worker's repository and the sender, of the one kind or the other."""
         self._repository = repository
-        self._send = send
         self._concurrency = _arguments.positive("concurrency", concurrency, MAX_LEASES)
         self._send_timeout = _arguments.seconds("send_timeout", send_timeout)
+        self._send_once = _sending(send, send_to_device, self._send_timeout)
         self._lease = send_timeout + _LEASE_MARGIN
         _arguments.lease_seconds("send_timeout and its margin", self._lease)
         self._idle_seconds = _arguments.seconds("idle_pause", idle_pause)
         self._max_attempts = _arguments.optional_positive("max_attempts", max_attempts)
         self._organization_id = _arguments.optional_id("organization_id", organization_id)
         self._scenario_types = _arguments.scenario_types(scenario_types)
+        self._seconds_apart = 0.0 if rate is None else 1 / _arguments.positive_number("rate", rate)
+        self._stop_after = _arguments.optional_positive("stop_after", stop_after)
+        self._on_progress = on_progress
         self._stopping = asyncio.Event()
+        self._is_abandoning = False
+        self._next_send_at = 0.0
         self._lease_again_at = 0.0
+        self._failing_since: float | None = None
+        self._failures_to_lease = 0
+        self._leases: dict[tuple[UUID, int], float] = {}
+        """When each lease ends at the earliest, by the clock."""
+        self._suspects: list[LeasedNotification] = []
+        self._paused_until = 0.0
+        self._last_failure: Failure | None = None
+        self._failures_in_a_row = 0
+        self._kept_back: list[Settlement] = []
+        """Failures in a row, all alike, kept back until it is known whether they stop the worker."""
+
+    @property
+    def is_abandoning(self) -> bool:
+        """Whether a send ignored its cancellation: it may go on, and keep the event loop from ending."""
+        return self._is_abandoning
 
     def stop(self) -> None:
         """Lease no more; finish and settle the running sends (a handler for SIGTERM)."""
@@ -96,60 +128,104 @@ class DeliveryWorker:
     async def run(self, *, until_idle: bool = False) -> Counter[SettlementAnswer | str]:
         """Deliver until :meth:`stop`, or with ``until_idle`` until nothing is due; return the counts of the answers.
 
-        When it is cancelled, it cancels the running sends and releases their leases, so that others can lease them at
-        once.
+        It waits for a database that can't be reached, with ``until_idle`` a minute; what was sent meanwhile is settled
+        as long as its lease lasts. When it is cancelled, it cancels the running sends and releases their leases, so
+        that others can lease them at once.
 
         Raises:
-            ScenarioRepositoryException: the database refused (waiting would not help), a settlement failed in all
-                its tries, or with ``until_idle`` the database can't be reached.
+            ScenarioRepositoryException: the database refused (waiting would not help), or it can't be reached for too
+                long.
+            SenderFailingError: ``stop_after`` sends in a row failed in the same way.
 
         """
         settled: Counter[SettlementAnswer | str] = Counter()
-        sending: dict[asyncio.Task[Settlement], LeasedNotification] = {}
+        sending: dict[asyncio.Task[Attempt], LeasedNotification] = {}
         try:
             while True:
-                leased = await self._lease_for_free_places(len(sending), retry=not until_idle)
-                for notification in leased:
+                lease = await self._lease_for_free_places(sending.values(), patient=not until_idle)
+                for notification in [*lease, *self._suspect_alone(sending.values())]:
                     sending[asyncio.create_task(self._attempt(notification))] = notification
-                if not sending and (self._stopping.is_set() or (until_idle and not leased)):
+                is_idle = not sending and not self._suspects and not lease.has_more and self._may_lease()
+                is_over = not sending and (self._stopping.is_set() or (until_idle and is_idle))
+                if is_idle or is_over:
+                    settled.update(
+                        await self._settle([*self._let_go(), *(self._suspects_released() if is_over else [])])
+                    )
+                if is_over:
                     return settled
-                done = await self._wait(sending, full=len(sending) >= self._concurrency)
-                settled.update(await self._settle([task.result() for task in done]))
+                done = await self._wait(sending, full=len(sending) >= self._concurrency, more=lease.has_more)
+                attempts = [task.result() for task in done]
                 for task in done:
                     del sending[task]
+                settled.update(await self._settle(list(self._judged(attempts))))
+                if self._on_progress is not None and done:
+                    self._on_progress(settled)
+                self._raise_what_ends_it(attempts)
         except BaseException:
             await asyncio.shield(self._cancel(sending))
             raise
 
-    async def _lease_for_free_places(self, taken: int, *, retry: bool) -> list[LeasedNotification]:
-        places = self._concurrency - taken
-        if self._stopping.is_set() or not places or time.monotonic() < self._lease_again_at:
-            return []
+    def _may_lease(self) -> bool:
+        return _clock() >= self._lease_again_at
+
+    async def _lease_for_free_places(self, sending: Collection[LeasedNotification], *, patient: bool) -> Lease:
+        places = self._concurrency - len(sending)
+        is_alone = bool(self._suspects) or any(one.unsettled_leases >= _SUSPECT for one in sending)
+        if self._stopping.is_set() or not places or is_alone or not self._may_lease():
+            return Lease()
+        asked_at = _clock()
         leasing = asyncio.ensure_future(
             self._repository.lease_notifications(places, self._lease, self._organization_id, self._scenario_types)
         )
         try:
-            return await asyncio.shield(leasing)
+            lease = await asyncio.shield(leasing)
         except asyncio.CancelledError:
             # The server may have leased already: await its answer, and release what will not be sent.
             with suppress(ScenarioRepositoryException):
-                await self._settle([one.settlement(DeliveryResult.RELEASED) for one in await leasing])
+                answer = await leasing
+                self._remember(answer, asked_at)
+                await self._settle([one.settlement(DeliveryResult.RELEASED) for one in answer])
             raise
         except ScenarioRepositoryException as error:
-            if not error.retryable or not retry:
+            self._failing_since = asked_at if self._failing_since is None else self._failing_since
+            if not error.retryable or not (patient or _clock() - self._failing_since < _PATIENCE_SECONDS):
                 raise
             _logger.warning("lease failed, will be tried again: %s", error)
-            self._lease_again_at = time.monotonic() + max(error.retry_after or 0, self._idle_seconds)
-            return []
+            self._failures_to_lease += 1
+            self._lease_again_at = _clock() + _pause_seconds(self._failures_to_lease, error.retry_after)
+            return Lease()
+        self._failing_since, self._failures_to_lease = None, 0
+        self._remember(lease, asked_at)
+        for reason, count in lease.failed.items():
+            _logger.info("%d not handed out: %s", count, reason)
+        if lease.rule_failed:
+            _logger.warning("%d not handed out, for their rule failed: scenario-repo check-rules", lease.rule_failed)
+        self._suspects += [one for one in lease if one.unsettled_leases >= _SUSPECT]
+        return lease.without(self._suspects)
+
+    def _remember(self, lease: Iterable[LeasedNotification], asked_at: float) -> None:
+        ends_at = asked_at + self._lease.total_seconds()
+        for one in lease:
+            self._leases[one.id, one.lease_number] = ends_at
+
+    def _suspect_alone(self, sending: Collection[LeasedNotification]) -> list[LeasedNotification]:
+        """Give what may kill a worker when nothing else is being sent."""
+        return [] if sending or not self._suspects or self._stopping.is_set() else [self._suspects.pop()]
+
+    def _suspects_released(self) -> list[Settlement]:
+        released = [one.settlement(DeliveryResult.RELEASED) for one in self._suspects]
+        self._suspects.clear()
+        return released
 
     async def _wait(
-        self, sending: dict[asyncio.Task[Settlement], LeasedNotification], *, full: bool
-    ) -> set[asyncio.Task[Settlement]]:
-        """Wait until a send ends; with free places, at most ``idle_pause``, then lease again."""
+        self, sending: dict[asyncio.Task[Attempt], LeasedNotification], *, full: bool, more: bool
+    ) -> set[asyncio.Task[Attempt]]:
+        """Wait until a send ends; with free places, at most until it is time to lease again."""
+        until_lease = max(self._lease_again_at - _clock(), 0 if more else self._idle_seconds)
         if not sending:
-            await self._pause(self._idle_seconds)
+            await self._pause(until_lease)
             return set()
-        timeout = None if full or self._stopping.is_set() else self._idle_seconds
+        timeout = None if full or self._stopping.is_set() else until_lease
         done, _ = await asyncio.wait(sending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return done
 
@@ -161,68 +237,144 @@ class DeliveryWorker:
         except TimeoutError:
             return
 
-    async def _attempt(self, notification: LeasedNotification) -> Settlement:
-        """Send once, and return its result as a settlement."""
-        try:
-            async with asyncio.timeout(self._send_timeout):
-                await self._send(notification)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # A task inside the sender was cancelled, not this attempt.
-            return _failed(notification, DeliveryResult.RETRY, "send_failed")
-        except SuppressDelivery:
-            return notification.settlement(DeliveryResult.SUPPRESSED)
-        except PermanentDeliveryError as error:
-            return _failed(notification, DeliveryResult.FAILED, error.failure_code)
-        except TimeoutError:
-            return _failed(notification, DeliveryResult.RETRY, "timeout")
-        except Exception as error:  # noqa: BLE001 - any exception of the sender is a failed attempt
-            # Log the class only: a provider's text may quote a device token or a name.
-            _logger.warning("attempt %d failed: %s", notification.attempt_count, type(error).__name__)
-            return _failed(notification, DeliveryResult.RETRY, "send_failed")
-        return notification.settlement(DeliveryResult.SENT)
+    async def _attempt(self, notification: LeasedNotification) -> Attempt:
+        """Send once, if its time comes while the lease surely lasts; return the result as a settlement."""
+        released = Attempt(notification.settlement(DeliveryResult.RELEASED))
+        if self._seconds_apart:
+            begins_at = max(_clock(), self._next_send_at)
+            if begins_at - _clock() > _LONGEST_WAIT_SECONDS:
+                self._lease_again_at = max(self._lease_again_at, begins_at - _LONGEST_WAIT_SECONDS / 2)
+                return released
+            self._next_send_at = begins_at + self._seconds_apart
+            await asyncio.sleep(begins_at - _clock())
+        # Once the event loop was blocked or the machine asleep, the lease may be over, or end during the send; and
+        # meanwhile the provider may have asked everybody to wait.
+        ends_at = self._leases.get((notification.id, notification.lease_number), 0.0)
+        if _clock() + self._send_timeout > ends_at or _clock() < self._paused_until:
+            return released
+        return await self._send_once(notification)
+
+    def _judged(self, attempts: Iterable[Attempt]) -> Iterator[Settlement]:
+        """Give what can be settled; failures that are all alike are kept back, until others end their row."""
+        for attempt in attempts:
+            if attempt.pause is not None:
+                self._paused_until = max(self._paused_until, _clock() + attempt.pause.total_seconds())
+                self._lease_again_at = max(self._lease_again_at, self._paused_until)
+            failure = attempt.failure
+            if failure is not None:
+                _logger.warning("a send failed: %s at %s", failure.kind, failure.place)
+            if failure is None or attempt.error is not None or self._stop_after is None:
+                if attempt.settlement.result is not DeliveryResult.RELEASED:
+                    yield from self._let_go()
+                    self._failures_in_a_row = 0
+                yield attempt.settlement
+                continue
+            if self._last_failure is None or _alike(self._last_failure) != _alike(failure):
+                yield from self._let_go()
+                self._failures_in_a_row = 0
+            self._last_failure = failure
+            self._failures_in_a_row += 1
+            self._kept_back.append(attempt.settlement)
+        # Not so long that their leases run out.
+        if self._kept_back and min(map(self._ends_at, self._kept_back)) - _clock() < _LEASE_MARGIN.total_seconds() / 2:
+            yield from self._let_go()
+
+    def _let_go(self) -> list[Settlement]:
+        """Give the failures that were kept back, to be tried again."""
+        kept_back, self._kept_back = self._kept_back, []
+        return kept_back
+
+    def _ends_at(self, settlement: Settlement) -> float:
+        return self._leases.get((settlement.id, settlement.lease_number), 0.0)
+
+    def _raise_what_ends_it(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
+            if attempt.error is not None:
+                raise attempt.error
+        if self._last_failure is not None and self._failures_in_a_row >= (self._stop_after or math.inf):
+            raise SenderFailingError(self._last_failure, self._failures_in_a_row)
 
     async def _settle(self, results: list[Settlement]) -> list[SettlementAnswer | str]:
-        """Settle, with several tries: a lost result means that the notification is sent again."""
+        """Settle, as long as the leases last: a lost result means that the notification is sent again."""
         if not results:
             return []
-        for remaining in reversed(range(_SETTLE_TRIES)):
+        ends_at = max(map(self._ends_at, results))
+        tries = 0
+        while True:
             try:
                 answers = await self._repository.settle_notifications(results, self._max_attempts)
             except ScenarioRepositoryException as error:
-                if not error.retryable or not remaining:
+                tries += 1
+                pause = _pause_seconds(tries, error.retry_after)
+                if not error.retryable or _clock() + pause > ends_at:
                     raise
-                # Cap the server's Retry-After: the leases must not run out during the pause.
-                pause = max(0.2 * 2 ** (_SETTLE_TRIES - remaining), error.retry_after or 0)
-                await asyncio.sleep(min(pause, _LONGEST_SETTLE_PAUSE_SECONDS))
+                _logger.warning("settlement failed, will be tried again: %s", error)
+                await asyncio.sleep(pause)
             else:
+                for one in results:
+                    self._leases.pop((one.id, one.lease_number), None)
                 lost = answers.count(SettlementAnswer.LEASE_LOST)
                 if lost:
                     _logger.warning("%d of %d leases had run out; they may be sent twice", lost, len(answers))
                 return answers
-        raise AssertionError  # the last try returns or raises
 
-    async def _cancel(self, sending: dict[asyncio.Task[Settlement], LeasedNotification]) -> None:
-        """Cancel the running sends; settle those that have ended, release the others."""
+    async def _cancel(self, sending: dict[asyncio.Task[Attempt], LeasedNotification]) -> None:
+        """Cancel the running sends; settle those that have ended, release the others that end now.
+
+        A send that does not end keeps its lease: nobody knows whether it goes on.
+        """
         for task in sending:
             task.cancel()
-        await asyncio.gather(*sending, return_exceptions=True)
-        results = [
-            notification.settlement(DeliveryResult.RELEASED)
-            if task.cancelled() or task.exception() is not None
-            else task.result()
-            for task, notification in sending.items()
-        ]
+        if sending:
+            await asyncio.wait(sending, timeout=senders.GRACE_SECONDS)
+        results = [*map(_released, self._let_go()), *self._suspects_released()]
+        for task, notification in sending.items():
+            if not task.done():
+                _logger.warning("a send ignores its cancellation; its lease will run out")
+                self._is_abandoning = True
+                continue
+            results.append(_ended(task, notification))
         try:
             await self._settle(results)
         except ScenarioRepositoryException as error:
             _logger.warning("%d leases could not be released and will run out: %s", len(results), error)
 
 
-def _failed(notification: LeasedNotification, result: DeliveryResult, failure_code: str) -> Settlement:
+def _sending(
+    send: Send | None, send_to_device: SendToDevice | None, timeout_seconds: float
+) -> Callable[[LeasedNotification], Awaitable[Attempt]]:
+    if send is not None and send_to_device is None:
+        return partial(senders.attempt, send, timeout_seconds=timeout_seconds)
+    if send_to_device is not None and send is None:
+        return partial(senders.attempt_by_device, send_to_device, timeout_seconds=timeout_seconds)
+    raise InvalidDataException("send: expected one of send and send_to_device")
+
+
+def _alike(failure: Failure) -> tuple[str, str]:
+    return failure.kind, failure.place
+
+
+def _ended(task: asyncio.Task[Attempt], notification: LeasedNotification) -> Settlement:
+    released = notification.settlement(DeliveryResult.RELEASED)
     try:
-        return notification.settlement(result, failure_code)
-    except InvalidDataException:
-        return notification.settlement(result, "unnamed_failure")
+        return task.result().settlement
+    except senders.Interrupted as interruption:
+        return interruption.settlement
+    except BaseException:  # noqa: BLE001 - cancelled, or interrupted
+        return released
+
+
+def _released(settlement: Settlement) -> Settlement:
+    return Settlement(
+        id=settlement.id,
+        lease_number=settlement.lease_number,
+        result=DeliveryResult.RELEASED,
+        reached=settlement.reached,
+        invalid_tokens=settlement.invalid_tokens,
+    )
+
+
+def _pause_seconds(tries: int, retry_after: float | None) -> float:
+    """Return the pause after so many failures: doubled by each, with a random part, at least what the server asks."""
+    doubled = min(_FIRST_PAUSE_SECONDS * 2 ** min(tries, 10), _LONGEST_PAUSE_SECONDS)
+    return max(doubled * random.uniform(0.5, 1), min(retry_after or 0, _LONGEST_PAUSE_SECONDS))  # noqa: S311

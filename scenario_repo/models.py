@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date, timedelta
 from enum import Enum, StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Self, overload
 from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, ValidationError, model_validator
@@ -29,6 +29,7 @@ from scenario_repo._fields import (
     StoredInstant,
     Subjects,
 )
+from scenario_repo._limits import MAX_RETRY_AFTER
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.facts import (
     CertificationExpiryFacts,
@@ -255,6 +256,8 @@ class SkipReason(StrEnum):
     """The user's account is deleted; an evaluation and a claim with a lease say so."""
     USER_BANNED = "user_banned"
     """The user is banned for now; an evaluation and a claim with a lease say so."""
+    MUTED = "muted"
+    """The user does not want it; an evaluation and a claim with a lease say so."""
     CONCURRENT_CLAIM = "concurrent_claim"
     """Another claim of the same user and type won the race, or stands earlier in the batch, and holds not all of what
     this one is about; claim again."""
@@ -345,9 +348,9 @@ class ScenarioExplanation(Row):
     organization_id: UUID
     is_due: bool
     reason: str
-    """``user_gone``, ``user_banned``, ``mentor_not_active``, ``scenario_disabled``, ``cooldown`` (something holds),
-    ``history`` (it came true longer than ``due_within`` ago), ``reminders_spent``, or the rule's finding, such as
-    ``recently_active`` (supabase/schemas/rules has those of the built-in scenarios)."""
+    """``user_gone``, ``user_banned``, ``mentor_not_active``, ``scenario_disabled``, ``muted``, ``cooldown`` (something
+    holds), ``history`` (it came true longer than ``due_within`` ago), ``reminders_spent``, or the rule's finding, such
+    as ``recently_active`` (supabase/schemas/rules has those of the built-in scenarios)."""
     facts: dict[str, JsonValue]
     """The evidence for the reason: dates, counts and certificate ids."""
     milestone_value: int | None
@@ -388,9 +391,19 @@ class Settlement(Input):
     lease_number: PositiveInteger
     result: DeliveryResult
     failure_code: FailureCode | None = None
+    retry_after: Duration | None = None
+    """With a retry: due again after so long, at most 30 days, and no attempt is spent."""
+    reached: tuple[str, ...] = Field(default=(), repr=False)
+    """The tokens of the devices that it has reached: it goes to the others alone, and is sent where it would fail."""
+    invalid_tokens: tuple[str, ...] = Field(default=(), repr=False)
+    """The tokens that the provider does not know; removed, unless they were registered since."""
 
     @model_validator(mode="after")
     def _failure_code_only_for_failures(self) -> Self:
+        if self.retry_after is not None and self.result is not DeliveryResult.RETRY:
+            raise InvalidDataException(f"Settlement.retry_after: expected nothing for {self.result}, got a timedelta")
+        if self.retry_after is not None and self.retry_after > MAX_RETRY_AFTER:
+            raise InvalidDataException("Settlement.retry_after: expected at most 30 days, got a longer one")
         if self.failure_code is None:
             return self
         if self.result not in {DeliveryResult.RETRY, DeliveryResult.FAILED}:
@@ -433,12 +446,67 @@ class LeasedNotification(ScenarioNotification):
     """The number of this attempt, from 1. A released lease spent none."""
     leased_until: AwareDatetime
     """When the lease runs out, by the database's clock."""
+    unsettled_leases: int = 0
+    """How many leases in a row nobody settled: from two on it may be what its workers die of, and is handed out last
+    and alone."""
     device_tokens: tuple[DeviceToken, ...]
-    """The user's devices; may be empty."""
+    """The user's devices, without those that it has reached; may be empty."""
 
-    def settlement(self, result: DeliveryResult, failure_code: str | None = None) -> Settlement:
+    def settlement(
+        self,
+        result: DeliveryResult,
+        failure_code: str | None = None,
+        *,
+        retry_after: timedelta | None = None,
+        reached: Sequence[str] = (),
+        invalid_tokens: Sequence[str] = (),
+    ) -> Settlement:
         """Build the settlement of this lease."""
-        return Settlement(id=self.id, lease_number=self.lease_number, result=result, failure_code=failure_code)
+        return Settlement(
+            id=self.id,
+            lease_number=self.lease_number,
+            result=result,
+            failure_code=failure_code,
+            retry_after=retry_after,
+            reached=tuple(reached),
+            invalid_tokens=tuple(invalid_tokens),
+        )
+
+
+class Lease(Row, Sequence[LeasedNotification]):
+    """The answer to a request for a lease: a sequence of the leased notifications, and what became of the others."""
+
+    leased: tuple[LeasedNotification, ...] = ()
+    deferred: int = 0
+    """How many have to wait: for a moment that the organization's policy permits, or for their turn."""
+    failed: dict[str, int] = Field(default_factory=dict)
+    """How many were refused for good, by reason (:class:`FailureReason`, ``attempts_spent``)."""
+    rule_failed: int = 0
+    """How many were left for five minutes, for their scenario's rule failed."""
+    has_more: bool = False
+    """Whether there may be more that is due now."""
+    next_due_at: AwareDatetime | None = None
+    """If not, when the next one is due, of those in nobody's hands; None: nothing waits."""
+
+    def without(self, others: Collection[LeasedNotification]) -> Self:
+        """Return the same with only the other notifications."""
+        return self.model_copy(update={"leased": tuple(one for one in self.leased if one not in others)})
+
+    def __len__(self) -> int:
+        """Count the leased notifications."""
+        return len(self.leased)
+
+    def __iter__(self) -> Iterator[LeasedNotification]:  # type: ignore[override]
+        """Iterate over the leased notifications."""
+        return iter(self.leased)
+
+    @overload
+    def __getitem__(self, index: int) -> LeasedNotification: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LeasedNotification]: ...
+    def __getitem__(self, index: int | slice) -> LeasedNotification | Sequence[LeasedNotification]:
+        """Return a leased notification, or some."""
+        return self.leased[index]
 
 
 class LeasedClaimOutcome(ClaimOutcome):
@@ -446,6 +514,48 @@ class LeasedClaimOutcome(ClaimOutcome):
 
     notification: LeasedNotification | None = None
     """New, or one that an earlier call of the app's claimed and that nobody has in hand: ``attempt_count`` tells."""
+
+
+class CancelAnswer(StrEnum):
+    """What became of a notification that was to be cancelled."""
+
+    CANCELLED = "cancelled"
+    LEASED = "leased"
+    """Somebody may be sending it; try again when the lease is over."""
+    ALREADY_SETTLED = "already_settled"
+    UNKNOWN = "unknown"
+    """There is no such notification (any more)."""
+
+
+StoredCancelAnswer = Annotated[CancelAnswer | str, LEFT_TO_RIGHT]
+"""An answer from the database; one that this version does not know is kept as text."""
+
+
+class RetryAnswer(StrEnum):
+    """What became of a failed notification that was to be tried anew."""
+
+    FREED = "freed"
+    """An evaluation made it: the next one may claim the same again, if it is still due."""
+    RECORDED = "recorded"
+    """A claim or a plain insert made it: recorded anew."""
+    PENDING = "pending"
+    """It has not failed: it waits to be sent, or is being sent."""
+    SENT = "sent"
+    NOT_HELD = "not_held"
+    """It holds nothing any more: an evaluation may claim the same already."""
+    UNKNOWN = "unknown"
+    """There is no such notification (any more)."""
+
+
+StoredRetryAnswer = Annotated[RetryAnswer | str, LEFT_TO_RIGHT]
+"""An answer from the database; one that this version does not know is kept as text."""
+
+
+class RetryOutcome(Row):
+    """What became of a failed notification that was to be tried anew, and the new one, if it was recorded anew."""
+
+    answer: StoredRetryAnswer
+    notification_id: UUID | None
 
 
 class ReportLine(Row):

@@ -15,14 +15,16 @@ from scenario_repo import _arguments, _claims, _postgrest
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
+    CancelAnswer,
     ClaimOutcome,
     EvaluationPage,
+    Lease,
     LeasedClaimOutcome,
-    LeasedNotification,
     NewScenarioNotification,
     NotificationClaim,
     OrganizationReport,
     ReportLine,
+    RetryOutcome,
     RuleCheck,
     ScenarioExplanation,
     ScenarioNotification,
@@ -30,8 +32,11 @@ from scenario_repo.models import (
     SchemaDescription,
     Settlement,
     SettlementAnswer,
+    StoredCancelAnswer,
+    StoredRetryAnswer,
     StoredSettlementAnswer,
 )
+from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 
 T = TypeVar("T")
 
@@ -48,8 +53,9 @@ class _Answers(BaseModel, Generic[T]):
     answers: list[T]
 
 
-class _Leased(BaseModel):
-    leased: list[LeasedNotification]
+class _Retried(BaseModel):
+    answers: list[StoredRetryAnswer]
+    ids: list[UUID | None]
 
 
 class _Explanations(BaseModel):
@@ -73,8 +79,13 @@ _TRUTHS = TypeAdapter(_Answers[bool])
 _RECORDS = TypeAdapter(_Answers[ScenarioNotification | None])
 _PAGE = TypeAdapter(EvaluationPage)
 _EXPLANATIONS = TypeAdapter(_Explanations)
-_LEASED = TypeAdapter(_Leased)
+_LEASE = TypeAdapter(Lease)
 _ANSWERS: TypeAdapter[_Answers[SettlementAnswer | str]] = TypeAdapter(_Answers[StoredSettlementAnswer])
+_CANCELLED: TypeAdapter[_Answers[CancelAnswer | str]] = TypeAdapter(_Answers[StoredCancelAnswer])
+_RETRIED = TypeAdapter(_Retried)
+_POLICIES = TypeAdapter(list[DeliveryPolicy])
+_DAYS_OFF = TypeAdapter(list[DayOff])
+_MUTES = TypeAdapter(list[Mute])
 _PURGED = TypeAdapter(_PurgedPage)
 _SCHEMA = TypeAdapter(SchemaDescription)
 _RULE_CHECK = TypeAdapter(RuleCheck)
@@ -207,7 +218,8 @@ class ScenarioNotificationRepository:
     ) -> list[ScenarioNotification]:
         """Return a page of a user's notifications, newest first; ``before`` is the last row of the previous page.
 
-        ``limit`` is at most 1,000, as PostgREST cuts longer answers. A signed-in user's client may call it too.
+        ``limit`` is at most 1,000, as PostgREST cuts longer answers. A signed-in user's client may call it too, and
+        gets what was sent: what is pending may never be, and what failed was not.
         """
         request = partial(
             _postgrest.history_request,
@@ -393,17 +405,19 @@ class ScenarioNotificationRepository:
         lease: timedelta = timedelta(minutes=5),
         organization_id: UUID | None = None,
         scenario_types: Collection[ScenarioType | str] | None = None,
-    ) -> list[LeasedNotification]:
-        """Lease up to ``limit`` (at most 1,000) pending notifications that are due, oldest first, to send them.
+    ) -> Lease:
+        """Lease up to ``limit`` (at most 1,000) pending notifications that are due, to send them.
 
-        Nobody else gets them until the lease (1 second to 1 day) runs out; then they are due again. Delivery is at
-        least once: if a worker dies between sending and settling, the notification is sent again.
+        Organizations take turns; of each, the longest due come first. Nobody else gets them until the lease (1 second
+        to 1 day) runs out; then they are due again. Delivery is at least once: if a worker dies between sending and
+        settling, the notification is sent again.
 
-        Before they are handed out they are asked again: what is over, was tried too often or is for nobody any more
-        fails with its reason (:class:`~scenario_repo.FailureReason`).
+        Before they are handed out they are asked again: what is over, was tried too often, is for nobody any more, is
+        muted or no longer true fails with its reason (:class:`~scenario_repo.FailureReason`); what may not be told now
+        (:class:`~scenario_repo.DeliveryPolicy`) waits for the next moment that is permitted.
         """
-        answer = await self._call(
-            _LEASED,
+        return await self._call(
+            _LEASE,
             "lease_notifications",
             "scenario_lease_notifications",
             _arguments.positive("limit", limit, MAX_LEASES),
@@ -411,7 +425,6 @@ class ScenarioNotificationRepository:
             _arguments.optional_id("organization_id", organization_id),
             _arguments.scenario_types(scenario_types),
         )
-        return answer.leased
 
     async def settle_notifications(
         self, results: Sequence[Settlement], max_attempts: int | None = None
@@ -431,6 +444,106 @@ class ScenarioNotificationRepository:
         answer = await _postgrest.fetch(request, _ANSWERS, operation=operation, idempotent=True)
         _refuse_other_length(operation, checked, answer.answers)
         return answer.answers
+
+    async def cancel_notifications(self, ids: Iterable[UUID]) -> list[CancelAnswer | str]:
+        """Cancel up to 1,000 pending notifications, and return one answer each, in the same order.
+
+        What is cancelled fails with ``cancelled``, and holds for its cooldown (a milestone for good). What is leased is
+        refused, for somebody may be sending it.
+        """
+        checked = _arguments.notification_ids(ids)
+        if not checked:
+            return []
+        operation = "cancel_notifications"
+        answer = await self._call(_CANCELLED, operation, "scenario_cancel_notifications", _postgrest.texts(checked))
+        _refuse_other_length(operation, checked, answer.answers)
+        return answer.answers
+
+    async def retry_notifications(self, ids: Iterable[UUID]) -> list[RetryOutcome]:
+        """Let up to 1,000 failed notifications be tried anew, and return one outcome each, in the same order.
+
+        What an evaluation made is freed: the next one may claim the same again, if it is still due. What a claim or a
+        plain insert made is recorded anew, once, however often this is called.
+        """
+        checked = _arguments.notification_ids(ids)
+        if not checked:
+            return []
+        operation = "retry_notifications"
+        answer = await self._call(_RETRIED, operation, "scenario_retry_notifications", _postgrest.texts(checked))
+        _refuse_other_length(operation, checked, answer.answers)
+        _refuse_other_length(operation, checked, answer.ids)
+        return [
+            RetryOutcome(answer=one, notification_id=new) for one, new in zip(answer.answers, answer.ids, strict=True)
+        ]
+
+    async def get_delivery_policies(self) -> list[DeliveryPolicy]:
+        """Return when people may be told: the default policy, if there is one, and those of organizations."""
+        request = partial(_postgrest.policies_request, self._client)
+        return await _postgrest.fetch(request, _POLICIES, operation="get_delivery_policies", idempotent=True)
+
+    async def set_delivery_policy(self, policy: DeliveryPolicy) -> DeliveryPolicy:
+        """Record the policy of an organization, or the default, in place of the one before."""
+        request = partial(_postgrest.set_policy_request, self._client, _arguments.policy(policy))
+        stored = await _postgrest.fetch(request, _POLICIES, operation="set_delivery_policy", idempotent=True)
+        return _only("set_delivery_policy", stored)
+
+    async def delete_delivery_policy(self, organization_id: UUID | None) -> bool:
+        """Delete the policy of an organization, or with None the default; return whether there was one."""
+        checked = _arguments.optional_id("organization_id", organization_id)
+        request = partial(_postgrest.delete_policy_request, self._client, checked)
+        gone = await _postgrest.fetch(request, _POLICIES, operation="delete_delivery_policy", idempotent=True)
+        return bool(gone)
+
+    async def list_days_off(self, organization_id: UUID | None = None) -> list[DayOff]:
+        """Return the days off of all, and with an organization its own too, the earliest first."""
+        checked = _arguments.optional_id("organization_id", organization_id)
+        request = partial(_postgrest.days_off_request, self._client, checked)
+        return await _postgrest.fetch(request, _DAYS_OFF, operation="list_days_off", idempotent=True)
+
+    async def add_days_off(self, days: Sequence[NewDayOff]) -> list[DayOff]:
+        """Record up to 1,000 days off, and return them as they are stored."""
+        checked = _arguments.days_off(days)
+        if not checked:
+            return []
+        request = partial(_postgrest.add_days_off_request, self._client, checked)
+        return await _postgrest.fetch(request, _DAYS_OFF, operation="add_days_off", idempotent=False)
+
+    async def remove_days_off(self, ids: Iterable[UUID]) -> int:
+        """Delete up to 1,000 days off; return how many there were."""
+        checked = _arguments.notification_ids(ids)
+        if not checked:
+            return 0
+        request = partial(_postgrest.remove_days_off_request, self._client, checked)
+        gone = await _postgrest.fetch(request, _DAYS_OFF, operation="remove_days_off", idempotent=True)
+        return len(gone)
+
+    async def list_mutes(self, user_id: UUID) -> list[Mute]:
+        """Return what a user does not want to be told, also what is over. A signed-in user's client may call it too."""
+        request = partial(_postgrest.mutes_request, self._client, _arguments.user_id(user_id))
+        return await _postgrest.fetch(request, _MUTES, operation="list_mutes", idempotent=True)
+
+    async def mute(self, mute: NewMute) -> Mute:
+        """Record what a user does not want to be told, in place of what she said before of the same.
+
+        A signed-in user's client may call it for herself; a user has at most 200 mutes.
+        """
+        request = partial(_postgrest.mute_request, self._client, _arguments.mute(mute))
+        stored = await _postgrest.fetch(request, _MUTES, operation="mute", idempotent=True)
+        return _only("mute", stored)
+
+    async def unmute(
+        self, user_id: UUID, organization_id: UUID | None = None, scenario_type: ScenarioType | str | None = None
+    ) -> bool:
+        """Delete the mute of this very scope; return whether there was one. A signed-in user's client may call it."""
+        request = partial(
+            _postgrest.unmute_request,
+            self._client,
+            _arguments.user_id(user_id),
+            _arguments.optional_id("organization_id", organization_id),
+            None if scenario_type is None else _arguments.scenario_type(scenario_type),
+        )
+        gone = await _postgrest.fetch(request, _MUTES, operation="unmute", idempotent=True)
+        return bool(gone)
 
     async def purge_notifications(self, older_than: timedelta, batch: int = DEFAULT_PAGE_SIZE) -> int:
         """Delete what has been over for longer than ``older_than``, ``batch`` users per request; return the number.
@@ -499,6 +612,11 @@ class ScenarioNotificationRepository:
 def _refuse_other_length(operation: str, asked: Sequence[object], answered: Sequence[object]) -> None:
     if len(asked) != len(answered):
         raise UnexpectedResponseException(f"expected {len(asked)} answers, got {len(answered)}", operation=operation)
+
+
+def _only(operation: str, rows: Sequence[T]) -> T:
+    _refuse_other_length(operation, (None,), rows)
+    return rows[0]
 
 
 def _paired(ids: Sequence[UUID], answers: Sequence[T], operation: str) -> dict[UUID, T]:

@@ -101,7 +101,9 @@ def test_a_lease_is_the_row_with_its_hand_over(database: Database, worker: psyco
 
     assert row is not None
     stored, handover, ahead = row
-    handed_over = {name: handover[name] for name in ("lease_number", "attempt_count", "leased_until", "unsettled_leases")}
+    handed_over = {
+        name: handover[name] for name in ("lease_number", "attempt_count", "leased_until", "unsettled_leases")
+    }
     assert leased == stored | handed_over | {"device_tokens": []}
     assert (leased["delivery_status"], leased["lease_number"], leased["attempt_count"]) == ("pending", 1, 1)
     assert ahead == timedelta(seconds=90.5)

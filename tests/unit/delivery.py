@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from scenario_repo import (
     DeliveryResult,
     DeliveryWorker,
+    Lease,
     LeasedNotification,
     ScenarioNotificationRepository,
     Settlement,
@@ -41,7 +42,7 @@ class Script(ScenarioNotificationRepository):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def lease_notifications(self, *arguments: Any, **_: Any) -> list[LeasedNotification]:  # noqa: ANN401
+    async def lease_notifications(self, *arguments: Any, **_: Any) -> Lease:  # noqa: ANN401
         """Hand out what is due."""
         self.leases.append(arguments)
         await asyncio.sleep(0)
@@ -49,7 +50,7 @@ class Script(ScenarioNotificationRepository):
             raise self.lease_failures.pop(0)
         taken, self.due = self.due[: arguments[0]], self.due[arguments[0] :]
         self.leased += taken
-        return taken
+        return Lease(leased=tuple(taken), has_more=bool(self.due))
 
     async def settle_notifications(
         self, results: Sequence[Settlement], max_attempts: int | None = None
