@@ -113,6 +113,8 @@ class DeliveryWorker:
         self._paused_until = 0.0
         self._last_failure: Failure | None = None
         self._failures_in_a_row = 0
+        self._unsettled: list[Settlement] = []
+        """What the database would not take: told once more at the end."""
         self._kept_back: list[Settlement] = []
         """Failures in a row, all alike, kept back until it is known whether they stop the worker."""
 
@@ -298,11 +300,23 @@ class DeliveryWorker:
         """Settle, as long as the leases last: a lost result means that the notification is sent again."""
         if not results:
             return []
-        ends_at = max(map(self._ends_at, results))
+        try:
+            answers = await self._settled(results, max(map(self._ends_at, results)))
+        except BaseException:
+            self._unsettled = results
+            raise
+        for one in results:
+            self._leases.pop((one.id, one.lease_number), None)
+        lost = answers.count(SettlementAnswer.LEASE_LOST)
+        if lost:
+            _logger.warning("%d of %d leases had run out; they may be sent twice", lost, len(answers))
+        return answers
+
+    async def _settled(self, results: list[Settlement], ends_at: float) -> list[SettlementAnswer | str]:
         tries = 0
         while True:
             try:
-                answers = await self._repository.settle_notifications(results, self._max_attempts)
+                return await self._repository.settle_notifications(results, self._max_attempts)
             except ScenarioRepositoryException as error:
                 tries += 1
                 pause = _pause_seconds(tries, error.retry_after)
@@ -310,13 +324,6 @@ class DeliveryWorker:
                     raise
                 _logger.warning("settlement failed, will be tried again: %s", error)
                 await asyncio.sleep(pause)
-            else:
-                for one in results:
-                    self._leases.pop((one.id, one.lease_number), None)
-                lost = answers.count(SettlementAnswer.LEASE_LOST)
-                if lost:
-                    _logger.warning("%d of %d leases had run out; they may be sent twice", lost, len(answers))
-                return answers
 
     async def _cancel(self, sending: dict[asyncio.Task[Attempt], LeasedNotification]) -> None:
         """Cancel the running sends; settle those that have ended, release the others that end now.
@@ -327,7 +334,7 @@ class DeliveryWorker:
             task.cancel()
         if sending:
             await asyncio.wait(sending, timeout=senders.GRACE_SECONDS)
-        results = [*map(_released, self._let_go()), *self._suspects_released()]
+        results = [*self._unsettled, *map(_released, self._let_go()), *self._suspects_released()]
         for task, notification in sending.items():
             if not task.done():
                 _logger.warning("a send ignores its cancellation; its lease will run out")
@@ -376,5 +383,5 @@ def _released(settlement: Settlement) -> Settlement:
 
 def _pause_seconds(tries: int, retry_after: float | None) -> float:
     """Return the pause after so many failures: doubled by each, with a random part, at least what the server asks."""
-    doubled = min(_FIRST_PAUSE_SECONDS * 2 ** min(tries, 10), _LONGEST_PAUSE_SECONDS)
+    doubled = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tries, 10), _LONGEST_PAUSE_SECONDS)
     return max(doubled * random.uniform(0.5, 1), min(retry_after or 0, _LONGEST_PAUSE_SECONDS))  # noqa: S311

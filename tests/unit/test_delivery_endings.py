@@ -29,7 +29,7 @@ from tests.unit.leaks import MARKER
 def short_pauses() -> Iterator[None]:
     """Make the pause before another settlement very short."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scenario_repo.delivery._LONGEST_SETTLE_PAUSE_SECONDS", 0.001)
+        patch.setattr("scenario_repo.delivery._LONGEST_PAUSE_SECONDS", 0.001)
         yield
 
 
@@ -101,12 +101,15 @@ async def test_a_settlement_that_is_refused_ends_the_worker() -> None:
     assert len(script.outcomes()) == 4
 
 
-async def test_a_database_that_stays_away_ends_the_worker(caplog: pytest.LogCaptureFixture) -> None:
-    """After its last try the worker raises, and logs how many leases have to run out."""
-    script = Script(3, settle_failures=[unavailable() for _ in range(99)])
+async def test_a_database_that_stays_away_ends_the_worker(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the leases are over the worker raises, and logs how many have to run out."""
+    monkeypatch.setattr("scenario_repo.delivery._LEASE_MARGIN", timedelta(seconds=1))
+    script = Script(3, settle_failures=[unavailable() for _ in range(99_999)])
 
     with pytest.raises(UnavailableException):
-        await worker(script, succeed).run()
+        await worker(script, succeed, send_timeout=timedelta(milliseconds=50)).run()
     assert "3 leases could not be released and will run out" in caplog.text
 
 
@@ -115,15 +118,17 @@ async def test_a_database_that_stays_away_ends_the_worker(caplog: pytest.LogCapt
 async def test_a_lease_that_fails_is_tried_again_if_that_may_help(
     error: ScenarioRepositoryException, *, until_idle: bool
 ) -> None:
-    """A worker without until_idle waits for an unavailable database, but raises on a refusal."""
+    """A worker waits for an unavailable database, but raises on a refusal."""
     script = Script(3, lease_failures=[error])
     running = asyncio.create_task(worker(script, succeed).run(until_idle=until_idle))
     await until(lambda: running.done() or len(script.settled) == 3)
 
-    patient = error.retryable and not until_idle
-    assert running.done() is not patient
+    assert error.retryable is (len(script.settled) == 3)
+    if error.retryable and until_idle:
+        assert await running == {SettlementAnswer.SENT: 3}
+        return
     running.cancel()
-    with pytest.raises(asyncio.CancelledError if patient else type(error)):
+    with pytest.raises(asyncio.CancelledError if error.retryable else type(error)):
         await running
 
 
