@@ -37,11 +37,9 @@ def shared(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]
 
 @pytest.fixture
 def database(shared: Database) -> Iterator[Database]:
-    """Empty the tables afterwards, and forget the policies."""
+    """Empty the tables afterwards."""
     yield shared
     empty(shared)
-    with shared.connect(role=None) as owner:
-        owner.execute("truncate scenario_delivery_policy, scenario_days_off, scenario_mutes")
 
 
 def answer(worker: psycopg.Connection, limit: int = 1000, organization: UUID | None = None) -> dict[str, Any]:
