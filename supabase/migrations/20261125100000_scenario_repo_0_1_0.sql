@@ -1686,6 +1686,7 @@ declare
   opens_at constant time := coalesce(p_opens_at, '00:00');
   closes_at constant time := coalesce(p_closes_at, '24:00');
   day date;
+  opening timestamptz;
   closing timestamptz;
 begin
   if p_from is null or not isfinite(p_from) then
@@ -1698,10 +1699,14 @@ begin
   for ahead in -1..400 loop
     day := (p_from at time zone zone)::date + ahead;
     continue when extract(isodow from day)::integer <> all (p_weekdays) or day <@ p_days_off;
+    -- Without hours the whole day is open, and no minute of the next.
     closing := scenario_private.local_instant(day + closes_at + case when closes_at <= opens_at then interval '1 day'
-      else interval '0' end, zone, true);
-    if p_from < closing then
-      return greatest(p_from, scenario_private.local_instant(day + opens_at, zone, false));
+      else interval '0' end, zone, p_closes_at is not null);
+    continue when p_from >= closing;
+    opening := scenario_private.local_instant(day + opens_at, zone, false);
+    -- A window or a day that the zone leaves out as a whole never opens.
+    if opening < closing then
+      return greatest(p_from, opening);
     end if;
   end loop;
   return null;
@@ -1834,7 +1839,8 @@ begin
   if new.scenario_type is not null then
     perform scenario_private.require_scenario_type(new.scenario_type);
   end if;
-  if tg_op = 'INSERT' then
+  -- Given to another person it is one more of hers.
+  if tg_op = 'INSERT' or new.user_id <> old.user_id then
     perform pg_advisory_xact_lock(hashtextextended('scenario_repo mutes ' || new.user_id, 0));
     if (select count(*) from public.scenario_mutes as mute where mute.user_id = new.user_id) > 200 then
       raise exception using errcode = 'SR003', message = 'expected at most 200 mutes of one user, got more';
@@ -1899,17 +1905,23 @@ create table if not exists public.scenario_delivery_policy (
     unique nulls not distinct (organization_id),
   constraint scenario_delivery_policy_time_zone_is_a_name
     check (scenario_private.is_time_zone(time_zone)),
-  -- Some day has to be open: none at all would keep everything for ever.
+  -- Some day has to be open: none at all would keep everything for ever. As many days as there are of the seven: none
+  -- is there twice. (A CASE, since array_position takes no array of arrays.)
   constraint scenario_delivery_policy_weekdays_are_days
     check (
-      weekdays <@ array[1, 2, 3, 4, 5, 6, 7]
-      and cardinality(weekdays) between 1 and 7
-      and array_position(weekdays, null) is null
+      case when array_ndims(weekdays) > 1 then false
+      else cardinality(weekdays) > 0
+        and array_position(weekdays, null) is null
+        and cardinality(weekdays) = (1 = any (weekdays))::integer + (2 = any (weekdays))::integer
+          + (3 = any (weekdays))::integer + (4 = any (weekdays))::integer + (5 = any (weekdays))::integer
+          + (6 = any (weekdays))::integer + (7 = any (weekdays))::integer
+      end
     ),
   constraint scenario_delivery_policy_opens_and_closes
     check ((opens_at is null) = (closes_at is null)),
+  -- 24:00 is the end of a day, and opens none.
   constraint scenario_delivery_policy_opens_some_time
-    check (opens_at <> closes_at),
+    check (opens_at <> closes_at and opens_at < '24:00'),
   constraint scenario_delivery_policy_min_gap_is_at_most_a_week
     check (min_gap >= interval '0' and min_gap <= interval '7 days')
 );

@@ -77,6 +77,7 @@ declare
   opens_at constant time := coalesce(p_opens_at, '00:00');
   closes_at constant time := coalesce(p_closes_at, '24:00');
   day date;
+  opening timestamptz;
   closing timestamptz;
 begin
   if p_from is null or not isfinite(p_from) then
@@ -89,10 +90,14 @@ begin
   for ahead in -1..400 loop
     day := (p_from at time zone zone)::date + ahead;
     continue when extract(isodow from day)::integer <> all (p_weekdays) or day <@ p_days_off;
+    -- Without hours the whole day is open, and no minute of the next.
     closing := scenario_private.local_instant(day + closes_at + case when closes_at <= opens_at then interval '1 day'
-      else interval '0' end, zone, true);
-    if p_from < closing then
-      return greatest(p_from, scenario_private.local_instant(day + opens_at, zone, false));
+      else interval '0' end, zone, p_closes_at is not null);
+    continue when p_from >= closing;
+    opening := scenario_private.local_instant(day + opens_at, zone, false);
+    -- A window or a day that the zone leaves out as a whole never opens.
+    if opening < closing then
+      return greatest(p_from, opening);
     end if;
   end loop;
   return null;

@@ -56,7 +56,8 @@ begin
   if new.scenario_type is not null then
     perform scenario_private.require_scenario_type(new.scenario_type);
   end if;
-  if tg_op = 'INSERT' then
+  -- Given to another person it is one more of hers.
+  if tg_op = 'INSERT' or new.user_id <> old.user_id then
     perform pg_advisory_xact_lock(hashtextextended('scenario_repo mutes ' || new.user_id, 0));
     if (select count(*) from public.scenario_mutes as mute where mute.user_id = new.user_id) > 200 then
       raise exception using errcode = 'SR003', message = 'expected at most 200 mutes of one user, got more';

@@ -26,17 +26,23 @@ create table if not exists public.scenario_delivery_policy (
     unique nulls not distinct (organization_id),
   constraint scenario_delivery_policy_time_zone_is_a_name
     check (scenario_private.is_time_zone(time_zone)),
-  -- Some day has to be open: none at all would keep everything for ever.
+  -- Some day has to be open: none at all would keep everything for ever. As many days as there are of the seven: none
+  -- is there twice. (A CASE, since array_position takes no array of arrays.)
   constraint scenario_delivery_policy_weekdays_are_days
     check (
-      weekdays <@ array[1, 2, 3, 4, 5, 6, 7]
-      and cardinality(weekdays) between 1 and 7
-      and array_position(weekdays, null) is null
+      case when array_ndims(weekdays) > 1 then false
+      else cardinality(weekdays) > 0
+        and array_position(weekdays, null) is null
+        and cardinality(weekdays) = (1 = any (weekdays))::integer + (2 = any (weekdays))::integer
+          + (3 = any (weekdays))::integer + (4 = any (weekdays))::integer + (5 = any (weekdays))::integer
+          + (6 = any (weekdays))::integer + (7 = any (weekdays))::integer
+      end
     ),
   constraint scenario_delivery_policy_opens_and_closes
     check ((opens_at is null) = (closes_at is null)),
+  -- 24:00 is the end of a day, and opens none.
   constraint scenario_delivery_policy_opens_some_time
-    check (opens_at <> closes_at),
+    check (opens_at <> closes_at and opens_at < '24:00'),
   constraint scenario_delivery_policy_min_gap_is_at_most_a_week
     check (min_gap >= interval '0' and min_gap <= interval '7 days')
 );

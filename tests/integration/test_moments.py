@@ -16,12 +16,33 @@ from hypothesis import strategies as st
 from tests.integration.database import Database
 from tests.postgres.server import PostgresServer
 
-ZONES: Final = ("Europe/Oslo", "Europe/Stockholm", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu")
+# Lord Howe's clocks change by half an hour, Havana's at midnight, and Apia left out the 30th of December 2011.
+ZONES: Final = (
+    "Europe/Oslo",
+    "Europe/Stockholm",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "America/Havana",
+    "Pacific/Apia",
+)
 DAY: Final = timedelta(days=1)
 MINUTE: Final = timedelta(minutes=1)
 
 instants = st.datetimes(datetime(1971, 1, 3), datetime(2035, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
     lambda moment: moment.replace(second=0, microsecond=0)
+)
+# The days on which clocks change: drawn from a century, hardly any moment would lie beside one.
+CHANGES: Final = [
+    (zone, day)
+    for zone in ZONES
+    for day in (datetime(1971, 1, 3, tzinfo=UTC) + DAY * number for number in range(64 * 365))
+    if day.astimezone(ZoneInfo(zone)).utcoffset() != (day + DAY).astimezone(ZoneInfo(zone)).utcoffset()
+]
+moments = st.tuples(st.sampled_from(ZONES), instants) | st.builds(
+    lambda change, minutes: (change[0], change[1] + MINUTE * minutes),
+    st.sampled_from(CHANGES),
+    st.integers(-2 * 24 * 60, 2 * 24 * 60),
 )
 clock_times = st.integers(0, 24 * 4 - 1).map(lambda quarter: time(quarter // 4, quarter % 4 * 15))
 
@@ -38,11 +59,11 @@ class Window(NamedTuple):
 
 @st.composite
 def windows(draw: st.DrawFn) -> Window:
-    """Draw a policy that opens some time."""
+    """Draw a policy that opens some time, of no zone in particular."""
     opens_at = draw(st.none() | clock_times)
     closes_at = None if opens_at is None else draw(clock_times.filter(lambda at: at != opens_at))
     weekdays = draw(st.none() | st.sets(st.integers(1, 7), min_size=1).map(lambda days: tuple(sorted(days))))
-    return Window(draw(st.sampled_from(ZONES)), weekdays, opens_at, closes_at, ())
+    return Window("UTC", weekdays, opens_at, closes_at, ())
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +116,11 @@ def opened(window: Window, first: date, last: date) -> list[tuple[datetime, date
         if any(begin <= day <= end for begin, end in window.days_off):
             continue
         closing = day + DAY if closes_at <= opens_at else day
-        found.append(
-            (
-                instant_of(datetime.combine(day, opens_at), window.zone, last=False),
-                instant_of(datetime.combine(closing, closes_at), window.zone, last=True),
-            )
-        )
+        begin = instant_of(datetime.combine(day, opens_at), window.zone, last=False)
+        # Without hours the whole day is open, and no minute of the next.
+        end = instant_of(datetime.combine(closing, closes_at), window.zone, last=window.closes_at is not None)
+        if begin < end:
+            found.append((begin, end))
     return found
 
 
@@ -124,16 +144,17 @@ def next_permitted(connection: psycopg.Connection, window: Window, moment: datet
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(zone=st.sampled_from(ZONES), moment=instants, shift=st.integers(-180, 180), last=st.booleans())
+@given(place=moments, shift=st.integers(-180, 180), last=st.booleans())
 # The clocks of Oslo go back on 25 October, and forward on 28 March; Lord Howe's by half an hour.
-@example(zone="Europe/Oslo", moment=datetime(2026, 10, 25, 1, tzinfo=UTC), shift=0, last=True)
-@example(zone="Europe/Oslo", moment=datetime(2026, 10, 25, 1, tzinfo=UTC), shift=0, last=False)
-@example(zone="Europe/Oslo", moment=datetime(2027, 3, 28, 1, tzinfo=UTC), shift=-30, last=False)
-@example(zone="Australia/Lord_Howe", moment=datetime(2026, 10, 3, 15, 30, tzinfo=UTC), shift=-15, last=True)
+@example(place=("Europe/Oslo", datetime(2026, 10, 25, 1, tzinfo=UTC)), shift=0, last=True)
+@example(place=("Europe/Oslo", datetime(2026, 10, 25, 1, tzinfo=UTC)), shift=0, last=False)
+@example(place=("Europe/Oslo", datetime(2027, 3, 28, 1, tzinfo=UTC)), shift=-30, last=False)
+@example(place=("Australia/Lord_Howe", datetime(2026, 10, 3, 15, 30, tzinfo=UTC)), shift=-15, last=True)
 def test_a_clock_shows_it_when_pythons_does(
-    asked: psycopg.Connection, zone: str, moment: datetime, shift: int, *, last: bool
+    asked: psycopg.Connection, place: tuple[str, datetime], shift: int, *, last: bool
 ) -> None:
     """Times that are there once, twice or not at all."""
+    zone, moment = place
     local = shown(moment, zone) + MINUTE * shift
     row = asked.execute("select scenario_private.local_instant(%s, %s, %s)", [local, zone, last]).fetchone()
     assert row is not None
@@ -141,14 +162,16 @@ def test_a_clock_shows_it_when_pythons_does(
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(window=windows(), moment=instants, off=st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 4)), max_size=2))
+@given(window=windows(), place=moments, off=st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 4)), max_size=2))
 def test_the_next_moment_is_the_first_that_is_open(
-    asked: psycopg.Connection, window: Window, moment: datetime, off: list[tuple[int, int]]
+    asked: psycopg.Connection, window: Window, place: tuple[str, datetime], off: list[tuple[int, int]]
 ) -> None:
     """It is open, nothing before it is, and an open moment is its own next."""
-    today = shown(moment, window.zone).date()
+    zone, moment = place
+    today = shown(moment, zone).date()
     window = window._replace(
-        days_off=tuple((today + timedelta(days=first), today + timedelta(days=first + more)) for first, more in off)
+        zone=zone,
+        days_off=tuple((today + timedelta(days=first), today + timedelta(days=first + more)) for first, more in off),
     )
     found = next_permitted(asked, window, moment)
     if is_open(moment, window):
@@ -175,6 +198,16 @@ def test_the_next_moment_is_the_first_that_is_open(
         (("Europe/Oslo", None, time(2, 30), time(5), ()), "2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z"),
         (("Europe/Oslo", None, time(1), time(2, 30), ()), "2026-10-25T01:29:00Z", "2026-10-25T01:29:00Z"),
         (("Europe/Oslo", None, time(1), time(2, 30), ()), "2026-10-25T01:30:00Z", "2026-10-26T00:00:00Z"),
+        # 02:00 to 03:00 is left out on 28 March, and with it that day's window.
+        (("Europe/Oslo", None, time(2), time(3), ()), "2027-03-28T00:30:00Z", "2027-03-29T00:00:00Z"),
+        # So is a whole Friday of Apia's.
+        (("Pacific/Apia", (5,), None, None, ()), "2011-12-30T09:00:00Z", "2012-01-05T10:00:00Z"),
+        # Havana's midnight of 1 November is there twice: the day begins at the first, also a day off.
+        (
+            ("America/Havana", None, None, None, ((date(2026, 11, 1), date(2026, 11, 1)),)),
+            "2026-11-01T04:30:00Z",
+            "2026-11-02T05:00:00Z",
+        ),
         # Days off from Christmas to Epiphany, by Oslo's calendar.
         (
             ("Europe/Oslo", None, None, None, ((date(2026, 12, 21), date(2027, 1, 6)),)),
