@@ -3729,7 +3729,7 @@ begin
   );
   select * into batch from scenario_private.read_claims(p_claims);
 
-  if p_lease_seconds is not null then
+  if p_lease_seconds is not null and number_of_claims > 0 then
     select array_agg(refusal.place), array_agg(refusal.reason), array_agg(refusal.wait_until)
     into away_places, away_reasons, away_until
     from scenario_private.refuse_leased_claims(
