@@ -2073,6 +2073,8 @@ cross join lateral scenario_private.delivery_policy_of(organization.id) as polic
 join public.scenario_days_off as day
   on day.stops_clock
   and (day.organization_id = organization.id or day.organization_id is null)
+-- Else every time zone would be looked up for nothing.
+where exists (select from public.scenario_days_off as day where day.stops_clock)
 group by organization.id;
 comment on view scenario_private.stopped_clock is
   'When clocks stand still, for each organization that differs from the others, and (null) for these.';
@@ -2284,10 +2286,11 @@ select
   mentor.is_active and coalesce(override.is_enabled, standard.is_enabled) as is_evaluated,
   coalesce(override.cooldown, standard.cooldown) as cooldown,
   case
-    when coalesce(own_clock.stopped, clock.stopped) is not null then scenario_private.clock_back(
-      now(), coalesce(override.inactive_after, standard.inactive_after), coalesce(own_clock.stopped, clock.stopped)
+    when override.inactive_after is null and own_clock.stopped is null then standard.inactive_since
+    when coalesce(own_clock.stopped, standard.stopped) is null then now() - override.inactive_after
+    else scenario_private.clock_back(
+      now(), coalesce(override.inactive_after, standard.inactive_after), coalesce(own_clock.stopped, standard.stopped)
     )
-    else coalesce(now() - override.inactive_after, standard.inactive_since)
   end as inactive_since,
   coalesce(override.inactive_after, standard.inactive_after) as inactive_after,
   -- Never a longer window than the gap: a gap inside the window would go unseen.
@@ -2302,16 +2305,18 @@ select
   coalesce(override.milestones, standard.milestones) as milestones,
   coalesce(override.max_reminders, standard.max_reminders) as max_reminders,
   coalesce(now() - override.due_within, standard.history_before) as history_before,
-  coalesce(own_clock.stopped, clock.stopped) as stopped
+  coalesce(own_clock.stopped, standard.stopped) as stopped
 from scenario_source.mentors as mentor
 cross join (
   select
     config.*,
-    now() - config.inactive_after as inactive_since,
+    clock.stopped,
+    scenario_private.clock_back(now(), config.inactive_after, clock.stopped) as inactive_since,
     now() - least(config.returned_within, config.inactive_after) as returned_since,
     now() + config.expires_within as expires_until,
     now() - config.due_within as history_before
   from public.scenario_evaluation_config as config
+  left join scenario_private.stopped_clock as clock on clock.organization_id is null
   where config.organization_id is null
   offset 0
 ) as standard
@@ -2319,8 +2324,7 @@ left join public.scenario_evaluation_config as override
   on override.scenario_type = standard.scenario_type
   and override.organization_id = mentor.organization_id
 left join (select * from scenario_private.stopped_clock offset 0) as own_clock
-  on own_clock.organization_id = mentor.organization_id
-left join (select * from scenario_private.stopped_clock where organization_id is null offset 0) as clock on true;
+  on own_clock.organization_id = mentor.organization_id;
 comment on view scenario_private.mentor_setting is
   'Every mentor of every organization with the settings that hold there: the organization''s, or the default.';
 revoke all on table scenario_private.mentor_setting from public, anon, authenticated;

@@ -194,6 +194,8 @@ cross join lateral scenario_private.delivery_policy_of(organization.id) as polic
 join public.scenario_days_off as day
   on day.stops_clock
   and (day.organization_id = organization.id or day.organization_id is null)
+-- Else every time zone would be looked up for nothing.
+where exists (select from public.scenario_days_off as day where day.stops_clock)
 group by organization.id;
 comment on view scenario_private.stopped_clock is
   'When clocks stand still, for each organization that differs from the others, and (null) for these.';
