@@ -1,0 +1,58 @@
+"""What a mute may be: a known scenario type, and at most 200 of one person."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.integration.database import Database
+from tests.rows import ORGANIZATION, ago, insert_activities
+
+INSERT = (
+    "insert into scenario_mutes (user_id, organization_id) select %s, gen_random_uuid() from generate_series(1, %s)"
+)
+
+
+def test_a_mute_given_to_another_person_is_one_more_of_hers(database: Database, worker: psycopg.Connection) -> None:
+    """An update is no way round the limit; what stays hers may change."""
+    full, other = database.new_users(2)
+    worker.execute(INSERT, [full, 200])
+    worker.execute(INSERT, [other, 1])
+    worker.execute("update scenario_mutes set muted_until = now()")
+    with pytest.raises(psycopg.Error) as refused:
+        worker.execute("update scenario_mutes set user_id = %s where user_id = %s", [full, other])
+    assert refused.value.sqlstate == "SR003"
+
+
+@pytest.mark.parametrize("change", ["insert", "update"])
+def test_there_is_nothing_to_mute_in_an_unknown_scenario(
+    change: str, database: Database, worker: psycopg.Connection
+) -> None:
+    """A typing error would mute nothing, and nobody would know."""
+    (user,) = database.new_users(1)
+    if change == "update":
+        worker.execute("insert into scenario_mutes (user_id) values (%s)", [user])
+    with pytest.raises(psycopg.Error) as refused:
+        worker.execute(
+            "insert into scenario_mutes (user_id, scenario_type) values (%s, 'party')"
+            if change == "insert"
+            else "update scenario_mutes set scenario_type = 'party' where user_id = %s",
+            [user],
+        )
+    assert refused.value.sqlstate == "SR004"
+
+
+def test_she_is_told_by_the_organization_that_she_has_not_muted(database: Database, worker: psycopg.Connection) -> None:
+    """Of two memberships the muted one is left out before one is chosen."""
+    (mentor,) = database.new_mentors(1, ORGANIZATION)
+    worker.execute(
+        "insert into peer_mentors (user_id, organization_id) values (%s, 'ffffffff-ffff-ffff-ffff-ffffffffffff')",
+        [mentor],
+    )
+    insert_activities(worker, [mentor], ago("40 days"))
+    worker.execute("insert into scenario_mutes (user_id, organization_id) values (%s, %s)", [mentor, ORGANIZATION])
+    row = worker.execute("select public.scenario_evaluate('inactivity')").fetchone()
+    assert row is not None
+    assert (row[0]["claimed"], row[0]["skipped"]) == (1, {"muted": 1})
+    found = worker.execute("select organization_id::text from scenario_notifications").fetchall()
+    assert found == [("ffffffff-ffff-ffff-ffff-ffffffffffff",)]
