@@ -29,7 +29,7 @@ from tests.unit.leaks import MARKER
 def short_pauses() -> Iterator[None]:
     """Make the pause before another settlement very short."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scenario_repo.delivery._LONGEST_SETTLE_PAUSE_SECONDS", 0.001)
+        patch.setattr("scenario_repo.delivery._LONGEST_PAUSE_SECONDS", 0.001)
         yield
 
 
