@@ -157,7 +157,7 @@ class DeliveryWorker:
                     return self.settled
                 done = await self._wait(sending, full=len(sending) >= self._concurrency, more=lease.has_more)
                 # Nothing is awaited here in between: a cancellation loses no result.
-                attempts = [task.result() for task in done]
+                attempts = [task.result() for task in sending if task in done]
                 for task in done:
                     del sending[task]
                 self._unsettled += self._judged(attempts)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -59,6 +60,13 @@ def by_device(script: Script, outcomes: dict[str, BaseException | None], sent: l
     return DeliveryWorker(script, send_to_device=send, send_timeout=LONG, idle_pause=MOMENT)
 
 
+def of_kind(script: Script, send: Callable[..., Awaitable[None]], *, device: bool, **given: Any) -> DeliveryWorker:  # noqa: ANN401
+    """Make a worker with a sender of the one kind or the other."""
+    kind: dict[str, Any] = {"send_to_device": send} if device else {"send": send}
+    defaults: dict[str, Any] = {"send_timeout": LONG, "idle_pause": MOMENT}
+    return DeliveryWorker(script, **kind, **defaults | given)
+
+
 def to_devices(*tokens: str) -> LeasedNotification:
     """Make a notification for a user with these devices."""
     return leased().model_copy(
@@ -70,7 +78,7 @@ async def test_a_dead_device_keeps_no_other_from_being_reached() -> None:
     """Each device is sent to once, the notification is sent, and the dead token is told."""
     script, sent = Script(0), list[str]()
     script.due = [to_devices("a", "b", "c")]
-    outcomes = {"a": None, "b": None, "c": InvalidDeviceToken()}
+    outcomes: dict[str, BaseException | None] = {"a": None, "b": None, "c": InvalidDeviceToken()}
 
     assert await by_device(script, outcomes, sent).run(until_idle=True) == {SettlementAnswer.SENT: 1}
     (one,) = script.settled
@@ -201,8 +209,7 @@ async def test_no_send_begins_on_a_lease_that_may_be_over(clock: Clock, *, devic
         clock.seconds += 25  # the loop is blocked, or the machine asleep
         await asyncio.sleep(0)
 
-    kind = {"send_to_device": send} if device else {"send": send}
-    delivery = DeliveryWorker(script, **kind, send_timeout=timedelta(seconds=1), concurrency=8, idle_pause=MOMENT)
+    delivery = of_kind(script, send, device=device, send_timeout=timedelta(seconds=1), concurrency=8)
     running = asyncio.create_task(delivery.run())
     await until(lambda: len(script.settled) == 8)
     running.cancel()
@@ -250,8 +257,7 @@ async def test_what_is_no_exception_spends_its_own_attempt_alone(*, device: bool
         if notification.id == slow:
             await asyncio.sleep(60)
 
-    kind = {"send_to_device": send} if device else {"send": send}
-    delivery = DeliveryWorker(script, **kind, send_timeout=LONG, idle_pause=MOMENT)
+    delivery = of_kind(script, send, device=device)
     with pytest.raises(Boom):
         await delivery.run(until_idle=True)
 
@@ -280,8 +286,7 @@ async def test_a_sender_with_a_bug_stops_the_worker_early(caplog: pytest.LogCapt
     async def send(_: LeasedNotification, *__: object) -> None:
         raise TypeError(MARKER)
 
-    kind = {"send_to_device": send} if device else {"send": send}
-    delivery = DeliveryWorker(script, **kind, send_timeout=LONG, idle_pause=MOMENT, concurrency=4)
+    delivery = of_kind(script, send, device=device, concurrency=4)
     with caplog.at_level(logging.DEBUG), pytest.raises(SenderFailingError) as failing:
         await delivery.run(until_idle=True)
 
