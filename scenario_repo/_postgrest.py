@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 _IDS = TypeAdapter(list[UUID])
 _SETTLEMENTS = TypeAdapter(list[Settlement])
+_SELDOM = {"retry_after", "reached", "invalid_tokens"}
 
 _DOWNGRADED = "somebody signed in on the worker's client, which now acts as that user: sign in on a client of its own"
 
@@ -263,9 +264,12 @@ def texts(ids: Iterable[UUID]) -> list[str]:
 
 def settlements_request(client: AsyncClient, settlements: Sequence[Settlement], max_attempts: int | None) -> Sendable:
     """Settle leases; without ``max_attempts``, the settings' holds."""
-    rows = _SETTLEMENTS.dump_python(list(settlements), mode="json", exclude_defaults=True, warnings=False)
+    rows = _SETTLEMENTS.dump_python(list(settlements), mode="json", exclude={"__all__": _SELDOM}, warnings=False)
     for row, settlement in zip(rows, settlements, strict=True):
         if settlement.retry_after is not None:
-            del row["retry_after"]
             row["retry_after_seconds"] = settlement.retry_after.total_seconds()
+        if settlement.reached:
+            row["reached"] = settlement.reached
+        if settlement.invalid_tokens:
+            row["invalid_tokens"] = settlement.invalid_tokens
     return function_request(client, "scenario_settle_notifications", rows, max_attempts)

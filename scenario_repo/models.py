@@ -258,6 +258,9 @@ class SkipReason(StrEnum):
     """The user is banned for now; an evaluation and a claim with a lease say so."""
     MUTED = "muted"
     """The user does not want it; an evaluation and a claim with a lease say so."""
+    NOT_NOW = "not_now"
+    """The user may not be told at this moment, or it is not her turn: claim again after ``ends_at``; a claim with a
+    lease says so."""
     CONCURRENT_CLAIM = "concurrent_claim"
     """Another claim of the same user and type won the race, or stands earlier in the batch, and holds not all of what
     this one is about; claim again."""

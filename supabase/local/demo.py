@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import httpx
 from embedded_stack import EmbeddedStack, EmbeddedStackError, embedded_stack
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from supabase import AsyncClient
@@ -26,7 +26,11 @@ from scenario_repo import (
     ClaimOutcome,
     DeliveryStatus,
     DeliveryWorker,
+    DeviceToken,
+    InvalidDeviceToken,
     LeasedNotification,
+    NewDayOff,
+    NewMute,
     NewScenarioNotification,
     NotificationClaim,
     PermanentDeliveryError,
@@ -40,7 +44,20 @@ from scenario_repo import (
 SAMPLE_ORGANIZATION = UUID("5ca1ab1e-0000-4000-8000-000000000001")
 """The organization of supabase/seed.sql, with its 500 mentors."""
 CLAIMERS = 4
-TEXTS = {"who asks", "worker", "scenario", "reason", "rests on", "to the sender", "entered", "names", "new"}
+TEXTS = {
+    "who asks",
+    "worker",
+    "scenario",
+    "reason",
+    "rests on",
+    "to the sender",
+    "entered",
+    "names",
+    "new",
+    "who",
+    "then",
+    "outcome",
+}
 """The columns of text, aligned left."""
 
 
@@ -54,6 +71,7 @@ class SampleMentor(Mentor):
     """A mentor and her organization."""
 
     organization_id: UUID
+    token: str = Field(default="", exclude=True, repr=False)
 
 
 MENTORS = TypeAdapter(list[Mentor])
@@ -87,6 +105,7 @@ async def demonstrate(stack: EmbeddedStack) -> None:
         await evaluate_and_explain(repository)
         await deliver_and_report(repository)
         await remember(stack, client)
+        await ask_again(stack, client)
 
 
 async def record_and_read(stack: EmbeddedStack, repository: ScenarioNotificationRepository) -> None:
@@ -285,9 +304,56 @@ async def remember(stack: EmbeddedStack, client: AsyncClient) -> None:
     console.print(table)
 
 
+async def ask_again(stack: EmbeddedStack, client: AsyncClient) -> None:
+    """Show what the lease asks before it hands out what was claimed: four were quiet, and then things change."""
+    repository = ScenarioNotificationRepository(client)
+    finn, guro, hedda, ivar = [await mentor(stack, client, name, 40) for name in ("Finn", "Guro", "Hedda", "Ivar")]
+    for one in finn, guro, hedda, ivar:
+        await ScenarioTriggerEngine(repository).run([ScenarioType.INACTIVITY], organization_id=one.organization_id)
+
+    today = datetime.now(UTC).date()
+    away = NewDayOff(
+        organization_id=finn.organization_id, first_day=today - timedelta(days=1), last_day=today + timedelta(days=1)
+    )
+    await repository.add_days_off([away])
+    async with connect_as_user(guro.token, stack.url, stack.publishable_key) as own:
+        await ScenarioNotificationRepository(own).mute(
+            NewMute(user_id=guro.user_id, scenario_type=ScenarioType.INACTIVITY)
+        )
+    scope = hedda.model_dump(mode="json")
+    await client.table("activities").insert(scope | {"activity_date": days_from_now(0)}).execute()
+    devices = [
+        {"user_id": str(ivar.user_id), "token": token, "platform": "ios"} for token in ("old phone", "new phone")
+    ]
+    await client.table("device_tokens").insert(devices).execute()
+
+    async def send(_: LeasedNotification, device: DeviceToken) -> None:
+        if device.token.startswith("old"):
+            raise InvalidDeviceToken
+
+    table = new_table("Claimed, and asked again before it is told", "who", "then", "outcome")
+    for name, then, one in (
+        ("Finn", "the organization has days off", finn),
+        ("Guro", "she mutes it", guro),
+        ("Hedda", "she is active again", hedda),
+        ("Ivar", "one of two tokens is dead", ivar),
+    ):
+        await DeliveryWorker(repository, send_to_device=send, organization_id=one.organization_id).run(until_idle=True)
+        (notification,) = await repository.list_notifications(one.user_id)
+        outcome = f"{notification.delivery_status} {notification.failure_code or ''}".strip()
+        if notification.delivery_status is DeliveryStatus.PENDING:
+            lease = await repository.lease_notifications(1, organization_id=one.organization_id)
+            outcome += f", looked at again {lease.next_due_at:%A %H:%M}"
+        table.add_row(name, then, outcome)
+    console.print(table)
+    left = (await client.table("device_tokens").select("token").eq("user_id", ivar.user_id).execute()).data
+    console.print(f"  Ivar's devices now: {left}")
+
+
 async def mentor(stack: EmbeddedStack, client: AsyncClient, name: str, days_away: int) -> SampleMentor:
     """Sign up a mentor of an organization of her own, last active that long ago."""
-    one = SampleMentor(user_id=(await sign_up(stack, name))[0], organization_id=uuid4())
+    user_id, token = await sign_up(stack, name)
+    one = SampleMentor(user_id=user_id, organization_id=uuid4(), token=token)
     columns = one.model_dump(mode="json")
     await client.table("peer_mentors").insert(columns).execute()
     await client.table("activities").insert(columns | {"activity_date": days_from_now(-days_away)}).execute()

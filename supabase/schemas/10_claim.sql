@@ -806,7 +806,8 @@ grant execute on function scenario_private.require_claims(jsonb, integer) to ser
 --        by columns, as scenario_private.claim_once says; places count from 1. With a lease also "leased", the rows as
 --        scenario_lease_notifications gives them, and "taken_over": {"place", "id"}, claims of before that nobody had
 --        in hand.
--- With a lease a user who is gone or banned is skipped with that reason, and nothing is written.
+-- With a lease the same is asked as by a lease: who is gone or banned, or has muted it, is skipped with that reason, and
+-- who may not be told at this moment, or has not her turn, as not_now, with the time in ends_at. Nothing is written then.
 -- Raises SR001 for anything else, or a lease outside 1 second to 1 day; SR003 for more than 20,000 claims (1,000 with
 -- a lease) or 16 MiB of them: one statement has to fit its timeout, and splitting a batch would leave a caller whose
 -- second half failed not knowing about the first.
@@ -826,6 +827,7 @@ declare
   batch record;
   away_places bigint[];
   away_reasons text[];
+  away_until timestamptz[];
   places bigint[];
   answer json;
   skipped json;
@@ -846,12 +848,15 @@ begin
   );
   select * into batch from scenario_private.read_claims(p_claims);
 
-  if p_lease_seconds is not null then
-    select array_agg(element.place), array_agg(away.reason) into away_places, away_reasons
-    from unnest(batch.user_ids) with ordinality as element (user_id, place)
-    join scenario_private.users_away(
-      array(select distinct asked.user_id from unnest(batch.user_ids) as asked (user_id))
-    ) as away on away.user_id = element.user_id;
+  if p_lease_seconds is not null and number_of_claims > 0 then
+    select array_agg(refusal.place), array_agg(refusal.reason), array_agg(refusal.wait_until)
+    into away_places, away_reasons, away_until
+    from scenario_private.refuse_leased_claims(
+      id_prefix,
+      batch.user_ids,
+      coalesce(batch.organization_ids, array_fill(batch.all_organization_id, array[number_of_claims])),
+      coalesce(batch.scenario_types, array_fill(batch.all_scenario_type, array[number_of_claims]))
+    ) as refusal;
     places := array(
       select place
       from generate_series(1, number_of_claims) as place
@@ -883,8 +888,8 @@ begin
       select lost.place::bigint, 'concurrent_claim', null, null
       from json_array_elements_text(answer -> 'lost') as lost (place)
       union all
-      select away.place, away.reason, null, null
-      from unnest(away_places, away_reasons) as away (place, reason)
+      select away.place, away.reason, null, away.until
+      from unnest(away_places, away_reasons, away_until) as away (place, reason, until)
     ),
     -- With a lease: a claim of before, for the same, that nobody has in hand.
     own as (
@@ -958,6 +963,13 @@ begin
         where not exists (select from skip where skip.place = claimed.place)
       )
     into skipped, taken_over, leased_ids;
+    perform scenario_private.give_turns_back(
+      array_agg((id_prefix || lpad(to_hex(element.place), 5, '0'))::uuid), array_agg(element.user_id)
+    )
+    from unnest(batch.user_ids) with ordinality as element (user_id, place)
+    where p_lease_seconds is not null
+      and (id_prefix || lpad(to_hex(element.place), 5, '0'))::uuid <> all (leased_ids)
+    having count(*) > 0;
   end if;
 
   return json_build_object(

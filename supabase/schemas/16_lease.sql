@@ -699,3 +699,53 @@ revoke all on function public.scenario_lease_notifications(integer, double preci
   from public, anon, authenticated;
 grant execute on function public.scenario_lease_notifications(integer, double precision, uuid, text[], integer)
   to service_role;
+
+-- Which claims with a lease are not to be claimed now: a row for each, with why, and not_now with the time at which it
+-- may be. Who is not refused has taken her turn, for the id that her claim will have.
+create or replace function scenario_private.refuse_leased_claims(
+  p_id_prefix text, p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[]
+)
+returns table (place bigint, reason text, wait_until timestamptz)
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  candidates scenario_private.lease_candidate[];
+begin
+  candidates := array(
+    select (
+      (p_id_prefix || lpad(to_hex(asked.place), 5, '0'))::uuid, asked.user_id, asked.organization_id,
+      asked.scenario_type, false, now(), now() + interval '7 days', null, null, null,
+      coalesce(
+        (scenario_private.delivery_setting_of(asked.scenario_type, asked.organization_id)).priority, 5
+      ),
+      false, false, refusal.reason, null, null
+    )::scenario_private.lease_candidate
+    from unnest(p_user_ids, p_organization_ids, p_scenario_types) with ordinality as asked (
+      user_id, organization_id, scenario_type, place
+    )
+    left join scenario_private.refusals(
+      p_user_ids, p_organization_ids, p_scenario_types, array_fill(false, array[cardinality(p_user_ids)])
+    ) as refusal on refusal.place = asked.place
+    where asked.user_id is not null
+  );
+  if scenario_private.has_delivery_policies() then
+    candidates := scenario_private.await_moments(
+      candidates, exists (select from public.scenario_delivery_policy as policy where policy.min_gap > interval '0')
+    );
+  end if;
+  return query
+  select
+    ('x' || right(refused.id::text, 5))::bit(20)::bigint,
+    case when refused.reason is null or refused.reason = 'left' then 'not_now' else refused.reason end,
+    case when refused.reason = 'left' then now() else refused.wait_until end
+  from unnest(candidates) as refused
+  where refused.reason is not null
+    or refused.wait_until is not null;
+end
+$$;
+revoke all on function scenario_private.refuse_leased_claims(text, uuid[], uuid[], text[])
+  from public, anon, authenticated;
+grant execute on function scenario_private.refuse_leased_claims(text, uuid[], uuid[], text[]) to service_role;

@@ -179,6 +179,9 @@ insert into known_function values
   ('scenario_private.refusals(p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], '
    'p_by_rule boolean[])',
    'service_role', 'invoker'),
+  ('scenario_private.refuse_leased_claims(p_id_prefix text, p_user_ids uuid[], p_organization_ids '
+   'uuid[], p_scenario_types text[])',
+   'service_role', 'invoker'),
   ('scenario_private.refuse_rewriting_history()', 'nobody', 'invoker'),
   ('scenario_private.remove_tokens(p_user_ids uuid[], p_tokens text[], p_registered_before timestamp '
    'with time zone[])',

@@ -56,7 +56,19 @@ TABLES: Final = {
         "scenario_type,organization_id",
         belongs="organization_id",
     ),
+    "scenario_delivery_policy": Table(
+        {"organization_id": ORGANIZATION}, {"time_zone": "Europe/Oslo"}, "organization_id", belongs="organization_id"
+    ),
+    "scenario_days_off": Table(
+        {"organization_id": ORGANIZATION, "first_day": "2026-12-24", "last_day": "2026-12-24"},
+        {"last_day": "2026-12-25"},
+        "id",
+        belongs="organization_id",
+    ),
 }
+"""The tables that nobody but the service writes."""
+MUTES: Final = "scenario_mutes"
+"""The table that users write: each her own."""
 
 NEIGHBOUR, FOREIGNER = "stranger in the same organization", "stranger in another"
 DENIED, ANONYMOUS, EXPIRED, TAMPERED = (403, "42501"), (401, "42501"), (401, "PGRST303"), (401, "PGRST301")

@@ -24,7 +24,7 @@ from tests.http.platform_differences import (
     HEAD_OF_A_STABLE_FUNCTION,
     OPENAPI_LISTS_TABLES,
 )
-from tests.http.scene import ACTORS, EXPIRED, FOREIGNER, NEIGHBOUR, TABLES, TAMPERED, Scene
+from tests.http.scene import ACTORS, EXPIRED, FOREIGNER, MUTES, NEIGHBOUR, TABLES, TAMPERED, Scene
 from tests.http.supabase_platform import Platform
 
 NOBODYS_FUNCTIONS: Final = {"scenario_find_inactive_mentors"}
@@ -50,7 +50,8 @@ def scene(platform: Platform) -> Iterator[Scene]:
         scene = Scene(platform, http, owner, people)
         for name in TABLES:
             for person in people:
-                if person == "newcomer" or (name, person) == ("scenario_evaluation_config", NEIGHBOUR):
+                one_row_each = {"scenario_evaluation_config", "scenario_delivery_policy"}
+                if person == "newcomer" or (person == NEIGHBOUR and name in one_row_each):
                     continue
                 answer = scene.ask(
                     "service", "POST", name, json=scene.row(name, person), prefer="return=representation"
@@ -59,10 +60,11 @@ def scene(platform: Platform) -> Iterator[Scene]:
                 if name == "scenario_notifications":
                     scene.ids[person] = UUID(answer.json()[0]["id"])
         yield scene
-        owner.execute(
-            "delete from public.scenario_evaluation_config where organization_id = any(%s)",
-            [[organization, another, third]],
-        )
+        for table in "scenario_evaluation_config", "scenario_delivery_policy", "scenario_days_off":
+            owner.execute(
+                f"delete from public.{table} where organization_id = any(%s)".encode(),  # noqa: S608
+                [[organization, another, third]],
+            )
     platform.delete_users(users)
 
 
@@ -95,7 +97,7 @@ def test_every_table_and_view_of_the_schema_has_its_acts(platform: Platform) -> 
         " and relkind in ('r', 'p', 'v', 'm', 'f') and not exists (select from pg_depend"
         " where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e')"
     )
-    assert {name for (name,) in found} == set(TABLES)
+    assert {name for (name,) in found} == {*TABLES, MUTES}
 
 
 def test_every_function_of_the_schema_is_the_librarys(platform: Platform) -> None:
@@ -106,7 +108,9 @@ def test_every_function_of_the_schema_is_the_librarys(platform: Platform) -> Non
 def test_what_the_api_describes_is_what_is_listed(platform: Platform, scene: Scene) -> None:
     """The OpenAPI root offers the worker these tables and functions, and a stranger nothing."""
     paths = set(scene.ask("service", "GET", "").json().get("paths", {})) - {"/"}
-    expected = {f"/{name}" for name in TABLES} | {f"/rpc/{name}" for name in set(FUNCTIONS) | NOBODYS_FUNCTIONS}
+    expected = {f"/{name}" for name in (*TABLES, MUTES)} | {
+        f"/rpc/{name}" for name in set(FUNCTIONS) | NOBODYS_FUNCTIONS
+    }
     assert paths == (expected if OPENAPI_LISTS_TABLES.on(platform) else set())
     assert "scenario" not in scene.ask("anonymous", "GET", "").text
 
@@ -188,6 +192,36 @@ def test_nobody_but_the_service_writes(scene: Scene, actor: str, table: str) -> 
         unfit = (405, "PGRST105")
         assert replaced.status_code in {400, 401, 403} or refusal(replaced) == unfit, (name, replaced.text)
         assert scene.contents() == before, name
+
+
+def test_users_write_their_own_mutes_and_no_other(scene: Scene, actor: str) -> None:
+    """Whoever is signed in adds, reads, changes and removes her own; of another's she sees nothing."""
+    own = scene.people.get(actor, scene.people["owner"])[0]
+    foreign = scene.people["owner" if actor == FOREIGNER else FOREIGNER][0]
+    added = scene.ask("service", "POST", MUTES, json={"user_id": str(foreign)}, prefer="return=representation")
+    assert added.status_code == 201
+    mine = {"user_id": str(own), "scenario_type": "milestone"}
+    answer = scene.ask(actor, "POST", MUTES, json=mine, prefer="return=representation")
+    try:
+        if actor not in scene.people:
+            assert_refused(answer, actor, f"table {MUTES}")
+            assert_refused(scene.ask(actor, "GET", MUTES), actor, f"table {MUTES}")
+            return
+        assert answer.status_code == 201, answer.text
+        assert [row["user_id"] for row in scene.ask(actor, "GET", MUTES).json()] == [str(own)]
+        stolen = scene.ask(actor, "POST", MUTES, json={"user_id": str(foreign), "scenario_type": "milestone"})
+        assert refusal(stolen) == (403, "42501")
+        unknown = scene.ask(actor, "POST", MUTES, json={"user_id": str(own), "scenario_type": "party"})
+        assert refusal(unknown) == (400, "SR004")
+        every = {"user_id": f"in.({own},{foreign})"}
+        back = "return=representation"
+        change = {"muted_until": "2030-01-01T00:00:00+00:00"}
+        changed = scene.ask(actor, "PATCH", MUTES, params=every, json=change, prefer=back)
+        assert [row["user_id"] for row in changed.json()] == [str(own)]
+        removed = scene.ask(actor, "DELETE", MUTES, params=every, prefer=back)
+        assert [row["user_id"] for row in removed.json()] == [str(own)]
+    finally:
+        scene.owner.execute("delete from public.scenario_mutes where user_id = any(%s)", [[own, foreign]])
 
 
 def test_embedding_from_another_table_opens_nothing(scene: Scene, actor: str) -> None:

@@ -146,6 +146,8 @@ OUT_OF_BOUNDS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
         "p_lease_seconds": (0, -1, 86_401, "NaN", "Infinity"),
     },
     "scenario_settle_notifications": {"p_results": (None, {}, 7, [{"result": "sent"}] * 1_001)},
+    "scenario_cancel_notifications": {"p_ids": (None, [NOBODY] * 1_001)},
+    "scenario_retry_notifications": {"p_ids": (None, [NOBODY] * 1_001)},
     "scenario_get_last_sent_at_many": {"p_user_ids": (None, [NOBODY] * 50_001)},
     "scenario_get_last_delivered_at_many": {"p_user_ids": (None, [NOBODY] * 50_001)},
     "scenario_has_been_sent_since_threshold_many": {"p_user_ids": (None, [NOBODY] * 50_001), "p_cutoff": (None,)},

@@ -54,7 +54,7 @@ _LEFT_TO_THE_DEFAULT: Final = {"delivery_status", "failure_code", "settled_at", 
 """The columns that a claim does not insert."""
 _NO_HOLD_OF_ITS_OWN: Final = {"attempts_spent", "unnamed_failure"}
 """The failure codes that SQL writes and that hold as a sender's own code does."""
-_ONLY_TOLD: Final = {"settled", "left", "rule_failed", "sent"}
+_ONLY_TOLD: Final = {"settled", "left", "rule_failed", "sent", "not_now"}
 """What the lease calls a row that it neither hands out nor fails; it is written nowhere."""
 
 
@@ -165,6 +165,7 @@ def words(sources: Mapping[str, str]) -> list[str]:
     reasons |= set(re.findall(r"select lost\.place::bigint, '([a-z_]+)'", sources["10_claim.sql"]))
     reasons |= set(re.findall(r"array_fill\('([a-z_]+)'", sources["12_evaluation.sql"]))
     lease, settle = sources["16_lease.sql"], sources["16_settlement.sql"]
+    reasons |= set(re.findall(r"then '(not_now)'", lease))
     judged = settle.partition("judged as materialized")[2].partition("settled as")[0]
     answers = set(re.findall(r"(?:then|else) '([a-z_]+)'", judged)) | {"sent"}
     (results,) = re.findall(r"->> 'result' in \(([^)]*)\)", settle)

@@ -12,6 +12,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -131,6 +132,9 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:
     call("scenario_settle_notifications", "%s", json.dumps([*results, results[0] | {"lease_number": 9}, None]))
     settled = "update public.scenario_notifications set delivery_status = 'sent', failure_code = null"
     worker.execute(f"{settled} where delivery_status = 'pending'".encode())
+    kept = [row["id"] for row in leased]
+    call("scenario_cancel_notifications", "%s::uuid[]", kept)
+    call("scenario_retry_notifications", "%s::uuid[]", [*kept, str(uuid4())])
     users = [quiet, holder, busy, owner]
     call("scenario_get_last_sent_at_many", "%s::uuid[], 'inactivity'", users)
     call("scenario_has_been_sent_since_threshold_many", "%s::uuid[], 'inactivity', now()", users)

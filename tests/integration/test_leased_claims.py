@@ -298,3 +298,43 @@ def test_a_thousand_claims_are_leased_at_once_and_no_more(database: Database, wo
     assert refused.value.sqlstate == "SR003"
     assert len(claim(worker, list(map(new_claim, users[1:])), 60)) == 1000
     assert worker.execute("select from scenario_private.handover where leased_until > now()").rowcount == 1000
+
+
+def test_a_claim_with_a_lease_asks_whether_it_is_the_moment(
+    database: Database, worker: psycopg.Connection, user: UUID
+) -> None:
+    """As a lease does: muted, closed until then, told something else just now; nothing is written for any of them."""
+    worker.execute("insert into public.scenario_mutes (user_id, scenario_type) values (%s, 'inactivity')", [user])
+    assert ask(worker, user)["skip_reason"] == "muted"
+    worker.execute("delete from public.scenario_mutes")
+
+    worker.execute(
+        "insert into public.scenario_days_off (first_day, last_day) values (current_date - 1, current_date + 1)"
+    )
+    closed = ask(worker, user)
+    ((opens_at,),) = worker.execute(
+        "select least((current_date + 2)::timestamptz, now() + interval '1 day')"
+    ).fetchall()
+    assert closed["skip_reason"] == "not_now"
+    assert abs(datetime.fromisoformat(closed["ends_at"]) - opens_at) < MINUTE
+    worker.execute("delete from public.scenario_days_off")
+    assert count(worker) == 0
+
+    worker.execute("insert into public.scenario_delivery_policy (min_gap) values ('4 hours')")
+    (other,) = database.new_users(1)
+    types = ["inactivity", "welcome_back"]
+    outcomes = claim(worker, [new_claim(one, scenario_type=kind) for one in (user, other) for kind in types], 60)
+    assert results(outcomes) == ["claimed", "not_now", "claimed", "not_now"]
+    # What holds is told before it is her turn, and takes none.
+    database.let_pass(5 * 60 * MINUTE)
+    assert ask(worker, user, 60)["id"] == outcomes[0]["id"]
+
+
+def test_a_claim_that_is_refused_takes_no_turn(worker: psycopg.Connection, user: UUID) -> None:
+    """The next one of the person is handed out."""
+    worker.execute("insert into public.scenario_delivery_policy (min_gap) values ('4 hours')")
+    ask(worker, user, None)
+    worker.execute("update public.scenario_notifications set delivery_status = 'sent'")
+    assert ask(worker, user)["skip_reason"] == "cooldown"
+    (outcome,) = claim(worker, [new_claim(user, scenario_type="welcome_back")], 60)
+    assert "id" in outcome

@@ -25,6 +25,7 @@ _EVERYTHING = """
 def arguments(user: UUID) -> dict[str, str]:
     """Return arguments for every function with which it would write, if it writes at all."""
     return {
+        "scenario_cancel_notifications": f"array['{user}'::uuid]",
         "scenario_check_rule": "'inactivity', 10",
         "scenario_claim_notifications": f"'{json.dumps([new_claim(user)], default=str)}'",
         "scenario_evaluate": "'inactivity', null, null, 10, false",
@@ -40,6 +41,7 @@ def arguments(user: UUID) -> dict[str, str]:
         "scenario_has_been_sent_since_threshold_many": f"array['{user}'::uuid], 'inactivity', now()",
         "scenario_lease_notifications": "10, 60, null, null",
         "scenario_purge_notifications": "31536000, null, 10",
+        "scenario_retry_notifications": f"array['{user}'::uuid]",
         "scenario_settle_notifications": "'[]', 8",
     }
 

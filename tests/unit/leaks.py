@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from scenario_repo import (
     ScenarioType,
     Settlement,
 )
+from scenario_repo.policies import DeliveryPolicy, NewDayOff, NewMute
 from tests.factories import ORGANIZATION_ID, USER_ID, minted_jwt, new_notification
 
 MARKER: Final = "SECRET-ROW-VALUE"
@@ -68,6 +69,17 @@ def everything_about(error: BaseException) -> str:
 
 
 CALLS: Final[dict[str, Callable[[ScenarioNotificationRepository], Any]]] = {
+    "add_days_off": lambda r: r.add_days_off([NewDayOff(first_day=date(2026, 12, 24), last_day=date(2026, 12, 26))]),
+    "cancel_notifications": lambda r: r.cancel_notifications([USER_ID]),
+    "delete_delivery_policy": lambda r: r.delete_delivery_policy(ORGANIZATION_ID),
+    "get_delivery_policies": lambda r: r.get_delivery_policies(),
+    "list_days_off": lambda r: r.list_days_off(ORGANIZATION_ID),
+    "list_mutes": lambda r: r.list_mutes(USER_ID),
+    "mute": lambda r: r.mute(NewMute(user_id=USER_ID)),
+    "remove_days_off": lambda r: r.remove_days_off([USER_ID]),
+    "retry_notifications": lambda r: r.retry_notifications([USER_ID]),
+    "set_delivery_policy": lambda r: r.set_delivery_policy(DeliveryPolicy(time_zone="Europe/Oslo")),
+    "unmute": lambda r: r.unmute(USER_ID),
     "insert_notification": lambda r: r.insert_notification(new_notification()),
     "get_last_sent_at": lambda r: r.get_last_sent_at(USER_ID, ScenarioType.INACTIVITY),
     "has_been_sent_since_threshold": lambda r: r.has_been_sent_since_threshold(USER_ID, ScenarioType.INACTIVITY, NOON),

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -16,6 +16,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from supabase import AsyncClientOptions, create_async_client
 
 from scenario_repo import (
@@ -36,6 +37,7 @@ from scenario_repo import (
     connect,
     connect_as_user,
 )
+from scenario_repo.policies import DeliveryPolicy, NewDayOff, NewMute
 from tests.factories import ORGANIZATION_ID, PROJECT_URL, SECRET_KEY, USER_ID, new_notification, notification_row
 from tests.unit.hostile_values import ANYTHING, HOSTILE_TEXTS
 
@@ -89,6 +91,17 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     },
     "purge_notifications": {"older_than": timedelta(days=365), "batch": 100},
     "get_organization_report": {"organization_id": ORGANIZATION_ID, "since": NOON, "until": NOON},
+    "cancel_notifications": {"ids": [USER_ID]},
+    "retry_notifications": {"ids": [USER_ID]},
+    "get_delivery_policies": {},
+    "set_delivery_policy": {"policy": DeliveryPolicy(time_zone="Europe/Oslo", min_gap=timedelta(hours=4))},
+    "delete_delivery_policy": {"organization_id": ORGANIZATION_ID},
+    "list_days_off": {"organization_id": ORGANIZATION_ID},
+    "add_days_off": {"days": [NewDayOff(first_day=date(2026, 12, 24), last_day=date(2026, 12, 26))]},
+    "remove_days_off": {"ids": [USER_ID]},
+    "list_mutes": {"user_id": USER_ID},
+    "mute": {"mute": NewMute(user_id=USER_ID, scenario_type="milestone")},
+    "unmute": {"user_id": USER_ID, "organization_id": ORGANIZATION_ID, "scenario_type": "milestone"},
 }
 """Every method of the repository, with valid arguments."""
 
@@ -119,7 +132,7 @@ class Wire:
         except ScenarioRepositoryException as error:
             assert time.monotonic() - started < 5
             return error
-        assert answer in ([], {}), "nothing asked, nothing sent"
+        assert answer in ([], {}, 0), "nothing asked, nothing sent"
         assert not self.sent
         return UnavailableException()
 
@@ -139,7 +152,9 @@ def wire() -> Iterator[Wire]:
 
 IN_URL: Final = {
     "user_id": r"eq\.[0-9a-f-]{36}",
-    "scenario_type": r"eq\.[a-z][a-z0-9_]{0,39}",
+    "scenario_type": r"eq\.[a-z][a-z0-9_]{0,39}|is\.null",
+    "organization_id": r"eq\.[0-9a-f-]{36}|is\.null",
+    "id": r"in\.\([0-9a-f,-]*\)",
     "is_failed": r"eq\.false",
     "settled_at": r"gte\.[0-9T:.-]+\+00:00",
     "triggered_at": r"gte\.[0-9T:.-]+\+00:00",
@@ -178,12 +193,13 @@ def assert_plain(request: httpx.Request) -> None:
     assert request.url.path.startswith("/rest/v1/")
     assert request.url.path.count("/") <= 4
     names = [name for name, _ in request.url.params.multi_items()]
-    assert set(names) <= {*IN_URL, "select", "columns", "delivery_status", "order", "or"}
+    assert set(names) <= {*IN_URL, "select", "columns", "delivery_status", "on_conflict", "order", "or"}
     assert len(names) == len(set(names))
     for name, pattern in IN_URL.items():
         for value in request.url.params.get_list(name):
             assert re.fullmatch(pattern, value)
     body = json.loads(request.content) if request.content else {}
+    body = body if isinstance(body, dict) else {}
     for name, value in body.items():
         if name in {"p_user_id", "p_organization_id", "p_after"}:
             assert value is None or str(UUID(value)) == value
@@ -212,7 +228,14 @@ def test_models_are_valid_or_refused(fields: dict[str, Any]) -> None:
     """A model made from hostile values raises InvalidDataException, or is a value that JSON can hold."""
     good = {"user_id": USER_ID, "organization_id": ORGANIZATION_ID, "scenario_type": "inactivity"}
     lease = {"id": USER_ID, "lease_number": 1, "result": "sent"}
-    for model, base in ((NewScenarioNotification, good), (NotificationClaim, good), (Settlement, lease)):
+    models: list[tuple[type[BaseModel], dict[str, object]]] = [
+        (NewScenarioNotification, good),
+        (NotificationClaim, good),
+        (Settlement, lease),
+        (DeliveryPolicy, {}),
+        (NewMute, {"user_id": USER_ID}),
+    ]
+    for model, base in models:
         try:
             made = model(**(base | fields))
         except InvalidDataException:
@@ -260,6 +283,9 @@ def test_too_many_are_refused_unsent(wire: Wire) -> None:
         ("claim_notifications", {"claims": [CLAIM] * 1_001}),
         ("settle_notifications", {"results": [settled] * 1_001}),
         ("lease_notifications", {"limit": 1_001}),
+        ("cancel_notifications", {"ids": ids[:1_001]}),
+        ("retry_notifications", {"ids": ids[:1_001]}),
+        ("remove_days_off", {"ids": ids[:1_001]}),
         ("list_notifications", {"limit": 1_001}),
         ("evaluate_scenario", {"limit": 100_001}),
         ("purge_notifications", {"batch": 100_001}),

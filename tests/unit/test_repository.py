@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from scenario_repo import (
     UnavailableException,
 )
 from scenario_repo.models import DeliveryResult, NotificationClaim, Settlement
+from scenario_repo.policies import DeliveryPolicy, NewDayOff, NewMute
 from tests.factories import (
     MILESTONE,
     ORGANIZATION_ID,
@@ -36,6 +37,19 @@ CLAIM: Final = NotificationClaim(
 SETTLEMENT: Final = Settlement(id=USER_ID, lease_number=1, result=DeliveryResult.SENT)
 
 CALLS: dict[str, Callable[[ScenarioNotificationRepository], Awaitable[object]]] = {
+    "add_days_off": lambda repository: repository.add_days_off(
+        [NewDayOff(first_day=date(2026, 12, 24), last_day=date(2026, 12, 26))]
+    ),
+    "cancel_notifications": lambda repository: repository.cancel_notifications([USER_ID]),
+    "delete_delivery_policy": lambda repository: repository.delete_delivery_policy(ORGANIZATION_ID),
+    "get_delivery_policies": lambda repository: repository.get_delivery_policies(),
+    "list_days_off": lambda repository: repository.list_days_off(ORGANIZATION_ID),
+    "list_mutes": lambda repository: repository.list_mutes(USER_ID),
+    "mute": lambda repository: repository.mute(NewMute(user_id=USER_ID)),
+    "remove_days_off": lambda repository: repository.remove_days_off([USER_ID]),
+    "retry_notifications": lambda repository: repository.retry_notifications([USER_ID]),
+    "set_delivery_policy": lambda repository: repository.set_delivery_policy(DeliveryPolicy(time_zone="Europe/Oslo")),
+    "unmute": lambda repository: repository.unmute(USER_ID),
     "check_rule": lambda repository: repository.check_rule(INACTIVITY),
     "claim_notifications": lambda repository: repository.claim_notifications([CLAIM]),
     "describe_schema": lambda repository: repository.describe_schema(),

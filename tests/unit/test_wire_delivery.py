@@ -96,7 +96,7 @@ async def test_a_lease_of_anything_is_five_minutes(
     """Without filters the arguments are null, which means all."""
     rest.route().respond(200, json={"leased": []})
 
-    assert await repository.lease_notifications(1) == []
+    assert list(await repository.lease_notifications(1)) == []
     assert _only(rest, "scenario_lease_notifications") == {
         "p_limit": 1,
         "p_lease_seconds": 300.0,
