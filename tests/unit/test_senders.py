@@ -183,6 +183,22 @@ async def test_the_provider_makes_everybody_wait(clock: Clock) -> None:
     await asyncio.wait([running])
 
 
+async def test_what_is_leased_already_waits_too() -> None:
+    """What has not begun when the provider asks everybody to wait is given back."""
+    script, sent = Script(4), list[object]()
+
+    async def send(notification: LeasedNotification) -> None:
+        sent.append(notification)
+        raise DeliverLater(_LATER, everybody=True)
+
+    running = asyncio.create_task(worker(script, send, rate=20).run())
+    await until(lambda: len(script.settled) == 4)
+    running.cancel()
+    await asyncio.wait([running])
+    assert len(sent) == 1
+    assert sorted(one.result for one in script.settled) == ["released"] * 3 + ["retry"]
+
+
 async def test_a_worker_that_is_to_end_does_not_sit_a_long_pause_out() -> None:
     """What is due stays due, for a later run."""
     script = Script(3)
