@@ -22,6 +22,7 @@ from scenario_repo.models import (
     ScenarioType,
     SettlementAnswer,
 )
+from scenario_repo.senders import Failure
 
 _BAR_WIDTH: Final = 40
 _SECONDS_BETWEEN_NOTES: Final = 5.0
@@ -172,6 +173,11 @@ def delivery_line(settled: Counter[SettlementAnswer | str]) -> str:
     """Count the results of the deliveries."""
     answers = dict.fromkeys([*SettlementAnswer, *sorted(settled)])
     return ", ".join(f"{answer} {settled[answer]:,}" for answer in answers if settled[answer]) or "nothing due"
+
+
+def delivery_json(settled: Counter[SettlementAnswer | str], failure: Failure | None) -> dict[str, object]:
+    """Count the results of the deliveries as JSON, and say what of the sender's ended them."""
+    return {"settled": dict(settled), "failure": failure and {"kind": failure.kind, "place": failure.place}}
 
 
 def delivery_progress(note: Callable[[str], None]) -> Callable[[Counter[SettlementAnswer | str]], None]:

@@ -79,6 +79,9 @@ BY_CODE: dict[str, Verdict] = {
         UnavailableException, Repeat.ALWAYS, "the statement timed out and was rolled back: ask for less at once"
     ),
     "P0001": _INVALID,
+    "P0002": _UNEXPECTED,  # plpgsql's own: a function raises it each time
+    "P0003": _UNEXPECTED,
+    "P0004": _UNEXPECTED,
     "PGRST000": _NOT_DONE,
     "PGRST001": _NOT_DONE,
     "PGRST002": _NOT_DONE,
@@ -119,10 +122,8 @@ BY_STATUS: dict[int, Verdict] = {
     414: Verdict(InvalidDataException, message="the request is too large for the server"),
     429: _NOT_DONE,
     431: Verdict(InvalidDataException, message="the request is too large for the server"),
-    502: _UNKNOWN_OUTCOME,
+    **dict.fromkeys(range(500, 600), _UNKNOWN_OUTCOME),  # a gateway's, or the server's: it may pass
     503: _NOT_DONE,
-    504: _UNKNOWN_OUTCOME,
-    **dict.fromkeys(range(520, 531), _UNKNOWN_OUTCOME),
 }
 """HTTP status → verdict, for answers without a known code (mostly from gateways)."""
 

@@ -11,8 +11,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -34,7 +34,7 @@ from scenario_repo.exceptions import (
 )
 from scenario_repo.models import ScenarioType
 from scenario_repo.repository import ScenarioNotificationRepository
-from scenario_repo.senders import SenderFailingError
+from scenario_repo.senders import Failure, SenderFailingError, failure_of
 
 DONE: Final = 0
 STOPPED: Final = 1
@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     deliver.add_argument("--rate", type=_options.rate, metavar="N", help="begin at most so many sends in a second")
     deliver.add_argument(
-        "--traceback", action="store_true", help="if every send fails in the same way: show where, line by line"
+        "--traceback", action="store_true", help="if the sender's failures end it: show where, line by line"
     )
     deliver.add_argument("--json", action="store_true")
     deliver.add_argument("--concurrency", type=_options.up_to(MAX_LEASES), default=20, metavar="N")
@@ -250,45 +250,69 @@ async def _deliver(options: argparse.Namespace) -> int:
             organization_id=options.organization,
             scenario_types=options.scenario,
             rate=options.rate,
-            on_progress=None if options.json else _console.delivery_progress(_print_note),
+            on_progress=_console.delivery_progress(_print_note),
         )
-        delivery = asyncio.ensure_future(worker.run(until_idle=options.once))
-        signals = 0
-
-        def on_signal() -> None:
-            nonlocal signals
-            signals += 1
-            if signals == 1:
-                _print_note("finishing the running sends; a second signal cancels them")
-                worker.stop()
-            else:
-                delivery.cancel()
-
-        loop = asyncio.get_running_loop()
-        with suppress(NotImplementedError):  # on Windows, Ctrl-C cancels the task
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, on_signal)
-        try:
-            settled = await delivery
-        except asyncio.CancelledError:
-            if not signals:
-                raise
-            _print_note("cancelled the running sends, and released them")
-            return _ended_by_force(STOPPED) if worker.is_abandoning else STOPPED
-        except SenderFailingError as error:
-            _print_note(f"stopped: {error}; their attempts were given back")
-            if options.traceback:
-                _print_lines([f"  {frame}" for frame in error.failure.frames])
-            return FAILED
-        finally:
-            with suppress(NotImplementedError):
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    loop.remove_signal_handler(number)
+        code, failure = await _delivered(worker, options)
+    if failure is not None and options.traceback:
+        for frame in failure.frames:
+            _print_note(f"  {frame}")
     if options.json:
-        _print_json({"settled": settled})
-    else:
-        _print_lines([_console.delivery_line(settled)])
-    return DONE
+        _print_json(_console.delivery_json(worker.settled, failure))
+    elif code == DONE or worker.settled:
+        _print_lines([_console.delivery_line(worker.settled)])
+    if worker.is_abandoning:
+        _end_by_force(code)
+    return code
+
+
+async def _delivered(worker: DeliveryWorker, options: argparse.Namespace) -> tuple[int, Failure | None]:
+    """Deliver to the end, by itself or by signals; return the exit code, and the sender's failure that ended it."""
+    delivery = asyncio.ensure_future(worker.run(until_idle=options.once))
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            _print_note("finishing the running sends; a second signal cancels them")
+            worker.stop()
+        else:
+            delivery.cancel()
+
+    try:
+        with _handled_signals(on_signal):
+            await delivery
+    except asyncio.CancelledError:
+        if not signals:
+            raise
+        _print_note("cancelled the running sends, and released them")
+        return STOPPED, None
+    except SenderFailingError as error:
+        _print_note(f"stopped: {error}; their attempts were given back")
+        return FAILED, error.failure
+    except ScenarioRepositoryException as error:
+        return _print_error(error), None
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the sender's: its text may hold a token
+        failure = failure_of(options.sender or options.device_sender, error)
+        _print_note(f"stopped: the sender raised {failure.kind} at {failure.place}")
+        return FAILED, failure
+    return DONE, None
+
+
+@contextmanager
+def _handled_signals(handler: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError):  # on Windows, Ctrl-C cancels the task
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
 
 
 async def _report(options: argparse.Namespace) -> int:
@@ -356,7 +380,7 @@ async def _check_rules(options: argparse.Namespace) -> int:
     return FAILED if any(check.faults for check in checks) else DONE
 
 
-def _ended_by_force(code: int) -> NoReturn:
+def _end_by_force(code: int) -> NoReturn:
     """End the process though a send ignores its cancellation, for which the event loop would wait for ever."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -10,16 +10,14 @@ import asyncio
 import logging
 import math
 import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from scenario_repo import _arguments, senders
+from scenario_repo import _arguments, _pace, senders
 from scenario_repo._limits import MAX_LEASES
 from scenario_repo.exceptions import InvalidDataException, ScenarioRepositoryException
 from scenario_repo.models import (
@@ -37,22 +35,13 @@ _LEASE_MARGIN: Final = timedelta(seconds=60)
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _PATIENCE_SECONDS: Final = 60.0
-"""How long a worker that is to end when nothing is due waits for a database that can't be reached."""
-_LONGEST_WAIT_SECONDS: Final = 10.0
-"""How long a send may wait for its place under the rate, before its lease is given back."""
+"""How long a worker that is to end when nothing is due waits for a database, or for a provider's pause to end."""
 _SUSPECT: Final = 2
 """So many leases in a row that nobody settled: it may be what its workers die of, and is sent alone."""
 _logger = logging.getLogger("scenario_repo")
 
 Progress = Callable[[Counter[SettlementAnswer | str]], None]
 """Told the counts of the answers so far, after each settlement."""
-
-
-def _clock() -> float:
-    """Return seconds that go on while the machine is suspended, where the system has such a clock."""
-    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    seconds: float = time.monotonic() if clock is None else time.clock_gettime(clock)
-    return seconds
 
 
 class DeliveryWorker:
@@ -91,30 +80,32 @@ class DeliveryWorker:
         self._repository = repository
         self._concurrency = _arguments.positive("concurrency", concurrency, MAX_LEASES)
         self._send_timeout = _arguments.seconds("send_timeout", send_timeout)
-        self._send_once = _sending(send, send_to_device, self._send_timeout)
         self._lease = send_timeout + _LEASE_MARGIN
         _arguments.lease_seconds("send_timeout and its margin", self._lease)
         self._idle_seconds = _arguments.seconds("idle_pause", idle_pause)
         self._max_attempts = _arguments.optional_positive("max_attempts", max_attempts)
         self._organization_id = _arguments.optional_id("organization_id", organization_id)
         self._scenario_types = _arguments.scenario_types(scenario_types)
-        self._seconds_apart = 0.0 if rate is None else 1 / _arguments.positive_number("rate", rate)
+        self._pace = _pace.Pace(
+            self._lease.total_seconds(),
+            self._send_timeout,
+            None if rate is None else _arguments.positive_number("rate", rate),
+        )
+        self._send_once = _sending(send, send_to_device, self._pace, self._send_timeout)
         self._stop_after = _arguments.optional_positive("stop_after", stop_after)
         self._on_progress = on_progress
         self._stopping = asyncio.Event()
         self._is_abandoning = False
-        self._next_send_at = 0.0
+        self._settled: Counter[SettlementAnswer | str] = Counter()
+        self._unsettled: list[Settlement] = []
+        """Results that the database does not have yet."""
         self._lease_again_at = 0.0
         self._failing_since: float | None = None
-        self._failures_to_lease = 0
-        self._leases: dict[tuple[UUID, int], float] = {}
-        """When each lease ends at the earliest, by the clock."""
+        self._vain_leases = 0
+        """Leases in a row that failed, or handed nothing out and got nothing out of the way."""
         self._suspects: list[LeasedNotification] = []
-        self._paused_until = 0.0
         self._last_failure: Failure | None = None
         self._failures_in_a_row = 0
-        self._unsettled: list[Settlement] = []
-        """What the database would not take: told once more at the end."""
         self._kept_back: list[Settlement] = []
         """Failures in a row, all alike, kept back until it is known whether they stop the worker."""
 
@@ -123,6 +114,11 @@ class DeliveryWorker:
         """Whether a send ignored its cancellation: it may go on, and keep the event loop from ending."""
         return self._is_abandoning
 
+    @property
+    def settled(self) -> Counter[SettlementAnswer | str]:
+        """The counts of the answers so far, also when :meth:`run` has raised."""
+        return self._settled.copy()
+
     def stop(self) -> None:
         """Lease no more; finish and settle the running sends (a handler for SIGTERM)."""
         self._stopping.set()
@@ -130,52 +126,58 @@ class DeliveryWorker:
     async def run(self, *, until_idle: bool = False) -> Counter[SettlementAnswer | str]:
         """Deliver until :meth:`stop`, or with ``until_idle`` until nothing is due; return the counts of the answers.
 
-        It waits for a database that can't be reached, with ``until_idle`` a minute; what was sent meanwhile is settled
-        as long as its lease lasts. When it is cancelled, it cancels the running sends and releases their leases, so
-        that others can lease them at once.
+        It waits for a database that can't be reached; with ``until_idle`` for a minute, and for what was sent as long
+        as the leases last. When it is cancelled, it cancels the running sends and releases their leases, so that others
+        can lease them at once.
 
         Raises:
-            ScenarioRepositoryException: the database refused (waiting would not help), or it can't be reached for too
-                long.
+            ScenarioRepositoryException: the database refused (waiting would not help), or with ``until_idle`` it can't
+                be reached for too long.
             SenderFailingError: ``stop_after`` sends in a row failed in the same way.
+            BaseException: what a sender raised that is no Exception, after what was sent is settled.
 
         """
-        settled: Counter[SettlementAnswer | str] = Counter()
+        self._settled.clear()
         sending: dict[asyncio.Task[Attempt], LeasedNotification] = {}
         try:
             while True:
                 lease = await self._lease_for_free_places(sending.values(), patient=not until_idle)
                 for notification in [*lease, *self._suspect_alone(sending.values())]:
-                    sending[asyncio.create_task(self._attempt(notification))] = notification
+                    sending[asyncio.create_task(self._send_once(notification))] = notification
                 is_idle = not sending and not self._suspects and not lease.has_more and self._may_lease()
-                is_over = not sending and (self._stopping.is_set() or (until_idle and is_idle))
+                is_over = not sending and (
+                    self._stopping.is_set()
+                    or (until_idle and (is_idle or self._pace.pause_seconds() > _PATIENCE_SECONDS))
+                )
                 if is_idle or is_over:
-                    settled.update(
-                        await self._settle([*self._let_go(), *(self._suspects_released() if is_over else [])])
-                    )
+                    self._unsettled += self._let_go()
                 if is_over:
-                    return settled
+                    self._unsettled += self._suspects_released()
+                    await self._settle(patient=False)
+                    return self.settled
                 done = await self._wait(sending, full=len(sending) >= self._concurrency, more=lease.has_more)
-                attempts = [task.result() for task in done]
+                # Nothing is awaited here in between: a cancellation loses no result.
+                attempts = [task.result() for task in sending if task in done]
                 for task in done:
                     del sending[task]
-                settled.update(await self._settle(list(self._judged(attempts))))
+                self._unsettled += self._judged(attempts)
+                await self._settle(patient=not until_idle)
                 if self._on_progress is not None and done:
-                    self._on_progress(settled)
+                    self._on_progress(self.settled)
                 self._raise_what_ends_it(attempts)
         except BaseException:
             await asyncio.shield(self._cancel(sending))
             raise
 
     def _may_lease(self) -> bool:
-        return _clock() >= self._lease_again_at
+        return _pace.clock() >= max(self._lease_again_at, self._pace.lease_again_at)
 
     async def _lease_for_free_places(self, sending: Collection[LeasedNotification], *, patient: bool) -> Lease:
         places = self._concurrency - len(sending)
         is_alone = bool(self._suspects) or any(one.unsettled_leases >= _SUSPECT for one in sending)
         if self._stopping.is_set() or not places or is_alone or not self._may_lease():
             return Lease()
-        asked_at = _clock()
+        asked_at = _pace.clock()
         leasing = asyncio.ensure_future(
             self._repository.lease_notifications(places, self._lease, self._organization_id, self._scenario_types)
         )
@@ -183,32 +185,38 @@ class DeliveryWorker:
             lease = await asyncio.shield(leasing)
         except asyncio.CancelledError:
             # The server may have leased already: await its answer, and release what will not be sent.
-            with suppress(ScenarioRepositoryException):
-                answer = await leasing
-                self._remember(answer, asked_at)
-                await self._settle([one.settlement(DeliveryResult.RELEASED) for one in answer])
+            await asyncio.wait([leasing])
+            if leasing.exception() is None:
+                self._pace.remember(leasing.result(), asked_at)
+                self._unsettled += [one.settlement(DeliveryResult.RELEASED) for one in leasing.result()]
             raise
         except ScenarioRepositoryException as error:
             self._failing_since = asked_at if self._failing_since is None else self._failing_since
-            if not error.retryable or not (patient or _clock() - self._failing_since < _PATIENCE_SECONDS):
+            if not error.retryable or not (patient or _pace.clock() - self._failing_since < _PATIENCE_SECONDS):
                 raise
             _logger.warning("lease failed, will be tried again: %s", error)
-            self._failures_to_lease += 1
-            self._lease_again_at = _clock() + _pause_seconds(self._failures_to_lease, error.retry_after)
+            self._lease_later(error.retry_after)
             return Lease()
-        self._failing_since, self._failures_to_lease = None, 0
-        self._remember(lease, asked_at)
+        self._failing_since = None
+        self._pace.remember(lease, asked_at)
+        self._log(lease)
+        if lease.has_more and not (lease or lease.deferred or lease.failed or lease.rule_failed):
+            self._lease_later()
+        else:
+            self._vain_leases = 0
+        self._suspects += [one for one in lease if one.unsettled_leases >= _SUSPECT]
+        return lease.without(self._suspects)
+
+    def _lease_later(self, retry_after: float | None = None) -> None:
+        self._vain_leases += 1
+        self._lease_again_at = _pace.clock() + _pause_seconds(self._vain_leases, retry_after)
+
+    @staticmethod
+    def _log(lease: Lease) -> None:
         for reason, count in lease.failed.items():
             _logger.info("%d not handed out: %s", count, reason)
         if lease.rule_failed:
             _logger.warning("%d not handed out, for their rule failed: scenario-repo check-rules", lease.rule_failed)
-        self._suspects += [one for one in lease if one.unsettled_leases >= _SUSPECT]
-        return lease.without(self._suspects)
-
-    def _remember(self, lease: Iterable[LeasedNotification], asked_at: float) -> None:
-        ends_at = asked_at + self._lease.total_seconds()
-        for one in lease:
-            self._leases[one.id, one.lease_number] = ends_at
 
     def _suspect_alone(self, sending: Collection[LeasedNotification]) -> list[LeasedNotification]:
         """Give what may kill a worker when nothing else is being sent."""
@@ -223,7 +231,8 @@ class DeliveryWorker:
         self, sending: dict[asyncio.Task[Attempt], LeasedNotification], *, full: bool, more: bool
     ) -> set[asyncio.Task[Attempt]]:
         """Wait until a send ends; with free places, at most until it is time to lease again."""
-        until_lease = max(self._lease_again_at - _clock(), 0 if more else self._idle_seconds)
+        lease_again_at = max(self._lease_again_at, self._pace.lease_again_at)
+        until_lease = max(lease_again_at - _pace.clock(), 0 if more else self._idle_seconds)
         if not sending:
             await self._pause(until_lease)
             return set()
@@ -239,29 +248,13 @@ class DeliveryWorker:
         except TimeoutError:
             return
 
-    async def _attempt(self, notification: LeasedNotification) -> Attempt:
-        """Send once, if its time comes while the lease surely lasts; return the result as a settlement."""
-        released = Attempt(notification.settlement(DeliveryResult.RELEASED))
-        if self._seconds_apart:
-            begins_at = max(_clock(), self._next_send_at)
-            if begins_at - _clock() > _LONGEST_WAIT_SECONDS:
-                self._lease_again_at = max(self._lease_again_at, begins_at - _LONGEST_WAIT_SECONDS / 2)
-                return released
-            self._next_send_at = begins_at + self._seconds_apart
-            await asyncio.sleep(begins_at - _clock())
-        # Once the event loop was blocked or the machine asleep, the lease may be over, or end during the send; and
-        # meanwhile the provider may have asked everybody to wait.
-        ends_at = self._leases.get((notification.id, notification.lease_number), 0.0)
-        if _clock() + self._send_timeout > ends_at or _clock() < self._paused_until:
-            return released
-        return await self._send_once(notification)
-
     def _judged(self, attempts: Iterable[Attempt]) -> Iterator[Settlement]:
         """Give what can be settled; failures that are all alike are kept back, until others end their row."""
         for attempt in attempts:
             if attempt.pause is not None:
-                self._paused_until = max(self._paused_until, _clock() + attempt.pause.total_seconds())
-                self._lease_again_at = max(self._lease_again_at, self._paused_until)
+                _logger.warning("the provider asked to wait: nothing is sent for %s", attempt.pause)
+                self._pace.pause(attempt.pause)
+            self._is_abandoning |= attempt.is_abandoned
             failure = attempt.failure
             if failure is not None:
                 _logger.warning("a send failed: %s at %s", failure.kind, failure.place)
@@ -278,7 +271,8 @@ class DeliveryWorker:
             self._failures_in_a_row += 1
             self._kept_back.append(attempt.settlement)
         # Not so long that their leases run out.
-        if self._kept_back and min(map(self._ends_at, self._kept_back)) - _clock() < _LEASE_MARGIN.total_seconds() / 2:
+        oldest = min(map(self._pace.ends_at, self._kept_back), default=math.inf)
+        if oldest - _pace.clock() < _LEASE_MARGIN.total_seconds() / 2 and not self._is_failing():
             yield from self._let_go()
 
     def _let_go(self) -> list[Settlement]:
@@ -286,44 +280,45 @@ class DeliveryWorker:
         kept_back, self._kept_back = self._kept_back, []
         return kept_back
 
-    def _ends_at(self, settlement: Settlement) -> float:
-        return self._leases.get((settlement.id, settlement.lease_number), 0.0)
+    def _is_failing(self) -> bool:
+        return self._failures_in_a_row >= (self._stop_after or math.inf)
 
     def _raise_what_ends_it(self, attempts: Iterable[Attempt]) -> None:
         for attempt in attempts:
             if attempt.error is not None:
                 raise attempt.error
-        if self._last_failure is not None and self._failures_in_a_row >= (self._stop_after or math.inf):
+        if self._last_failure is not None and self._is_failing():
             raise SenderFailingError(self._last_failure, self._failures_in_a_row)
 
-    async def _settle(self, results: list[Settlement]) -> list[SettlementAnswer | str]:
-        """Settle, as long as the leases last: a lost result means that the notification is sent again."""
-        if not results:
-            return []
-        try:
-            answers = await self._settled(results, max(map(self._ends_at, results)))
-        except BaseException:
-            self._unsettled = results
-            raise
-        for one in results:
-            self._leases.pop((one.id, one.lease_number), None)
-        lost = answers.count(SettlementAnswer.LEASE_LOST)
-        if lost:
-            _logger.warning("%d of %d leases had run out; they may be sent twice", lost, len(answers))
-        return answers
+    async def _settle(self, *, patient: bool, seconds: float = math.inf) -> None:
+        """Record the results, for a lost one means that the notification is sent again.
 
-    async def _settled(self, results: list[Settlement], ends_at: float) -> list[SettlementAnswer | str]:
+        While the database can't be reached it tries again as long as the leases last, at most for so many seconds. With
+        patience it goes on: nobody else can lease meanwhile either, so it is in time if it is the first.
+        """
+        gives_up_at = _pace.clock() + seconds
         tries = 0
-        while True:
+        while self._unsettled:
+            results = self._unsettled[:MAX_LEASES]
             try:
-                return await self._repository.settle_notifications(results, self._max_attempts)
+                answers = await self._repository.settle_notifications(results, self._max_attempts)
             except ScenarioRepositoryException as error:
                 tries += 1
                 pause = _pause_seconds(tries, error.retry_after)
-                if not error.retryable or _clock() + pause > ends_at:
+                ends_at = min(max(map(self._pace.ends_at, results)), gives_up_at)
+                has_time = _pace.clock() + pause <= ends_at or (patient and not self._stopping.is_set())
+                if not error.retryable or not has_time:
                     raise
                 _logger.warning("settlement failed, will be tried again: %s", error)
                 await asyncio.sleep(pause)
+            else:
+                tries = 0
+                del self._unsettled[: len(results)]
+                self._pace.forget(results)
+                self._settled.update(answers)
+                lost = answers.count(SettlementAnswer.LEASE_LOST)
+                if lost:
+                    _logger.warning("%d of %d leases had run out; they may be sent twice", lost, len(answers))
 
     async def _cancel(self, sending: dict[asyncio.Task[Attempt], LeasedNotification]) -> None:
         """Cancel the running sends; settle those that have ended, release the others that end now.
@@ -334,26 +329,28 @@ class DeliveryWorker:
             task.cancel()
         if sending:
             await asyncio.wait(sending, timeout=senders.GRACE_SECONDS)
-        results = [*self._unsettled, *map(_released, self._let_go()), *self._suspects_released()]
+        self._unsettled += [*map(_released, self._let_go()), *self._suspects_released()]
         for task, notification in sending.items():
-            if not task.done():
+            if task.done():
+                self._unsettled.append(_ended(task, notification))
+            else:
                 _logger.warning("a send ignores its cancellation; its lease will run out")
                 self._is_abandoning = True
-                continue
-            results.append(_ended(task, notification))
         try:
-            await self._settle(results)
+            await self._settle(patient=False, seconds=senders.GRACE_SECONDS)
         except ScenarioRepositoryException as error:
-            _logger.warning("%d leases could not be released and will run out: %s", len(results), error)
+            left = len(self._unsettled)
+            _logger.warning("%d leases could not be released and will run out: %s", left, error)
+            self._unsettled.clear()
 
 
 def _sending(
-    send: Send | None, send_to_device: SendToDevice | None, timeout_seconds: float
-) -> Callable[[LeasedNotification], Awaitable[Attempt]]:
+    send: Send | None, send_to_device: SendToDevice | None, pace: _pace.Pace, timeout_seconds: float
+) -> Callable[[LeasedNotification], Coroutine[Any, Any, Attempt]]:
     if send is not None and send_to_device is None:
-        return partial(senders.attempt, send, timeout_seconds=timeout_seconds)
+        return partial(senders.attempt, send, pace=pace, timeout_seconds=timeout_seconds)
     if send_to_device is not None and send is None:
-        return partial(senders.attempt_by_device, send_to_device, timeout_seconds=timeout_seconds)
+        return partial(senders.attempt_by_device, send_to_device, pace=pace, timeout_seconds=timeout_seconds)
     raise InvalidDataException("send: expected one of send and send_to_device")
 
 
@@ -365,9 +362,7 @@ def _ended(task: asyncio.Task[Attempt], notification: LeasedNotification) -> Set
     released = notification.settlement(DeliveryResult.RELEASED)
     try:
         return task.result().settlement
-    except senders.Interrupted as interruption:
-        return interruption.settlement
-    except BaseException:  # noqa: BLE001 - cancelled, or interrupted
+    except BaseException:  # noqa: BLE001 - cancelled
         return released
 
 

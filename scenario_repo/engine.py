@@ -7,12 +7,12 @@ may therefore be killed at any moment, and several may run at once.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -27,12 +27,14 @@ from scenario_repo.repository import ScenarioNotificationRepository
 
 T = TypeVar("T")
 
-PAGE_TRIES: Final = 3
+PAGE_TRIES: Final = 12
+"""For half a minute in all: a database that restarts, and a schema cache that is read anew, take that long."""
 FIRST_PAGE_SIZE: Final = 1_000
 """Pages begin small and double while they are fast, so that one too large for the server costs no whole run."""
 _FAST_PAGE_SECONDS: Final = 2.0
 _PAGES_UNTIL_GROWTH: Final = 8
 _FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
 class ScenarioReport(BaseModel):
@@ -108,6 +110,10 @@ class _Pass:
     after: UUID | None = None
     page_size: int = 0
     pages_until_growth: int = 0
+    failures: int = 0
+    """Tries in a row of the same page that failed in a way that may pass."""
+    not_before: float = 0.0
+    """When the next try is due."""
 
     def add(self, page: EvaluationPage, seconds: float) -> None:
         self.evaluated += page.evaluated
@@ -118,6 +124,7 @@ class _Pass:
         self.pages += 1
         self.longest_page_seconds = max(self.longest_page_seconds, seconds)
         self.after = page.next_after
+        self.failures, self.not_before = 0, 0.0
         self.completed = page.next_after is None
 
     def grow(self, most: int, seconds: float) -> None:
@@ -130,6 +137,14 @@ class _Pass:
         """Ask for half the page next time: this one met the server's statement timeout, and nothing was done."""
         self.page_size = max(1, self.page_size // 2)
         self.pages_until_growth = _PAGES_UNTIL_GROWTH
+
+    def fail(self, error: ScenarioRepositoryException, deadline: float) -> None:
+        """Try the page again after a while, if that may help and there is time; else stop with the error."""
+        self.failures += 1
+        self.not_before = time.monotonic() + _pause_seconds(self.failures, error)
+        may_pass = error.retryable and error.code != STATEMENT_TIMEOUT
+        if not may_pass or self.failures >= PAGE_TRIES or self.not_before >= deadline:
+            self.error = error
 
     def report(self) -> ScenarioReport:
         return ScenarioReport(
@@ -198,24 +213,24 @@ class ScenarioTriggerEngine:
             one.page_size = min(self._page_size, FIRST_PAGE_SIZE)
         queue = deque(one for one in passes if one.error is None)
         while queue:
-            scenario = queue.popleft()
+            scenario = await _next(queue)
             if time.monotonic() + scenario.longest_page_seconds >= deadline:
                 continue
             # A page may take its share of the time that is left: a scenario whose pages hang delays no other for long.
             share = (deadline - time.monotonic()) / (len(queue) + 1)
-            await self._evaluate_page(scenario, settings, time.monotonic() + share)
+            await self._evaluate_page(scenario, settings, time.monotonic() + share, deadline)
             if not scenario.completed and scenario.error is None:
                 queue.append(scenario)
         return EngineReport(
             scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
         )
 
-    async def _evaluate_page(self, scenario: _Pass, settings: _Settings, deadline: float) -> None:
-        """Evaluate one page until the deadline, and add its numbers or its error to the scenario."""
+    async def _evaluate_page(self, scenario: _Pass, settings: _Settings, until: float, deadline: float) -> None:
+        """Evaluate one page until its time is over, and add its numbers or its error to the scenario."""
         started = time.monotonic()
         try:
-            async with asyncio.timeout(deadline - started):
-                page = await self._fetch_page(scenario, settings, deadline)
+            async with asyncio.timeout(until - started):
+                page = await self._fetch_page(scenario, settings)
         except TimeoutError:
             # No error: tried again with half the page, if there is as much time left as this one took.
             scenario.shrink()
@@ -224,7 +239,7 @@ class ScenarioTriggerEngine:
             if error.code == STATEMENT_TIMEOUT and scenario.page_size > 1:
                 scenario.shrink()
             else:
-                scenario.error = error
+                scenario.fail(error, deadline)
         else:
             scenario.add(page, time.monotonic() - started)
             scenario.grow(self._page_size, time.monotonic() - started)
@@ -243,10 +258,9 @@ class ScenarioTriggerEngine:
             return [_Pass(kind, error=error) for kind in ScenarioType]
         return [_Pass(kind) for kind in schema.scenario_types]
 
-    async def _fetch_page(self, scenario: _Pass, settings: _Settings, deadline: float) -> EvaluationPage:
+    async def _fetch_page(self, scenario: _Pass, settings: _Settings) -> EvaluationPage:
         if settings.dry_run:
-            evaluate = partial(
-                self._repository.evaluate_scenario,
+            return await self._repository.evaluate_scenario(
                 scenario.scenario_type,
                 settings.organization_id,
                 scenario.after,
@@ -254,26 +268,35 @@ class ScenarioTriggerEngine:
                 dry_run=True,
                 due_within=settings.due_within,
             )
-        else:
-            evaluate = partial(
-                self._repository.evaluate_next_page,
-                scenario.scenario_type,
-                settings.organization_id,
-                scenario.page_size,
-                due_within=settings.due_within,
-            )
-        return await self._retried(evaluate, deadline)
+        return await self._repository.evaluate_next_page(
+            scenario.scenario_type, settings.organization_id, scenario.page_size, due_within=settings.due_within
+        )
 
     @staticmethod
     async def _retried(request: Callable[[], Awaitable[T]], deadline: float) -> T:
-        """Make a request up to three times, as long as it fails in a way that may pass and there is time left."""
-        for remaining in reversed(range(PAGE_TRIES)):
+        """Make a request again and again, as long as it fails in a way that may pass and there is time left."""
+        for tries in range(1, PAGE_TRIES + 1):
             try:
                 return await request()
             except ScenarioRepositoryException as error:
-                pause = max(_FIRST_PAUSE_SECONDS * 2 ** (PAGE_TRIES - 1 - remaining), error.retry_after or 0)
-                may_pass = error.retryable and error.code != STATEMENT_TIMEOUT
-                if not may_pass or not remaining or time.monotonic() + pause >= deadline:
+                pause = _pause_seconds(tries, error)
+                if not error.retryable or tries == PAGE_TRIES or time.monotonic() + pause >= deadline:
                     raise
                 await asyncio.sleep(pause)
         raise AssertionError  # the last try returns or raises
+
+
+async def _next(queue: deque[_Pass]) -> _Pass:
+    """Take the first scenario that waits for no other try; if all wait, wait for the one that is due first."""
+    scenario = next((one for one in queue if one.not_before <= time.monotonic()), None)
+    if scenario is None:
+        scenario = min(queue, key=lambda one: one.not_before)
+        await asyncio.sleep(scenario.not_before - time.monotonic())
+    queue.remove(scenario)
+    return scenario
+
+
+def _pause_seconds(tries: int, error: ScenarioRepositoryException) -> float:
+    """Return the pause after so many failures: doubled by each, with a random part, at least what the server asks."""
+    doubled = min(_FIRST_PAUSE_SECONDS * 2.0 ** (tries - 1), _LONGEST_PAUSE_SECONDS)
+    return max(doubled * random.uniform(0.5, 1), error.retry_after or 0)  # noqa: S311 - no secret

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sysconfig
 import traceback
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter
 
 from scenario_repo._fields import Duration, validated
 from scenario_repo._limits import MAX_RETRY_AFTER
+from scenario_repo._pace import Pace
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import DeliveryResult, DeviceToken, LeasedNotification, Settlement
 
@@ -25,6 +28,10 @@ Send = Callable[[LeasedNotification], Awaitable[None]]
 SendToDevice = Callable[[LeasedNotification, DeviceToken], Awaitable[None]]
 """Delivers one notification to one of the user's devices, or raises."""
 
+GRACE_SECONDS: Final = 10.0
+"""How long a cancelled send may take to end."""
+_FRAMES: Final = 20
+_LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
 
 
@@ -90,6 +97,7 @@ class Failure:
 
     kind: str
     place: str
+    """The innermost line of the app's own code, as ``module:line``."""
     frames: tuple[str, ...]
     """The last calls of the traceback, innermost last; without the exception's text, which may hold a token."""
 
@@ -117,25 +125,37 @@ class Attempt:
     pause: timedelta | None = None
     """How long the provider asks the whole worker to wait."""
     error: BaseException | None = None
-    """What ends the worker: no Exception, and no interruption."""
+    """What ends the worker: no Exception."""
+    is_abandoned: bool = False
+    """Whether a send ignored its cancellation, and goes on."""
 
 
-async def attempt(send: Send, notification: LeasedNotification, timeout_seconds: float) -> Attempt:
-    """Send a whole notification once; a cancellation from outside passes through."""
-    outcome = await _outcome(send, lambda: send(notification), timeout_seconds)
-    tokens = {device.token for device in notification.device_tokens}
-    if outcome.result is not _INVALID_TOKEN:
-        return outcome.attempt(notification)
-    invalid = tokens.intersection(outcome.invalid_tokens) or (tokens if len(tokens) == 1 else set())
-    result = DeliveryResult.SENT if tokens - invalid else DeliveryResult.SUPPRESSED
-    return Attempt(notification.settlement(result, invalid_tokens=sorted(invalid)))
+async def attempt(send: Send, notification: LeasedNotification, pace: Pace, timeout_seconds: float) -> Attempt:
+    """Send a whole notification once, in its turn; a cancellation from outside passes through."""
+    outcome = await _outcome(send, lambda: send(notification), notification, pace, timeout_seconds)
+    if outcome is None:
+        return Attempt(notification.settlement(DeliveryResult.RELEASED))
+    result, invalid = outcome.result, []
+    if result is None:
+        tokens = [device.token for device in notification.device_tokens]
+        invalid = [token for token in tokens if token in outcome.invalid_tokens or len(tokens) == 1]
+        result = DeliveryResult.SENT if len(invalid) < len(tokens) else DeliveryResult.SUPPRESSED
+    return Attempt(
+        _settlement(notification, result, outcome.failure_code, outcome.later, invalid_tokens=invalid),
+        outcome.failure,
+        outcome.later if outcome.everybody else None,
+        outcome.error,
+        outcome.is_abandoned,
+    )
 
 
-async def attempt_by_device(send: SendToDevice, notification: LeasedNotification, timeout_seconds: float) -> Attempt:
-    """Send to each device once, all at the same time; what has arrived is known, whatever becomes of the others.
+async def attempt_by_device(
+    send: SendToDevice, notification: LeasedNotification, pace: Pace, timeout_seconds: float
+) -> Attempt:
+    """Send to each device once, in its turn; what has arrived is known, whatever becomes of the others.
 
     With a device reached, the notification is sent; those that may be reached later are tried again, the reached ones
-    not.
+    not. After a cancellation from outside, the devices that were not reached are released.
     """
     if not notification.device_tokens:
         return Attempt(notification.settlement(DeliveryResult.SUPPRESSED))
@@ -144,7 +164,7 @@ async def attempt_by_device(send: SendToDevice, notification: LeasedNotification
         return lambda: send(notification, device)
 
     tasks = {
-        device.token: asyncio.ensure_future(_outcome(send, call(device), timeout_seconds))
+        device.token: asyncio.create_task(_outcome(send, call(device), notification, pace, timeout_seconds))
         for device in notification.device_tokens
     }
     try:
@@ -152,104 +172,148 @@ async def attempt_by_device(send: SendToDevice, notification: LeasedNotification
     except asyncio.CancelledError:
         for task in tasks.values():
             task.cancel()
-        await asyncio.wait(tasks.values(), timeout=GRACE_SECONDS)
-        reached = [
-            token
-            for token, task in tasks.items()
-            if task.done() and not task.cancelled() and not task.exception() and task.result().result == _SENT
-        ]
-        raise Interrupted(notification.settlement(DeliveryResult.RELEASED, reached=reached)) from None
-    outcomes = {token: task.result() for token, task in tasks.items()}
-    reached = [token for token, outcome in outcomes.items() if outcome.result == _SENT]
-    invalid = [token for token, outcome in outcomes.items() if outcome.result is _INVALID_TOKEN]
-    again = [outcome for outcome in outcomes.values() if outcome.result is DeliveryResult.RETRY]
-    final = [outcome for outcome in outcomes.values() if outcome.result is DeliveryResult.FAILED]
-    code = next((outcome.failure_code for outcome in (*again, *final)), None)
-    if again:
-        result = DeliveryResult.RETRY
-    elif reached:
-        result, code = DeliveryResult.SENT, None
-    elif final:
-        result = DeliveryResult.FAILED
-    else:
-        result, code = DeliveryResult.SUPPRESSED, None
-    # Without a delay of its own, the usual back-off.
-    later = [outcome.later for outcome in again]
-    delays = [delay for delay in later if delay is not None]
-    settlement = notification.settlement(
-        result,
-        code,
-        retry_after=max(delays) if delays and len(delays) == len(again) else None,
-        reached=reached,
-        invalid_tokens=invalid,
-    )
-    pauses = [outcome.later for outcome in outcomes.values() if outcome.everybody and outcome.later is not None]
-    return Attempt(
-        settlement,
-        # One device that fails says nothing of the sender, where another was reached.
-        None if reached else next((outcome.failure for outcome in again if outcome.failure is not None), None),
-        max(pauses, default=None),
-        next((outcome.error for outcome in outcomes.values() if outcome.error is not None), None),
-    )
-
-
-class Interrupted(asyncio.CancelledError):
-    """A cancellation from outside, with what had been reached by then."""
-
-    def __init__(self, settlement: Settlement) -> None:
-        """Keep the settlement."""
-        super().__init__()
-        self.settlement = settlement
-
-
-GRACE_SECONDS: Final = 10.0
-"""How long a cancelled send may take to end."""
-_FRAMES: Final = 20
-_SENT: Final = DeliveryResult.SENT
-_INVALID_TOKEN: Final = object()
+        # Whoever cancels it does not wait for long.
+        await asyncio.wait(tasks.values())
+        outcomes = {token: None if task.cancelled() else task.result() for token, task in tasks.items()}
+        final = {DeliveryResult.SENT, None}
+        return _of_devices(
+            notification, {token: one if one and one.result in final else None for token, one in outcomes.items()}
+        )
+    return _of_devices(notification, {token: task.result() for token, task in tasks.items()})
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    result: object
+    """What became of one send."""
+
+    result: DeliveryResult | None
+    """None: the device's token is invalid."""
     failure_code: str | None = None
     later: timedelta | None = None
     everybody: bool = False
     failure: Failure | None = None
     error: BaseException | None = None
-    invalid_tokens: Collection[str] = ()
+    invalid_tokens: tuple[object, ...] = ()
+    is_abandoned: bool = False
 
-    def attempt(self, notification: LeasedNotification) -> Attempt:
-        """Make it the outcome of a whole notification."""
-        result = DeliveryResult(str(self.result))
-        try:
-            settlement = notification.settlement(result, self.failure_code, retry_after=self.later)
-        except InvalidDataException:
-            settlement = notification.settlement(result, "unnamed_failure", retry_after=self.later)
-        return Attempt(settlement, self.failure, self.later if self.everybody else None, self.error)
+
+def _of_devices(notification: LeasedNotification, outcomes: Mapping[str, _Outcome | None]) -> Attempt:
+    """Put together what became of each device; None: its send was not begun, or was interrupted."""
+    known = [outcome for outcome in outcomes.values() if outcome is not None]
+    reached = [token for token, one in outcomes.items() if one is not None and one.result is DeliveryResult.SENT]
+    invalid = [token for token, one in outcomes.items() if one is not None and one.result is None]
+    again = [outcome for outcome in known if outcome.result is DeliveryResult.RETRY]
+    final = [outcome for outcome in known if outcome.result is DeliveryResult.FAILED]
+    code = None
+    if again:
+        result, code = DeliveryResult.RETRY, again[0].failure_code
+    elif len(known) < len(outcomes) or any(one.result is DeliveryResult.RELEASED for one in known):
+        result = DeliveryResult.RELEASED
+    elif reached:
+        result = DeliveryResult.SENT
+    elif final:
+        result, code = DeliveryResult.FAILED, final[0].failure_code
+    else:
+        result = DeliveryResult.SUPPRESSED
+    # With a device that failed without a delay of its own: the usual back-off.
+    delays = [outcome.later for outcome in again if outcome.later is not None]
+    later = max(delays) if delays and len(delays) == len(again) else None
+    return Attempt(
+        _settlement(notification, result, code, later, reached, invalid),
+        # One device that fails says nothing of the sender, where another was reached.
+        None if reached else next((outcome.failure for outcome in again if outcome.failure is not None), None),
+        max((one.later for one in known if one.everybody and one.later is not None), default=None),
+        next((outcome.error for outcome in known if outcome.error is not None), None),
+        any(outcome.is_abandoned for outcome in known),
+    )
+
+
+def _settlement(  # noqa: PLR0913, PLR0917 - the fields of one settlement
+    notification: LeasedNotification,
+    result: DeliveryResult,
+    code: str | None,
+    later: timedelta | None,
+    reached: list[str] | None = None,
+    invalid_tokens: list[str] | None = None,
+) -> Settlement:
+    """Build a settlement; a code of the sender's that can't be stored becomes a general one."""
+    try:
+        return notification.settlement(
+            result, code, retry_after=later, reached=reached or (), invalid_tokens=invalid_tokens or ()
+        )
+    except InvalidDataException:
+        return notification.settlement(
+            result, "unnamed_failure", retry_after=later, reached=reached or (), invalid_tokens=invalid_tokens or ()
+        )
+
+
+class _NotBegun(Exception):  # noqa: N818 - no error
+    """The lease may be over, or the provider asked to wait."""
 
 
 async def _outcome(
-    send: Callable[..., object], call: Callable[[], Awaitable[None]], timeout_seconds: float
-) -> _Outcome:
+    send: Callable[..., object],
+    call: Callable[[], Awaitable[None]],
+    notification: LeasedNotification,
+    pace: Pace,
+    timeout_seconds: float,
+) -> _Outcome | None:
+    """Send in its turn, in a task of its own; None: not begun.
+
+    A send that ignores its cancellation is left to itself after a while. A cancellation from outside passes through,
+    unless the send has arrived.
+    """
+    if not await pace.wait_for_turn():
+        return None
+
+    async def begin() -> None:
+        # Asked in the task itself: until it runs, another may block the event loop.
+        if not pace.may_begin(notification):
+            raise _NotBegun
+        await call()
+
+    sending = asyncio.create_task(begin())
+    is_late = False
     try:
-        async with asyncio.timeout(timeout_seconds):
-            await call()
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        await asyncio.wait([sending], timeout=timeout_seconds)
+        if not sending.done():
+            is_late = True
+            sending.cancel()
+            await asyncio.wait([sending], timeout=GRACE_SECONDS)
+    except asyncio.CancelledError:
+        sending.cancel()
+        await asyncio.wait([sending])
+        if sending.cancelled() or sending.exception() is not None:
             raise
-        # A task inside the sender was cancelled, not this attempt.
-        return _Outcome(DeliveryResult.RETRY, "send_failed", failure=_failure(send, error))
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - whatever a sender raises is the outcome of this attempt
+    if not sending.done():
+        sending.add_done_callback(_ignore)
+        return _Outcome(DeliveryResult.RETRY, "timeout", is_abandoned=True)
+    return _result(send, sending, is_late=is_late)
+
+
+def _ignore(sending: asyncio.Task[None]) -> None:
+    """Take the exception of a send that nobody waits for any more."""
+    if not sending.cancelled():
+        sending.exception()
+
+
+def _result(send: Callable[..., object], sending: asyncio.Task[None], *, is_late: bool) -> _Outcome | None:
+    try:
+        sending.result()
+    except _NotBegun:
+        return None
+    except asyncio.CancelledError as error:
+        # By the worker, for it took too long; or a task inside the sender was cancelled.
+        code = "timeout" if is_late else "send_failed"
+        return _Outcome(DeliveryResult.RETRY, code, failure=failure_of(send, error))
+    except (KeyboardInterrupt, SystemExit) as error:
+        return _Outcome(DeliveryResult.RELEASED, error=error)
+    except BaseException as error:  # noqa: BLE001 - whatever a sender raises is the outcome of this send
         return _raised(send, error)
-    return _Outcome(_SENT)
+    return _Outcome(DeliveryResult.SENT)
 
 
 def _raised(send: Callable[..., object], error: BaseException) -> _Outcome:
-    failure = _failure(send, error)
     match error:
         case SuppressDelivery():
             outcome = _Outcome(DeliveryResult.SUPPRESSED)
@@ -258,26 +322,37 @@ def _raised(send: Callable[..., object], error: BaseException) -> _Outcome:
         case DeliverLater():
             outcome = _Outcome(DeliveryResult.RETRY, "deliver_later", later=error.after, everybody=error.everybody)
         case InvalidDeviceToken():
-            outcome = _Outcome(_INVALID_TOKEN, invalid_tokens=error.tokens)
-        case TimeoutError():
-            outcome = _Outcome(DeliveryResult.RETRY, "timeout", failure=failure)
+            outcome = _Outcome(None, invalid_tokens=error.tokens)
         case Exception():
-            outcome = _Outcome(DeliveryResult.RETRY, "send_failed", failure=failure)
+            code = "timeout" if isinstance(error, TimeoutError) else "send_failed"
+            outcome = _Outcome(DeliveryResult.RETRY, code, failure=failure_of(send, error))
         case _:
             # It ends the worker, after what is sent is settled.
-            outcome = _Outcome(DeliveryResult.RETRY, "send_failed", failure=failure, error=error)
+            outcome = _Outcome(DeliveryResult.RETRY, "send_failed", failure=failure_of(send, error), error=error)
     return outcome
 
 
-def _failure(send: Callable[..., object], error: BaseException) -> Failure:
-    """Say where in the sender it happened: its own innermost line, or else the innermost one."""
-    walked = traceback.walk_tb(error.__traceback__)
-    frames = [(frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in walked][-_FRAMES:]
+def failure_of(send: Callable[..., object], error: BaseException) -> Failure:
+    """Say where it happened: the innermost line of the app's own code, or else of any, or else the sender's first."""
+    walked = [(frame.f_code, frame.f_globals, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    frames = [
+        (str(variables.get("__name__", "?")), line, code)
+        for code, variables, line in walked
+        if code.co_filename != __file__
+    ][-_FRAMES:]
+    own = [frame for frame in frames if not _is_of_a_library(frame[2].co_filename)]
     code = getattr(inspect.unwrap(send), "__code__", None)
-    own = [frame for frame in frames if code is not None and frame[0] == code.co_filename]
-    file, line, name = (own or frames or [("an unknown file", 0, "an unknown function")])[-1]
+    if own or frames:
+        module, line, _ = (own or frames)[-1]
+    else:
+        module = getattr(send, "__module__", None) or "an unknown module"
+        line = 0 if code is None else code.co_firstlineno
     return Failure(
         type(error).__name__,
-        f"{file}:{line}, in {name}",
-        tuple(f"{file}:{line}, in {name}" for file, line, name in frames),
+        f"{module}:{line}",
+        tuple(f"{code.co_filename}:{line}, in {code.co_name}" for _, line, code in frames),
     )
+
+
+def _is_of_a_library(file: str) -> bool:
+    return file.startswith("<") or any(Path(file).is_relative_to(folder) for folder in _LIBRARIES)

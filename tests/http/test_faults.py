@@ -205,15 +205,16 @@ async def test_a_dripping_answer_ends_with_the_callers_deadline(
 async def test_the_engine_rides_out_a_fault_and_reports_one_that_stays(
     disturbed: ScenarioNotificationRepository, proxy: FaultProxy, organization_id: UUID
 ) -> None:
-    """Two faults cost two repetitions; three stop the scenario, which says so, and the next run goes on."""
+    """Two faults cost two repetitions; one for the whole budget stops the scenario, and the next run goes on."""
     engine = ScenarioTriggerEngine(disturbed)
     proxy.then(Fault.RESET_BEFORE, Answer(503, HTML))
     report = await engine.run([ScenarioType.INACTIVITY], organization_id, dry_run=True)
     assert (report.completed, proxy.requests) == (True, 3)
 
-    proxy.then(*[Answer(503, HTML)] * 3)
-    report = await engine.run([ScenarioType.INACTIVITY], organization_id, dry_run=True)
+    proxy.then(*[Answer(503, HTML)] * 20)
+    report = await engine.run([ScenarioType.INACTIVITY], organization_id, timedelta(seconds=1), dry_run=True)
     assert (report.completed, [type(error) for error in report.errors]) == (False, [UnavailableException])
+    proxy.script.clear()
     assert (await engine.run([ScenarioType.INACTIVITY], organization_id, dry_run=True)).completed
 
 

@@ -88,6 +88,7 @@ class Database:
                 ("activities", "activity_date"),
                 ("certifications", "expires_at"),
                 ("device_tokens", "registered_at"),
+                ("scenario_mutes", "muted_until"),
                 ("scenario_private.delivery_turn", "handed_at"),
                 ("scenario_private.delivery_turn", "previously_handed_at"),
             ):

@@ -23,7 +23,7 @@ from tests.integration.delivery import ids, lease, settle, settlement
 from tests.integration.evaluation import empty, evaluate
 from tests.integration.histories import OWN, Mentor, database_with_own_type
 from tests.postgres.server import PostgresServer
-from tests.rows import ORGANIZATION, ago, ahead, insert_activities, insert_certificates, insert_devices
+from tests.rows import ORGANIZATION, ago, ahead, insert_activities, insert_certificates, insert_devices, insert_mentors
 
 DAY: Final = timedelta(days=1)
 
@@ -226,7 +226,7 @@ def test_of_two_organizations_the_one_that_is_open_tells_it(database: Database, 
     """A mentor of both; and a certificate of the closed one is told by its own, later."""
     mine, other = UUID(int=1), UUID(int=2)
     (mentor,) = database.new_mentors(1, mine)
-    worker.execute("insert into peer_mentors (user_id, organization_id) values (%s, %s)", [mentor, other])
+    insert_mentors(worker, [mentor], organization_id=other)
     insert_activities(worker, [mentor], ago("40 days"))
     close(database, mine)
     assert evaluate(worker, "inactivity")["claimed"] == 1
@@ -527,11 +527,7 @@ def test_a_token_that_is_not_the_users_any_more_is_kept(
     claim(worker, [new_claim(user)])
     (leased,) = answer(worker)["leased"]
     if what == "somebody else's":
-        worker.execute(
-            "insert into device_tokens (user_id, token, platform) values (%s, 't', 'ios')"
-            " on conflict (token) do update set user_id = excluded.user_id, registered_at = now()",
-            [other],
-        )
+        worker.execute("update device_tokens set user_id = %s", [other])
     else:
         worker.execute("update device_tokens set registered_at = clock_timestamp() + interval '1 second'")
     settle(worker, [by_device(leased, "suppressed", invalid_tokens=["t"])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
@@ -24,6 +25,18 @@ from tests.factories import leased_row
 MOMENT: Final = timedelta(milliseconds=20)
 LONG: Final = timedelta(seconds=60)
 Send = Callable[[LeasedNotification], Awaitable[None]]
+
+
+class Clock:
+    """A clock that goes on by itself, and that a test turns ahead."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = time.monotonic()
+
+    def __call__(self) -> float:
+        """Return the seconds."""
+        return self.seconds + time.monotonic() - self._began
 
 
 class Script(ScenarioNotificationRepository):

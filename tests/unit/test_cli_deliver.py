@@ -88,6 +88,99 @@ def test_a_second_signal_gives_up_and_releases(
     assert "SECRET-TOKEN" not in told.err + told.out
 
 
+def _lease_asked(route: respx.Route) -> dict[str, Any]:
+    asked: dict[str, Any] = json.loads(route.calls[0].request.content)
+    return asked
+
+
+def test_everything_the_worker_has_can_be_asked_for(
+    run: Run, server: respx.MockRouter, sender: Callable[[str], str]
+) -> None:
+    """Organization, scenarios, attempts, rate, and a sender to one device; the counts as JSON."""
+    lease = server.post("/rpc/scenario_lease_notifications").mock(
+        side_effect=[httpx.Response(200, json=leased(2)), *[httpx.Response(200, json=leased(0))] * 9]
+    )
+    settled = server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+    name = sender("async def send(notification, device): assert device.platform == 'ios'")
+    filters = ("--organization", UUID(int=7), "--scenario", "milestone", "--scenario", "own_type")
+    told = run("deliver", "--once", "--device-sender", f"{name}:send", *filters, "--max-attempts", 3, "--rate", 50.5,
+               "--json")  # fmt: skip
+    assert (told.code, told.err) == (0, "")
+    assert json.loads(told.out) == {"settled": {"sent": 2}, "failure": None}
+    asked = _lease_asked(lease)
+    assert (asked["p_organization_id"], asked["p_scenario_types"]) == (str(UUID(int=7)), ["milestone", "own_type"])
+    results = json.loads(settled.calls[0].request.content)
+    assert (results["p_max_attempts"], results["p_results"][0]["reached"]) == (3, ["SECRET-TOKEN"])
+
+
+@pytest.mark.parametrize("options", [(), ("--traceback",), ("--json",)])
+def test_a_sender_with_a_bug_ends_it_and_is_shown_the_place(
+    run: Run, server: respx.MockRouter, sender: Callable[[str], str], options: tuple[str, ...]
+) -> None:
+    """Exit code FAILED after a few; the attempts are given back; the lines of the traceback on request, no text."""
+    server.post("/rpc/scenario_lease_notifications").respond(json=leased(20) | {"has_more": True})
+    settled = server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+    name = sender("def fail(n):\n    raise TypeError(n.device_tokens[0].token)\nasync def send(n):\n    fail(n)")
+    told = run("deliver", "--sender", f"{name}:send", *options)
+    assert told.code == 4
+    assert f"TypeError at {name}:3" in told.err
+    assert "SECRET-TOKEN" not in told.err + told.out
+    assert (", in fail" in told.err) is ("--traceback" in options)
+    if "--json" in options:
+        assert json.loads(told.out)["failure"] == {"kind": "TypeError", "place": f"{name}:3"}
+    results = [one for call in settled.calls for one in json.loads(call.request.content)["p_results"]]
+    assert {one["result"] for one in results} == {"released"}
+
+
+def test_what_is_no_exception_ends_it_without_its_text(
+    run: Run, server: respx.MockRouter, sender: Callable[[str], str]
+) -> None:
+    """The class and the place are told, the exit code is FAILED, and its attempt is spent."""
+    server.post("/rpc/scenario_lease_notifications").respond(json=leased(1))
+    settled = server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+    body = "class Boom(BaseException): pass\nasync def send(n):\n    raise Boom(n.device_tokens[0].token)"
+    name = sender(body)
+    told = run("deliver", "--once", "--sender", f"{name}:send")
+    assert (told.code, told.out) == (4, "pending 1\n")
+    assert f"the sender raised Boom at {name}:4" in told.err
+    assert "SECRET-TOKEN" not in told.err + told.out
+    assert [one["result"] for one in json.loads(settled.calls.last.request.content)["p_results"]] == ["retry"]
+
+
+def test_a_sender_that_swallows_cancellation_keeps_no_process_from_ending(
+    run: Run, server: respx.MockRouter, sender: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two signals the process ends, by force, though the event loop would wait for the send."""
+    server.post("/rpc/scenario_lease_notifications").respond(json=leased(1))
+    monkeypatch.setattr("scenario_repo.senders.GRACE_SECONDS", 0.05)
+    ended: list[int] = []
+
+    def end(code: int) -> None:
+        ended.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr("scenario_repo.cli.os._exit", end)
+    body = """
+async def send(n):
+    os.kill(os.getpid(), signal.SIGINT)
+    asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGINT)
+    for _ in range(2):  # it gives way in the end, for this test's own process goes on
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+"""
+    told = run("deliver", "--sender", f"{sender(body)}:send")
+    assert (told.code, ended) == (1, [1])
+
+
+@pytest.mark.parametrize("options", [(), ("--sender", "{0}:send", "--device-sender", "{0}:send"), ("--rate", "0")])
+def test_a_sender_is_of_one_kind(run: Run, sender: Callable[[str], str], options: tuple[str, ...]) -> None:
+    """Neither none nor both; a rate is positive."""
+    name = sender("async def send(n): pass")
+    assert run("deliver", *(option.format(name) for option in options)).code == 2
+
+
 @pytest.mark.parametrize(
     ("body", "name"),
     [

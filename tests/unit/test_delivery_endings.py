@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,16 +14,26 @@ from hypothesis import strategies as st
 
 from scenario_repo import (
     DeliveryResult,
+    Lease,
     LeasedNotification,
     PermanentDeliveryError,
     PermissionDeniedException,
     ScenarioRepositoryException,
+    Settlement,
     SettlementAnswer,
     SuppressDelivery,
     UnavailableException,
 )
-from tests.unit.delivery import LONG, Script, Send, raising, succeed, unavailable, until, worker
+from tests.unit.delivery import LONG, Clock, Script, Send, raising, succeed, unavailable, until, worker
 from tests.unit.leaks import MARKER
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Make the clock of the leases one that a test turns."""
+    made = Clock()
+    monkeypatch.setattr("scenario_repo._pace.clock", made)
+    return made
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,16 +112,55 @@ async def test_a_settlement_that_is_refused_ends_the_worker() -> None:
     assert len(script.outcomes()) == 4
 
 
-async def test_a_database_that_stays_away_ends_the_worker(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+async def test_a_database_that_stays_away_ends_a_worker_that_is_to_end(
+    caplog: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
-    """When the leases are over the worker raises, and logs how many have to run out."""
-    monkeypatch.setattr("scenario_repo.delivery._LEASE_MARGIN", timedelta(seconds=1))
-    script = Script(3, settle_failures=[unavailable() for _ in range(99_999)])
+    """When the leases are over it raises, and logs how many leases have to run out."""
 
+    class Away(Script):
+        async def settle_notifications(self, *_: object) -> list[SettlementAnswer | str]:
+            clock.seconds += 10
+            raise unavailable()
+
+    script = Away(3)
     with pytest.raises(UnavailableException):
-        await worker(script, succeed, send_timeout=timedelta(milliseconds=50)).run()
+        await asyncio.wait_for(worker(script, succeed).run(until_idle=True), 5)
     assert "3 leases could not be released and will run out" in caplog.text
+    assert 120 <= clock.seconds < 200
+
+
+async def test_an_outage_longer_than_the_leases_ends_no_worker(clock: Clock) -> None:
+    """Nobody else can lease meanwhile either: what was sent is settled when the database is back, and sent once."""
+
+    class Away(Script):
+        async def settle_notifications(
+            self, results: Sequence[Settlement], max_attempts: int | None = None
+        ) -> list[SettlementAnswer | str]:
+            clock.seconds += 60
+            return await super().settle_notifications(results, max_attempts)
+
+    script = Away(3, settle_failures=[unavailable() for _ in range(20)])
+    running = asyncio.create_task(worker(script, succeed).run())
+    await until(lambda: script.settled)
+
+    assert set(script.outcomes().values()) == {(DeliveryResult.SENT, None)}
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_worker_that_is_to_end_waits_a_minute_for_the_database(clock: Clock) -> None:
+    """A schema cache takes half a minute to come back; after a minute the worker raises."""
+
+    class Away(Script):
+        async def lease_notifications(self, *arguments: Any, **_: Any) -> Lease:  # noqa: ANN401
+            clock.seconds += 10
+            return await super().lease_notifications(*arguments)
+
+    back = Away(1, lease_failures=[unavailable() for _ in range(4)])
+    assert await asyncio.wait_for(worker(back, succeed).run(until_idle=True), 5) == {SettlementAnswer.SENT: 1}
+    gone = Away(1, lease_failures=[unavailable() for _ in range(99)])
+    with pytest.raises(UnavailableException):
+        await asyncio.wait_for(worker(gone, succeed).run(until_idle=True), 5)
 
 
 @pytest.mark.parametrize("until_idle", [False, True])
@@ -123,13 +173,14 @@ async def test_a_lease_that_fails_is_tried_again_if_that_may_help(
     running = asyncio.create_task(worker(script, succeed).run(until_idle=until_idle))
     await until(lambda: running.done() or len(script.settled) == 3)
 
-    assert error.retryable is (len(script.settled) == 3)
-    if error.retryable and until_idle:
-        assert await running == {SettlementAnswer.SENT: 3}
+    if not error.retryable:
+        with pytest.raises(type(error)):
+            await running
         return
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError if error.retryable else type(error)):
-        await running
+    assert len(script.settled) == 3
+    if not until_idle:
+        running.cancel()
+    await asyncio.wait([running])
 
 
 async def _returns_late(_: LeasedNotification) -> None:
