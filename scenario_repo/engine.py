@@ -194,8 +194,9 @@ class ScenarioTriggerEngine:
 
         The scenarios alternate page by page (round robin), so that none starves. When another page would not fit
         the budget, the run stops, and the next run continues there. A page still running at the end of its share of the
-        time is cancelled; the database commits it as a whole or not at all. A page is tried three times if its error is
-        retryable. Any other error stops its scenario alone and is in the report.
+        time is cancelled; the database commits it as a whole or not at all. A page whose error may
+        pass is tried again for about half a minute, with growing pauses in which the others go on. Any other error
+        stops its scenario alone and is in the report.
 
         A dry run starts from the first mentor, writes nothing and returns the same numbers.
 
