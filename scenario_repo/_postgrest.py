@@ -7,7 +7,7 @@ answer are parsed straight into the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, time
 from typing import Final, Literal, Protocol, TypeVar
 from uuid import UUID
 
@@ -191,6 +191,8 @@ def policies_request(client: AsyncClient) -> Sendable:
 def set_policy_request(client: AsyncClient, policy: DeliveryPolicy) -> Sendable:
     """Insert or replace the policy of an organization, or the default."""
     row = policy.model_dump(mode="json", warnings=False)
+    if policy.closes_at == time(0):
+        row["closes_at"] = "24:00"
     if policy.min_gap is not None:
         row["min_gap"] = f"{policy.min_gap.total_seconds()} seconds"
     return client.table(POLICIES).upsert(row, on_conflict="organization_id").select(*POLICY_COLUMNS)

@@ -58,7 +58,8 @@ class DeliveryPolicy(Input):
     opens_at: time | None = None
     """From when on, by the zone's clock; inherited together with ``closes_at``."""
     closes_at: Annotated[time, BeforeValidator(_midnight)] | None = None
-    """Until when, exclusive. Not after ``opens_at``: over midnight, and the window belongs to the day it opens."""
+    """Until when, exclusive. Not after ``opens_at``: over midnight, and the window belongs to the day it opens. From
+    midnight until midnight is all day."""
     min_gap: Annotated[timedelta, Field(ge=timedelta(0), le=MAX_GAP)] | None = None
     """The shortest time between two notifications to one person, whatever they are about and whichever organization
     has the other; at most 7 days. Priority 0 does not wait for it, nor for the policy."""
@@ -67,7 +68,7 @@ class DeliveryPolicy(Input):
     def _opens_and_closes(self) -> Self:
         if (self.opens_at is None) != (self.closes_at is None):
             raise InvalidDataException("DeliveryPolicy.closes_at: expected both opens_at and closes_at, or neither")
-        if self.opens_at is not None and self.opens_at == self.closes_at:
+        if self.opens_at is not None and self.opens_at == self.closes_at != time(0):
             raise InvalidDataException("DeliveryPolicy.closes_at: expected another time than opens_at: it never opens")
         for name in ("opens_at", "closes_at"):
             at = getattr(self, name)
