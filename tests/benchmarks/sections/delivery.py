@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from time import perf_counter
 
 import psycopg
@@ -21,8 +22,8 @@ from scenario_repo import (
     SettlementAnswer,
     connect,
 )
-from tests.benchmarks.measure import Figure, compared, require, single, timed
-from tests.benchmarks.population import fill_users, user
+from tests.benchmarks.measure import Aim, Figure, compared, contest, require, single, timed
+from tests.benchmarks.population import fill_mentors, fill_users, user
 from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "delivery"
@@ -35,8 +36,8 @@ insert into public.scenario_notifications
     deliver_until
   )
 select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity', now() - interval '1 hour',
-  '{{"inactive_days": 31}}', 'epoch', 'claim', interval '30 days', now() + interval '7 days'
-from generate_series(1, %s::integer) as u
+  '{{"inactive_days": 31}}', 'epoch', %s, interval '30 days', now() + interval '7 days'
+from generate_series(2, 2 * %s::integer, 2) as u
 """
 _HAND_OVER = """
 insert into scenario_private.handover (notification_id, user_id, organization_id, scenario_type, next_attempt_at)
@@ -66,15 +67,15 @@ from batch where notification.id = batch.notification_id
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Measure on a table of pending notifications, one per user, each with a device."""
+    """Measure on a table of pending notifications, one per quiet mentor, each with a device; all checks are asked."""
     size = bench.choose(quick=2_000, default=10_000)
     with bench.database("delivery") as database:
-        fill_users(database, size)
+        fill_mentors(database, 2 * size)
         with database.filler() as filler:
             run(
                 filler,
                 f"insert into public.device_tokens (user_id, token, platform) select {user()}, 'token ' || u, 'ios' "
-                "from generate_series(1, %s::integer) as u",
+                "from generate_series(2, 2 * %s::integer, 2) as u",
                 size,
             )
             run(filler, "vacuum (analyze) public.device_tokens")
@@ -97,12 +98,39 @@ def measure(bench: Bench) -> Iterator[Figure]:
             )
         with bench.http(database) as stack:
             yield from _over_http(bench, database, stack, min(size, 5_000))
+    yield _backlog(bench)
 
 
-def _refill(database: Database, size: int) -> None:
+def _backlog(bench: Bench) -> Figure:
+    """Measure a lease while few are waiting, and while very many are."""
+    many = {"quick": 20_000, "default": 200_000, "full": 1_000_000}[bench.extent]
+    with bench.database("waiting") as few_waiting, bench.database("backlog") as many_waiting:
+        for database, size in ((few_waiting, 10_000), (many_waiting, many)):
+            fill_users(database, 2 * size)
+            _refill(database, size, "claim")
+        with few_waiting.worker() as one, many_waiting.worker() as other:
+
+            def lease(worker: psycopg.Connection) -> float:
+                with worker.transaction(force_rollback=True):
+                    statement = "select public.scenario_lease_notifications(%s::integer, 300)"
+                    return timed(lambda: require(len(value(worker, statement, _BATCH)["leased"]) == _BATCH, "a lease"))
+
+            seconds = contest({"ours": partial(lease, other), "floor": partial(lease, one)}, bench.rounds(many))
+    return compared(
+        SECTION,
+        f"a lease of {_BATCH:,} out of a backlog",
+        many,
+        seconds["ours"],
+        seconds["floor"],
+        against="out of 10,000",
+        aim=Aim(1.2),
+    )
+
+
+def _refill(database: Database, size: int, origin: str = "evaluation") -> None:
     with database.filler() as filler:
         run(filler, "truncate public.scenario_notifications, scenario_private.handover")
-        run(filler, _FILL, size)
+        run(filler, _FILL, origin, size)
         run(filler, _HAND_OVER)
         run(filler, "vacuum (analyze) public.scenario_notifications")
         run(filler, "vacuum (analyze) scenario_private.handover")
