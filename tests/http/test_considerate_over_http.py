@@ -30,6 +30,7 @@ from scenario_repo import (
     SettlementAnswer,
 )
 from tests.http.supabase_platform import Platform
+from tests.rows import insert_devices
 
 NEW_YEAR: Final = date(2027, 1, 1)
 
@@ -154,10 +155,9 @@ async def test_a_worker_sends_to_each_device_once(
     platform: Platform, repository: ScenarioNotificationRepository, user_id: UUID, organization_id: UUID
 ) -> None:
     """Case 3.5: two good ones and a dead one."""
-    for token in ("a", "b", "dead"):
-        platform.execute(
-            "insert into device_tokens (user_id, token, platform) values (%s, %s, 'ios')", user_id, f"{token} {user_id}"
-        )
+    with platform.owner() as owner:
+        for token in ("a", "b", "dead"):
+            insert_devices(owner, [user_id], token=f"{token} {user_id}")
     sends: list[str] = []
 
     async def send(_: LeasedNotification, device: DeviceToken) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import psycopg
 import pytest
 
 from tests.integration.database import Database
-from tests.rows import ORGANIZATION, ago, insert_activities
+from tests.rows import ORGANIZATION, ago, insert_activities, insert_mentors
 
 INSERT = (
     "insert into scenario_mutes (user_id, organization_id) select %s, gen_random_uuid() from generate_series(1, %s)"
@@ -45,10 +47,7 @@ def test_there_is_nothing_to_mute_in_an_unknown_scenario(
 def test_she_is_told_by_the_organization_that_she_has_not_muted(database: Database, worker: psycopg.Connection) -> None:
     """Of two memberships the muted one is left out before one is chosen."""
     (mentor,) = database.new_mentors(1, ORGANIZATION)
-    worker.execute(
-        "insert into peer_mentors (user_id, organization_id) values (%s, 'ffffffff-ffff-ffff-ffff-ffffffffffff')",
-        [mentor],
-    )
+    insert_mentors(worker, [mentor], organization_id=UUID(int=2**128 - 1))
     insert_activities(worker, [mentor], ago("40 days"))
     worker.execute("insert into scenario_mutes (user_id, organization_id) values (%s, %s)", [mentor, ORGANIZATION])
     row = worker.execute("select public.scenario_evaluate('inactivity')").fetchone()
