@@ -26,7 +26,8 @@ from tests.rows import ahead, insert_activities, insert_certificates
 
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
-MENTORS: Final = int(os.environ.get("SCENARIO_TEST_MONTH", "500"))
+MENTORS: Final = 90 if os.environ.get("SCENARIO_TEST_POSTGRES") else 500
+"""On the other versions of PostgreSQL a smaller month."""
 BEGINNING: Final = datetime(2026, 3, 2, tzinfo=UTC)
 """A Monday."""
 STEP: Final = timedelta(hours=7)
