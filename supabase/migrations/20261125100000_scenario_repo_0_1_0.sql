@@ -1363,7 +1363,7 @@ grant select, insert, update, delete on table public.scenario_notifications to s
 -- Three things are kept apart: lease_number, the token of a lease, grows with every lease; attempt_count counts the
 -- tries that were spent; leased_until says in whose hands it is.
 --
--- Its one index serves organizations in turn: however many rows one of them has waiting, the next one's are a step away.
+-- Its index serves organizations in turn: however many rows one of them has waiting, the next one's are a step away.
 
 create table if not exists scenario_private.handover (
   notification_id uuid primary key,
@@ -1409,6 +1409,12 @@ create index if not exists handover_due_idx
   on scenario_private.handover (organization_id, scenario_type, next_attempt_at);
 comment on index scenario_private.handover_due_idx is
   'Serves: the lease (of each organization and scenario type, the longest due first; which organizations there are).';
+
+create index if not exists handover_suspects_idx
+  on scenario_private.handover (notification_id)
+  where unsettled_leases > 0;
+comment on index scenario_private.handover_suspects_idx is
+  'Serves: the lease of what may kill its workers, last and alone. Hardly anything is in it.';
 
 alter table scenario_private.handover enable row level security;
 
@@ -5676,9 +5682,13 @@ declare
     and exists (select from public.scenario_delivery_policy as policy where policy.min_gap > interval '0');
   kinds text[];
   organizations uuid[];
-  after uuid := case when p_organization_id is null then gen_random_uuid() end;
-  laps integer := 0;
-  found_in_lap boolean := true;
+  -- A lap begins anywhere, and is over where it began.
+  beginning constant uuid := gen_random_uuid();
+  after uuid := beginning;
+  has_wrapped boolean := false;
+  found_in_lap boolean := false;
+  -- Where nothing is due, more organizations are looked at together.
+  width integer := greatest(p_limit, 100);
   are_suspects boolean := false;
   looked_at integer := 0;
   candidates scenario_private.lease_candidate[];
@@ -5710,26 +5720,29 @@ begin
     exit when are_suspects and cardinality(leased_ids) > 0;
 
     if p_organization_id is not null then
-      if not found_in_lap then
-        exit when are_suspects or cardinality(leased_ids) > 0;
-        are_suspects := true;
-      end if;
-      found_in_lap := false;
-      organizations := array[p_organization_id];
+      organizations := case when not has_wrapped then array[p_organization_id] end;
+      has_wrapped := true;
     else
-      organizations := scenario_private.organizations_waiting(after, greatest(p_limit - cardinality(leased_ids), 100));
-      if organizations is null then
-        if laps > 0 and not found_in_lap then
-          exit when are_suspects or cardinality(leased_ids) > 0;
-          are_suspects := true;
-        end if;
-        exit when after is null;
-        laps := laps + 1;
-        found_in_lap := false;
-        after := null;
-        continue;
+      organizations := scenario_private.organizations_waiting(after, width);
+      if has_wrapped then
+        organizations := array(select passed.id from unnest(organizations) as passed (id) where passed.id <= beginning);
       end if;
       after := organizations[cardinality(organizations)];
+      width := least(2 * width, 10000);
+    end if;
+    if not are_suspects and coalesce(cardinality(organizations), 0) = 0 then
+      if p_organization_id is null and not has_wrapped then
+        has_wrapped := true;
+        after := null;
+      elsif found_in_lap then
+        has_wrapped := false;
+        found_in_lap := false;
+        after := beginning;
+      else
+        exit when cardinality(leased_ids) > 0;
+        are_suspects := true;
+      end if;
+      continue when not are_suspects;
     end if;
 
     candidates := array(
@@ -5768,8 +5781,24 @@ begin
         null
       )::scenario_private.lease_candidate
       from (
+        select suspect.*
+        from (
+          select row.*
+          from scenario_private.handover as row
+          where are_suspects
+            and row.unsettled_leases > 0
+            and row.leased_until <= now()
+            and row.next_attempt_at <= now()
+            and (p_organization_id is null or row.organization_id = p_organization_id)
+            and row.scenario_type = any (kinds)
+            and row.notification_id <> all (left_ids)
+          order by row.next_attempt_at
+          limit 1
+          for update skip locked
+        ) as suspect
+        union all
         select waiting.*
-        from unnest(organizations) as organization (id)
+        from unnest(case when not are_suspects then organizations end) as organization (id)
         cross join lateral (
           select handover.*
           from unnest(kinds) as kind (scenario_type)
@@ -5779,18 +5808,15 @@ begin
             where row.organization_id = organization.id
               and row.scenario_type = kind.scenario_type
               and row.next_attempt_at <= now()
-              and case
-                when are_suspects then row.leased_until <= now() and row.unsettled_leases > 0
-                else row.leased_until is null or (row.leased_until <= now() and row.unsettled_leases = 0)
-              end
+              and (row.leased_until is null or (row.leased_until <= now() and row.unsettled_leases = 0))
               and row.notification_id <> all (left_ids)
             order by row.next_attempt_at
             limit p_limit
             for update skip locked
           ) as handover
-          limit greatest((p_limit - cardinality(leased_ids)) / cardinality(organizations), 1)
+          limit greatest((p_limit - cardinality(leased_ids)) / greatest(cardinality(organizations), 1), 1)
         ) as waiting
-        limit case when are_suspects then 1 else p_limit - cardinality(leased_ids) end
+        limit p_limit - cardinality(leased_ids)
       ) as due
       left join lateral (
         select * from public.scenario_notifications as row where row.id = due.notification_id offset 0
@@ -5802,6 +5828,7 @@ begin
         on standard.scenario_type = due.scenario_type
         and standard.organization_id is null
     );
+    exit when are_suspects and cardinality(candidates) = 0;
     continue when cardinality(candidates) = 0;
     found_in_lap := true;
     looked_at := looked_at + cardinality(candidates);

@@ -4,7 +4,7 @@
 -- Three things are kept apart: lease_number, the token of a lease, grows with every lease; attempt_count counts the
 -- tries that were spent; leased_until says in whose hands it is.
 --
--- Its one index serves organizations in turn: however many rows one of them has waiting, the next one's are a step away.
+-- Its index serves organizations in turn: however many rows one of them has waiting, the next one's are a step away.
 
 create table if not exists scenario_private.handover (
   notification_id uuid primary key,
@@ -50,6 +50,12 @@ create index if not exists handover_due_idx
   on scenario_private.handover (organization_id, scenario_type, next_attempt_at);
 comment on index scenario_private.handover_due_idx is
   'Serves: the lease (of each organization and scenario type, the longest due first; which organizations there are).';
+
+create index if not exists handover_suspects_idx
+  on scenario_private.handover (notification_id)
+  where unsettled_leases > 0;
+comment on index scenario_private.handover_suspects_idx is
+  'Serves: the lease of what may kill its workers, last and alone. Hardly anything is in it.';
 
 alter table scenario_private.handover enable row level security;
 

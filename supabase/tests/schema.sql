@@ -188,7 +188,8 @@ select set_eq(
   $$ select * from pg_temp.indexes_of('handover') $$,
   $$ values
     ('handover_pkey', 'UNIQUE  btree (notification_id)'),
-    ('handover_due_idx', ' btree (organization_id, scenario_type, next_attempt_at)')
+    ('handover_due_idx', ' btree (organization_id, scenario_type, next_attempt_at)'),
+    ('handover_suspects_idx', ' btree (notification_id) WHERE (unsettled_leases > 0)')
   $$,
   'handover: indexes'
 );

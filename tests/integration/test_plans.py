@@ -33,6 +33,7 @@ from tests.integration.plans import (
     ORGANIZATION_MENTORS,
     OUTLASTING,
     PRIMARY_KEY,
+    SUSPECTS,
     WINDOW,
     Plan,
 )
@@ -274,6 +275,21 @@ def test_due_rows_come_from_the_due_index(connection: psycopg.Connection, mode: 
     assert plan.buffers <= 6, plan
 
 
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+def test_suspects_come_from_an_index_of_their_own(connection: psycopg.Connection, mode: str) -> None:
+    """However much is waiting: what two leases left unsettled is found without looking at the rest."""
+    plan = _explain(
+        connection,
+        """select notification_id from scenario_private.handover
+           where unsettled_leases > 0 and leased_until <= now() and next_attempt_at <= now()
+           order by next_attempt_at limit $1""",
+        ("1",),
+        mode=mode,
+    )
+    assert plan.indexes == {SUSPECTS}, plan
+    assert plan.buffers <= 3, plan
+
+
 # Inside functions ---------------------------------------------------------------------------------
 
 
@@ -481,6 +497,6 @@ def test_every_index_is_named_here(connection: psycopg.Connection) -> None:
         where relnamespace in ('public'::regnamespace, 'scenario_private'::regnamespace) and relkind = 'i'
           and not exists (select from pg_constraint where conindid = pg_class.oid)
     """).fetchall()
-    proven = {query.index for query in HOT_QUERIES.values()} | {ORGANIZATION, DUE}
+    proven = {query.index for query in HOT_QUERIES.values()} | {ORGANIZATION, DUE, SUSPECTS}
     proven |= {index for call in CALLS.values() for index in call.indexes}
     assert {name for (name,) in rows} <= proven
