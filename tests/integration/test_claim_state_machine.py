@@ -189,7 +189,7 @@ class Histories(RuleBasedStateMachine):
         """Lease all that may be handed out; what may not fails."""
         with self.worker.transaction():
             moment = now(self.worker)
-            leased = {}
+            leased: dict[str, dict[str, Any]] = {}
             # Again, for what was left unsettled twice comes last, and alone.
             while part := lease(self.worker, seconds=LEASE.total_seconds()):
                 leased |= {one["id"]: one for one in part}
