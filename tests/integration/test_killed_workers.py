@@ -20,7 +20,7 @@ from embedded_stack import EmbeddedStack, embedded_stack, is_installed
 
 from tests.integration.database import Database
 from tests.postgres.install import ROOT
-from tests.rows import insert_notifications
+from tests.rows import insert_devices, insert_notifications
 
 _SCRIPT = Path(__file__).with_name("killed_worker.py")
 _NOTIFICATIONS = 3000
@@ -92,8 +92,9 @@ def _keep_lease_numbers(database: Database) -> None:
         )
 
 
+@pytest.mark.parametrize("platforms", [(), ("ios", "web")], ids=["whole", "by device"])
 def test_workers_killed_at_any_moment_lose_nothing(
-    database: Database, worker: psycopg.Connection, tmp_path: Path
+    platforms: tuple[str, ...], database: Database, worker: psycopg.Connection, tmp_path: Path
 ) -> None:
     """Every notification is sent in the end; those delivered twice are at most what the killed were sending."""
     if not is_installed():
@@ -101,7 +102,11 @@ def test_workers_killed_at_any_moment_lose_nothing(
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    insert_notifications(worker, database.new_users(_NOTIFICATIONS))
+    users = database.new_users(_NOTIFICATIONS)
+    insert_notifications(worker, users)
+    for platform in platforms:
+        insert_devices(worker, users, platform=platform)
+    options = ["--devices"] if platforms else []
     _keep_lease_numbers(database)
     deliveries = tmp_path / "deliveries"
     deliveries.touch()
@@ -109,7 +114,7 @@ def test_workers_killed_at_any_moment_lose_nothing(
 
     with embedded_stack(database.url) as stack:
         for _ in range(_ROUNDS):
-            with _workers(stack, deliveries, _CONCURRENCY) as processes:
+            with _workers(stack, deliveries, _CONCURRENCY, *options) as processes:
                 for process in processes:
                     time.sleep(random.uniform(0, 0.4))  # noqa: S311 - any moment
                     assert process.poll() is None
@@ -118,7 +123,7 @@ def test_workers_killed_at_any_moment_lose_nothing(
             held += _let_leases_run_out(database)
         assert _pending(worker), "the killed should have had something to do"
         while _pending(worker):
-            with _workers(stack, deliveries, 250, "--once") as processes:
+            with _workers(stack, deliveries, 250, "--once", *options) as processes:
                 assert [process.wait(30) for process in processes] == [0] * _WORKERS
             # A killed worker's last request may have been on its way when the leases were looked at.
             held += _let_leases_run_out(database)
@@ -132,9 +137,11 @@ def test_workers_killed_at_any_moment_lose_nothing(
         """
     ).fetchall()
     assert {status for _, status, _ in rows} == {"sent"}
-    assert set(delivered) == {row_id for row_id, *_ in rows}
+    places = [f":{platform}" for platform in platforms] or [""]
+    assert set(delivered) == {f"{row_id}{place}" for row_id, *_ in rows for place in places}
     twice = delivered.total() - len(delivered)
     leased_again = sum(leases - 1 for *_, leases in rows)
     # A result that was on its way still counts: not every lease that ran out is leased again.
-    assert twice <= leased_again <= held <= kills * _CONCURRENCY
+    assert twice <= leased_again * len(places)
+    assert leased_again <= held <= kills * _CONCURRENCY
     assert held, "the killed should have been sending"

@@ -165,6 +165,30 @@ def test_a_rule_that_fails_keeps_nobody_elses(database: Database, worker: psycop
     assert str(own.row()["id"]) in ids(answer(worker)["leased"])
 
 
+def test_a_rule_that_overruns_keeps_nobody_elses(database: Database, worker: psycopg.Connection) -> None:
+    """It meets the statement timeout; the others go out all the same, and its rows are left for five minutes."""
+    own, other = Mentor(database, worker, OWN), Mentor(database, worker, "inactivity")
+    own.be_claimed()
+    other.be_claimed()
+    with database.connect(role=None) as owner:
+        owner.execute("alter view scenario_private.errand_rule rename to gone")
+        owner.execute(
+            "create view scenario_private.errand_rule with (security_invoker = true) as"
+            " select gone.* from scenario_private.gone where (select pg_sleep(20)) is not null"
+        )
+        owner.execute("grant select on scenario_private.errand_rule to service_role")
+    try:
+        worker.execute("set statement_timeout = '500ms'")
+        told = answer(worker)
+    finally:
+        worker.execute("reset statement_timeout")
+        with database.connect(role=None) as owner:
+            owner.execute("drop view scenario_private.errand_rule")
+            owner.execute("alter view scenario_private.gone rename to errand_rule")
+    assert ids(told["leased"]) == [str(other.row()["id"])]
+    assert (told["rule_failed"], own.row()["delivery_status"]) == (1, "pending")
+
+
 # Is this the moment? --------------------------------------------------------------------------------------------------
 
 
