@@ -35,7 +35,7 @@ FREE, OFFICE, CLOSED = UUID(int=101), UUID(int=102), UUID(int=103)
 """Always open; on weekdays from 8 to 20, with a gap; daily from 10 to 16, with days off."""
 OPENS: Final = {OFFICE: (time(8), time(20)), CLOSED: (time(10), time(16))}
 OFF: Final = (date(2026, 3, 12), date(2026, 3, 15))
-GAP: Final = 6 * HOUR
+GAP: Final = 10 * HOUR
 QUIET: Final = 10 * DAY
 COOLDOWNS: Final = {"inactivity": 5 * DAY, "welcome_back": 5 * DAY, "certification_expiry": 4 * DAY}
 AHEAD: Final = 14 * DAY
