@@ -40,7 +40,8 @@ def empty(database: Database) -> None:
     """Delete every user, and everything of theirs with them; put settings and policies back as they were."""
     with database.connect(role=None) as owner, owner.transaction():
         owner.execute("delete from auth.users")
-        owner.execute("truncate public.scenario_delivery_policy, public.scenario_days_off")
+        owner.execute("delete from public.scenario_delivery_policy")
+        owner.execute("delete from public.scenario_days_off")
         owner.execute("delete from public.scenario_evaluation_config")
         owner.execute("insert into public.scenario_evaluation_config table scenario_private.first_config")
 

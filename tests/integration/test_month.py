@@ -6,7 +6,6 @@ when the month's own clock and calendar say so.
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -26,8 +25,7 @@ from tests.rows import ahead, insert_activities, insert_certificates
 
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
-MENTORS: Final = 90 if os.environ.get("SCENARIO_TEST_POSTGRES") else 500
-"""On the other versions of PostgreSQL a smaller month."""
+MENTORS: Final = 500
 BEGINNING: Final = datetime(2026, 3, 2, tzinfo=UTC)
 """A Monday."""
 STEP: Final = timedelta(hours=7)
