@@ -464,6 +464,48 @@ create trigger watch after update of handed_at on scenario_private.delivery_turn
 """
 
 
+def test_deleting_users_beside_leases_is_retryable_at_worst(database: Database, worker: psycopg.Connection) -> None:
+    """Leases with turns, settlements and a bulk deletion at once: nothing but retryable errors, nothing left behind."""
+    set_policy(database, min_gap=timedelta(milliseconds=1))
+    users = waiting(database, worker, 200, KINDS)
+    refused: list[str | None] = []
+    barrier = Barrier(4)
+
+    def work() -> None:
+        with database.connect() as connection:
+            barrier.wait()
+            for _ in range(25):
+                try:
+                    leased = lease(connection, 20)
+                    settle(connection, [settlement(one, "sent") for one in leased])
+                except psycopg.Error as error:
+                    refused.append(error.sqlstate)
+
+    def delete() -> None:
+        with database.connect(role=None) as owner:
+            barrier.wait()
+            for first in range(0, 150, 10):
+                try:
+                    owner.execute("delete from auth.users where id = any(%s)", [users[first : first + 10]])
+                except psycopg.Error as error:
+                    refused.append(error.sqlstate)
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [*(pool.submit(work) for _ in range(3)), pool.submit(delete)]:
+            future.result(60)
+    assert set(refused) <= {"40001", "40P01"}
+    orphans = worker.execute(
+        """
+        select notification_id from scenario_private.handover
+        where notification_id not in (select id from scenario_notifications)
+        union all
+        select user_id from scenario_private.delivery_turn
+        where user_id not in (select user_id from scenario_notifications)
+        """
+    ).fetchall()
+    assert orphans == []
+
+
 # Organizations in turn, suspects last ---------------------------------------------------------------------------------
 
 
