@@ -1401,7 +1401,7 @@ comment on column scenario_private.handover.unsettled_at is
   'When the last lease ended that nobody settled: the user may have been told by then.';
 
 comment on column scenario_private.handover.unsettled_leases is
-  'How many leases in a row ended unsettled before the present one: it may be what its workers die of.';
+  'How many leases in a row ended unsettled before the last one: it may be what its workers die of.';
 comment on column scenario_private.handover.reached is
   'The devices that it has reached, each as the SHA-256 of its token.';
 
@@ -3815,18 +3815,12 @@ begin
       order by handover.notification_id
       for no key update of handover skip locked
     ),
-    taken as (
-      update scenario_private.handover as handover
-      set
-        leased_until = lease.until,
-        lease_number = handover.lease_number + 1,
-        attempt_count = handover.attempt_count + 1,
-        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at)
-      from free
-      cross join (select now() + make_interval(secs => p_lease_seconds)) as lease (until)
-      where handover.notification_id = any (array(select free.id from free))
-        and handover.notification_id = free.id
-      returning free.id, free.place
+    taken as materialized (
+      select free.id, free.place
+      from scenario_private.take_leases(
+        array(select free.id from free), now() + make_interval(secs => p_lease_seconds)
+      ) as leased (id)
+      join free on free.id = leased.id
     )
     select
       (
@@ -5284,9 +5278,9 @@ grant execute on function scenario_private.give_turns_back(uuid[], uuid[]) to se
 -- The lease: the temporary right to send a pending notification. A notification may lie for days between claim and send,
 -- so what is handed out is asked again first: is she there, is it still true, is this the moment, is it her turn?
 --
--- Locks, in this order everywhere: hand-overs, turns, notifications. A lease takes each of them under SKIP LOCKED and so
--- never waits: nothing it meets can deadlock with it. A settlement waits: for notifications by id, then their hand-overs
--- by id, then turns by user.
+-- Locks: whoever waits does so in one order, for notifications by id, then their hand-overs by id, then turns by user,
+-- then devices: settlements, operators, plain updates. A lease takes what it meets under SKIP LOCKED, in whatever order
+-- it meets it, and never waits: nothing can deadlock with it.
 --
 -- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
 -- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an
@@ -5347,6 +5341,29 @@ as $$
 $$;
 revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
+
+-- Takes hand-overs that the caller has locked into its hands until then; returns which. A lease before that nobody
+-- settled is remembered.
+create or replace function scenario_private.take_leases(p_ids uuid[], p_until timestamptz)
+returns setof uuid
+language sql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+  update scenario_private.handover as handover
+  set
+    leased_at = now(),
+    leased_until = p_until,
+    lease_number = handover.lease_number + 1,
+    attempt_count = handover.attempt_count + 1,
+    unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
+    unsettled_leases = handover.unsettled_leases + (handover.leased_until is not null)::integer
+  where handover.notification_id = any (p_ids)
+  returning handover.notification_id
+$$;
+revoke all on function scenario_private.take_leases(uuid[], timestamptz) from public, anon, authenticated;
+grant execute on function scenario_private.take_leases(uuid[], timestamptz) to service_role;
 
 -- What a lease knows of a notification that it may hand out.
 create or replace view scenario_private.lease_candidate
@@ -5787,7 +5804,8 @@ begin
           from scenario_private.handover as row
           where are_suspects
             and row.unsettled_leases > 0
-            and row.leased_until <= now()
+            and row.unsettled_leases + (row.leased_until is not null)::integer >= 2
+            and (row.leased_until is null or row.leased_until <= now())
             and row.next_attempt_at <= now()
             and (p_organization_id is null or row.organization_id = p_organization_id)
             and row.scenario_type = any (kinds)
@@ -5808,7 +5826,8 @@ begin
             where row.organization_id = organization.id
               and row.scenario_type = kind.scenario_type
               and row.next_attempt_at <= now()
-              and (row.leased_until is null or (row.leased_until <= now() and row.unsettled_leases = 0))
+              and (row.leased_until is null or row.leased_until <= now())
+              and row.unsettled_leases + (row.leased_until is not null)::integer < 2
               and row.notification_id <> all (left_ids)
             order by row.next_attempt_at
             limit p_limit
@@ -5917,6 +5936,7 @@ begin
       set
         next_attempt_at = asked.wait_until,
         unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
+        unsettled_leases = handover.unsettled_leases + (handover.leased_until is not null)::integer,
         leased_until = null
       from unnest(candidates) as asked
       where handover.notification_id = any (
@@ -5964,20 +5984,11 @@ begin
       where notification.id = any (array(select granted.id from granted where granted.facts is not null))
         and notification.id = granted.id
         and scenario_private.is_storable_metadata(granted.facts)
-    ),
-    taken as (
-      update scenario_private.handover as handover
-      set
-        leased_at = now(),
-        leased_until = now() + make_interval(secs => p_lease_seconds),
-        lease_number = handover.lease_number + 1,
-        attempt_count = handover.attempt_count + 1,
-        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
-        unsettled_leases = case when handover.leased_until is null then 0 else handover.unsettled_leases + 1 end
-      where handover.notification_id = any (array(select granted.id from granted))
-      returning handover.notification_id
     )
-    select leased_ids || coalesce(array_agg(taken.notification_id), '{}') into leased_ids from taken;
+    select leased_ids || coalesce(array_agg(taken.id), '{}') into leased_ids
+    from scenario_private.take_leases(
+      array(select granted.id from granted), now() + make_interval(secs => p_lease_seconds)
+    ) as taken (id);
   end loop;
 
   return json_build_object(

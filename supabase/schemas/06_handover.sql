@@ -42,7 +42,7 @@ comment on column scenario_private.handover.unsettled_at is
   'When the last lease ended that nobody settled: the user may have been told by then.';
 
 comment on column scenario_private.handover.unsettled_leases is
-  'How many leases in a row ended unsettled before the present one: it may be what its workers die of.';
+  'How many leases in a row ended unsettled before the last one: it may be what its workers die of.';
 comment on column scenario_private.handover.reached is
   'The devices that it has reached, each as the SHA-256 of its token.';
 

@@ -924,18 +924,12 @@ begin
       order by handover.notification_id
       for no key update of handover skip locked
     ),
-    taken as (
-      update scenario_private.handover as handover
-      set
-        leased_until = lease.until,
-        lease_number = handover.lease_number + 1,
-        attempt_count = handover.attempt_count + 1,
-        unsettled_at = coalesce(handover.leased_until, handover.unsettled_at)
-      from free
-      cross join (select now() + make_interval(secs => p_lease_seconds)) as lease (until)
-      where handover.notification_id = any (array(select free.id from free))
-        and handover.notification_id = free.id
-      returning free.id, free.place
+    taken as materialized (
+      select free.id, free.place
+      from scenario_private.take_leases(
+        array(select free.id from free), now() + make_interval(secs => p_lease_seconds)
+      ) as leased (id)
+      join free on free.id = leased.id
     )
     select
       (

@@ -201,6 +201,7 @@ insert into known_function values
   ('scenario_private.scenario_types()', 'service_role', 'invoker'),
   ('scenario_private.schema_version()', 'service_role', 'invoker'),
   ('scenario_private.subject_of(p_id text)', 'service_role', 'invoker'),
+  ('scenario_private.take_leases(p_ids uuid[], p_until timestamp with time zone)', 'service_role', 'invoker'),
   ('scenario_private.take_turns(p_ids uuid[], p_user_ids uuid[], p_organization_ids uuid[], p_priorities'
    ' integer[], p_triggered_at timestamp with time zone[], p_deliver_until timestamp with time zone[], '
    'p_gaps jsonb)',

@@ -15,7 +15,7 @@ from tests.integration.delivery import deliver, lease, settle, settlement
 from tests.integration.evaluation import empty
 from tests.integration.histories import LONG, REFUSALS, Mentor, Refusal, database_with_own_type
 from tests.postgres.server import PostgresServer
-from tests.rows import insert_devices, insert_notification
+from tests.rows import ahead, insert_devices, insert_notification
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -338,3 +338,16 @@ def test_a_claim_that_is_refused_takes_no_turn(worker: psycopg.Connection, user:
     assert ask(worker, user)["skip_reason"] == "cooldown"
     (outcome,) = claim(worker, [new_claim(user, scenario_type="welcome_back")], 60)
     assert "id" in outcome
+
+
+def test_a_claim_that_takes_over_knows_when_its_lease_began(
+    database: Database, worker: psycopg.Connection, user: UUID
+) -> None:
+    """A device that was registered since is kept, whatever the provider said of its token."""
+    ask(worker, user)
+    database.let_pass(2 * MINUTE)
+    second = ask(worker, user)
+    assert second["unsettled_leases"] == 1
+    insert_devices(worker, [user], token="t", registered_at=ahead("1 second"))
+    settle(worker, [settlement(second, "suppressed") | {"invalid_tokens": ["t"]}])
+    assert worker.execute("select token from device_tokens where user_id = %s", [user]).fetchall() == [("t",)]

@@ -552,6 +552,26 @@ def test_what_two_leases_left_unsettled_comes_last_and_alone(database: Database,
     assert answer(worker)["leased"] == []
 
 
+def test_what_waits_stays_suspect(database: Database, worker: psycopg.Connection) -> None:
+    """A night in between does not make it any safer."""
+    users = database.new_users(3)
+    claim(worker, [new_claim(user) for user in users[:1]])
+    for _ in range(2):
+        assert len(answer(worker)["leased"]) == 1
+        database.let_pass(timedelta(minutes=2))
+    close(database)
+    assert answer(worker)["deferred"] == 1
+    worker.execute("delete from scenario_days_off")
+    database.let_pass(DAY)
+    claim(worker, [new_claim(user) for user in users[1:]])
+    assert {row["user_id"] for row in answer(worker)["leased"]} == {str(user) for user in users[1:]}
+    (suspect,) = answer(worker)["leased"]
+    assert (suspect["user_id"], suspect["unsettled_leases"]) == (str(users[0]), 2)
+    assert settle(worker, [settlement(suspect, "released")]) == ["pending"]
+    (again,) = answer(worker)["leased"]
+    assert again["unsettled_leases"] == 0
+
+
 # Devices --------------------------------------------------------------------------------------------------------------
 
 
