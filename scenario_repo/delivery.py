@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from datetime import timedelta
@@ -18,6 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from scenario_repo import _arguments, _pace, senders
+from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import MAX_LEASES
 from scenario_repo.exceptions import InvalidDataException, ScenarioRepositoryException
 from scenario_repo.models import (
@@ -32,7 +32,6 @@ from scenario_repo.repository import ScenarioNotificationRepository
 from scenario_repo.senders import Attempt, Failure, Send, SenderFailingError, SendToDevice
 
 _LEASE_MARGIN: Final = timedelta(seconds=60)
-_FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _PATIENCE_SECONDS: Final = 60.0
 """How long a worker that is to end when nothing is due waits for a database, or for a provider's pause to end."""
@@ -376,7 +375,6 @@ def _released(settlement: Settlement) -> Settlement:
     )
 
 
-def _pause_seconds(tries: int, retry_after: float | None) -> float:
-    """Return the pause after so many failures: doubled by each, with a random part, at least what the server asks."""
-    doubled = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tries, 10), _LONGEST_PAUSE_SECONDS)
-    return max(doubled * random.uniform(0.5, 1), min(retry_after or 0, _LONGEST_PAUSE_SECONDS))  # noqa: S311
+def _pause_seconds(failures: int, retry_after: float | None) -> float:
+    """Return the pause; a server may not ask for more than the longest, for leases run out meanwhile."""
+    return pause_seconds(failures, _LONGEST_PAUSE_SECONDS, min(retry_after or 0, _LONGEST_PAUSE_SECONDS))

@@ -7,7 +7,6 @@ may therefore be killed at any moment, and several may run at once.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection
@@ -19,6 +18,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from scenario_repo import _arguments
+from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo._translation import STATEMENT_TIMEOUT
 from scenario_repo.exceptions import ScenarioRepositoryException
@@ -33,7 +33,6 @@ FIRST_PAGE_SIZE: Final = 1_000
 """Pages begin small and double while they are fast, so that one too large for the server costs no whole run."""
 _FAST_PAGE_SECONDS: Final = 2.0
 _PAGES_UNTIL_GROWTH: Final = 8
-_FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
@@ -141,7 +140,7 @@ class _Pass:
     def fail(self, error: ScenarioRepositoryException, deadline: float) -> None:
         """Try the page again after a while, if that may help and there is time; else stop with the error."""
         self.failures += 1
-        self.not_before = time.monotonic() + _pause_seconds(self.failures, error)
+        self.not_before = time.monotonic() + pause_seconds(self.failures, _LONGEST_PAUSE_SECONDS, error.retry_after)
         may_pass = error.retryable and error.code != STATEMENT_TIMEOUT
         if not may_pass or self.failures >= PAGE_TRIES or self.not_before >= deadline:
             self.error = error
@@ -280,7 +279,7 @@ class ScenarioTriggerEngine:
             try:
                 return await request()
             except ScenarioRepositoryException as error:
-                pause = _pause_seconds(tries, error)
+                pause = pause_seconds(tries, _LONGEST_PAUSE_SECONDS, error.retry_after)
                 if not error.retryable or tries == PAGE_TRIES or time.monotonic() + pause >= deadline:
                     raise
                 await asyncio.sleep(pause)
@@ -295,9 +294,3 @@ async def _next(queue: deque[_Pass]) -> _Pass:
         await asyncio.sleep(scenario.not_before - time.monotonic())
     queue.remove(scenario)
     return scenario
-
-
-def _pause_seconds(tries: int, error: ScenarioRepositoryException) -> float:
-    """Return the pause after so many failures: doubled by each, with a random part, at least what the server asks."""
-    doubled = min(_FIRST_PAUSE_SECONDS * 2.0 ** (tries - 1), _LONGEST_PAUSE_SECONDS)
-    return max(doubled * random.uniform(0.5, 1), error.retry_after or 0)  # noqa: S311 - no secret

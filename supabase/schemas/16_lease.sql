@@ -620,8 +620,8 @@ begin
     with refused as materialized (
       select
         asked.id,
-        case when asked.has_reached and asked.reason in ('expired', 'attempts_spent') then 'sent' else 'failed' end
-          as delivery_status,
+        -- She was told: failed it would hold nothing, and be claimed and told again.
+        case when asked.has_reached then 'sent' else 'failed' end as delivery_status,
         asked.reason
       from unnest(candidates) as asked
       where asked.reason not in ('settled', 'left', 'rule_failed')

@@ -1,7 +1,8 @@
 -- What an operator may do to single notifications: cancel what is not to be told, and let what failed be tried anew.
 
 -- Cancels pending notifications: they fail as cancelled, which holds for the cooldown (a milestone for good).
---   out  {"answers": […]}, one for each id: cancelled, leased (somebody may be sending it), already_settled, unknown
+--   out  {"answers": […]}, one for each id: cancelled, leased (somebody may be sending it), already_settled (or it has
+--        reached a device: then it is sent), unknown
 -- Raises SR001 without ids, SR003 for more than 1,000.
 create or replace function public.scenario_cancel_notifications(p_ids uuid[], p_needs_schema integer default null)
 returns json
@@ -34,6 +35,7 @@ begin
       when notification.id is null then 'unknown'
       when notification.delivery_status <> 'pending' then 'already_settled'
       when handover.leased_until > now() then 'leased'
+      when handover.reached is not null then 'already_settled'
       when row_number() over (partition by asked.id order by asked.place) > 1 then 'already_settled'
       else 'cancelled'
     end
@@ -46,6 +48,15 @@ begin
     ) as handover on true
     order by asked.place
   );
+  -- What has reached a device was told, and can't be taken back.
+  update public.scenario_notifications as notification
+  set delivery_status = 'sent', failure_code = null
+  from scenario_private.handover as handover
+  where notification.id = any (p_ids)
+    and handover.notification_id = notification.id
+    and handover.reached is not null
+    and (handover.leased_until is null or handover.leased_until <= now())
+    and notification.delivery_status = 'pending';
   update public.scenario_notifications as notification
   set delivery_status = 'failed', failure_code = 'cancelled'
   where notification.id = any (

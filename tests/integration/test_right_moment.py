@@ -603,6 +603,32 @@ def test_a_retry_goes_only_where_it_has_not_arrived(database: Database, worker: 
     assert settle(worker, [by_device(again, "failed")]) == ["sent"]
 
 
+@pytest.mark.parametrize("refusal", ["expired", "attempts_spent", "muted"])
+def test_what_has_reached_a_device_is_sent_whatever_the_lease_says_then(
+    refusal: str, database: Database, worker: psycopg.Connection
+) -> None:
+    """She was told, so it holds as sent, and nobody claims it again."""
+    mentor = Mentor(database, worker, "inactivity")
+    mentor.be_claimed()
+    for token in "ab":
+        insert_devices(worker, [mentor.user], token=token)
+    (leased,) = answer(worker)["leased"]
+    assert settle(worker, [by_device(leased, "retry", reached=["a"])]) == ["pending"]
+    database.let_pass(timedelta(minutes=2))
+    match refusal:
+        case "expired":
+            worker.execute("update scenario_notifications set deliver_until = now() - interval '1 second'")
+        case "attempts_spent":
+            worker.execute("update scenario_private.handover set attempt_count = 8")
+        case "muted":
+            worker.execute("insert into scenario_mutes (user_id) values (%s)", [mentor.user])
+    told = answer(worker)
+    assert (told["leased"], told["failed"]) == ([], {})
+    assert mentor.row()["delivery_status"] == "sent"
+    worker.execute("delete from scenario_mutes")
+    assert mentor.evaluate()["skipped"] == {"cooldown": 1}
+
+
 @pytest.mark.parametrize("what", ["somebody else's", "registered since"])
 def test_a_token_that_is_not_the_users_any_more_is_kept(
     what: str, database: Database, worker: psycopg.Connection
@@ -675,6 +701,19 @@ def test_an_operator_cancels_what_nobody_has_in_hand(database: Database, worker:
         "answers": ["cancelled", "leased", "already_settled", "unknown", "already_settled"]
     }
     assert results(claim(worker, [new_claim(users[0])])) == ["cooldown"]
+
+
+def test_what_has_reached_a_device_is_not_cancelled(database: Database, worker: psycopg.Connection) -> None:
+    """It was told: it is sent."""
+    (user,) = database.new_users(1)
+    for token in "ab":
+        insert_devices(worker, [user], token=token)
+    (outcome,) = claim(worker, [new_claim(user)])
+    (leased,) = answer(worker)["leased"]
+    settle(worker, [by_device(leased, "retry", reached=["a"])])
+    assert operate(worker, "cancel", outcome["id"]) == {"answers": ["already_settled"]}
+    query = "select delivery_status, failure_code from scenario_notifications"
+    assert worker.execute(query).fetchall() == [("sent", None)]
 
 
 def test_an_operator_lets_what_failed_be_tried_anew(database: Database, worker: psycopg.Connection) -> None:

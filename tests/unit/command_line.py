@@ -33,7 +33,7 @@ def server() -> Iterator[respx.MockRouter]:
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the pauses before another try."""
-    monkeypatch.setattr("scenario_repo.engine._FIRST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("scenario_repo._backoff.FIRST_PAUSE_SECONDS", 0)
 
 
 class Told:

@@ -220,7 +220,7 @@ def test_the_command_line_tells_no_key(
     monkeypatch.delenv("SUPABASE_SECRET_KEYS", raising=False)
     monkeypatch.setenv("SUPABASE_URL", PROJECT_URL)
     monkeypatch.setenv("SUPABASE_SECRET_KEY", key)
-    monkeypatch.setattr("scenario_repo.engine._FIRST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("scenario_repo._backoff.FIRST_PAUSE_SECONDS", 0)
     with respx.mock:
         respx.route().mock(
             **({"side_effect": failure} if isinstance(failure, Exception) else {"return_value": failure})

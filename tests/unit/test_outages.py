@@ -49,7 +49,7 @@ every_outage = pytest.mark.parametrize("outage", PASSING.values(), ids=PASSING)
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scenario_repo.delivery._LONGEST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr("scenario_repo.engine._FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("scenario_repo._backoff.FIRST_PAUSE_SECONDS", 0.001)
 
 
 def _settle(request: httpx.Request) -> httpx.Response:
