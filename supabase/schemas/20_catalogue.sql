@@ -81,7 +81,7 @@ select 'relation' as kind, our.name, jsonb_build_object(
   -- PostgreSQL 16 and later write fewer qualifiers and parentheses.
   'text', case
     when our.relkind = 'v' and not starts_with(our.name, 'scenario_source.')
-      then md5(regexp_replace(pg_get_viewdef(our.relation_id), '\s|\w+\.|[()]', '', 'g'))
+      then md5(regexp_replace(pg_get_viewdef(our.relation_id), '\s|"?\w+"?\.|[()]', '', 'g'))
   end,
   -- Tells a default view from an app's own.
   'comment', case
