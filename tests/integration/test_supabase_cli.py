@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from scenario_repo._project import copy_migrations
+from scenario_repo._project import copy_migrations, copy_schema
+from scenario_repo._releases import release_texts
 from tests.postgres.install import ROOT
 from tests.postgres.migrations import migration_files
 from tests.postgres.server import SUPERUSER, PostgresServer
@@ -176,3 +178,42 @@ def test_a_project_with_later_migrations_takes_ours(postgres_server: PostgresSer
             assert connection.execute("select name from public.peer_mentors").fetchall() == []
     finally:
         postgres_server.drop_database("an_apps_project")
+
+
+def test_a_diff_with_declarative_schemas_keeps_us(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """A project's schema files, ours among them, give what its migrations give: the CLI's diff is empty.
+
+    Without ours, the diff drops scenario_repo.
+    """
+    app = "create table public.activities (user_id uuid, activity_date timestamptz, note text);\n"
+    grant = "grant select on public.activities to service_role;\n"
+    schemas = tmp_path / "project" / "supabase" / "schemas"
+    schemas.mkdir(parents=True)
+    (schemas.parent / "config.toml").write_text('project_id = "an_app"\n')
+    (schemas / "activities.sql").write_text(app + grant)
+    copy_schema(schemas)
+    run = _runner(tmp_path)
+    names = ("by_migrations", "by_schemas", "without_us")
+    urls = {name: postgres_server.create_database(name) for name in names}
+    try:
+        for name, texts in zip(names, ([app + grant, *release_texts()], _texts(schemas), [app + grant]), strict=True):
+            with psycopg.connect(urls[name], autocommit=True) as connection:
+                for text in texts:
+                    connection.execute(text.encode())
+
+        def diff(target: str) -> str:
+            flags = [f"{flag}={urls[name]}?sslmode=disable" for flag, name in (("--from", names[0]), ("--to", target))]
+            done = run("--experimental", "db", "diff", *flags)
+            assert done.returncode == 0, done.stdout
+            return done.stdout
+
+        assert "DROP" in diff("without_us")
+        assert not re.search(r"^(ALTER|CREATE|DROP|GRANT|REVOKE|COMMENT)\b", diff("by_schemas"), re.MULTILINE)
+    finally:
+        for name in names:
+            postgres_server.drop_database(name)
+
+
+def _texts(schemas: Path) -> list[str]:
+    """Read the schema files, in the CLI's order."""
+    return [file.read_text() for file in sorted(schemas.glob("*.sql"))]
