@@ -61,6 +61,7 @@ FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
         "p_limit",
         "p_dry_run",
         "p_due_within_seconds",
+        "p_list",
     ),
     "scenario_evaluate_next_page": ("p_scenario_type", "p_organization_id", "p_limit", "p_due_within_seconds"),
     "scenario_explain": ("p_user_id",),

@@ -22,7 +22,14 @@ from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo._translation import STATEMENT_TIMEOUT
 from scenario_repo.exceptions import ScenarioRepositoryException
-from scenario_repo.models import EvaluationPage, ScenarioType, SkipReason, StoredScenarioType, StoredSkipReason
+from scenario_repo.models import (
+    DueMentor,
+    EvaluationPage,
+    ScenarioType,
+    SkipReason,
+    StoredScenarioType,
+    StoredSkipReason,
+)
 from scenario_repo.repository import ScenarioNotificationRepository
 
 T = TypeVar("T")
@@ -55,6 +62,8 @@ class ScenarioReport(BaseModel):
     """Whether the pass reached its end; if not, the next run continues where this one stopped."""
     error: ScenarioRepositoryException | None = None
     """The error that stopped this scenario; it did not stop the others."""
+    due_mentors: tuple[DueMentor, ...] = ()
+    """With ``list_due``: those who are counted as claimed, by ``user_id``; else empty."""
 
 
 class EngineReport(BaseModel):
@@ -89,6 +98,7 @@ class _Settings:
     organization_id: UUID | None
     dry_run: bool
     due_within: timedelta | None
+    list_due: bool
 
 
 @dataclass
@@ -106,6 +116,7 @@ class _Pass:
     longest_page_seconds: float = 0.0
     completed: bool = False
     error: ScenarioRepositoryException | None = None
+    due_mentors: list[DueMentor] = field(default_factory=list)
     after: UUID | None = None
     page_size: int = 0
     pages_until_growth: int = 0
@@ -120,6 +131,7 @@ class _Pass:
         self.claimed += page.claimed
         self.history += page.history
         self.skipped.update(page.skipped)
+        self.due_mentors += page.due_mentors
         self.pages += 1
         self.longest_page_seconds = max(self.longest_page_seconds, seconds)
         self.after = page.next_after
@@ -157,6 +169,7 @@ class _Pass:
             seconds=self.seconds,
             completed=self.completed,
             error=self.error,
+            due_mentors=tuple(self.due_mentors),
         )
 
 
@@ -177,8 +190,16 @@ class ScenarioTriggerEngine:
         self._repository = repository
         self._page_size = _arguments.positive("page_size", page_size, MAX_PAGE_SIZE)
         self._on_page = on_page
+        self._stopping = asyncio.Event()
 
-    async def run(
+    def stop(self) -> None:
+        """End the run after the page that is running, and start no other one (a handler for SIGTERM).
+
+        The next run, of another engine, continues there: every page is stored with what it claimed.
+        """
+        self._stopping.set()
+
+    async def run(  # noqa: PLR0913 - settings, three by name
         self,
         scenario_types: Collection[ScenarioType | str] | None = None,
         organization_id: UUID | None = None,
@@ -186,6 +207,7 @@ class ScenarioTriggerEngine:
         *,
         dry_run: bool = False,
         due_within: timedelta | None = None,
+        list_due: bool = False,
     ) -> EngineReport:
         """Evaluate the scenarios for one organization or all, within the time budget.
 
@@ -197,7 +219,8 @@ class ScenarioTriggerEngine:
         pass is tried again for about half a minute, with growing pauses in which the others go on. Any other error
         stops its scenario alone and is in the report.
 
-        A dry run starts from the first mentor, writes nothing and returns the same numbers.
+        A dry run starts from the first mentor, writes nothing and returns the same numbers; with ``list_due`` also who
+        they are: :attr:`ScenarioReport.due_mentors`.
 
         What came true longer than ``due_within`` ago (unless given, the settings') is history: it is not told, and
         counted in the report.
@@ -207,13 +230,16 @@ class ScenarioTriggerEngine:
         started = time.monotonic()
         deadline = started + _arguments.seconds("time_budget", time_budget)
         _arguments.optional_seconds("due_within", due_within)
-        settings = _Settings(organization, dry_run, due_within)
+        _arguments.only_with("list_due", list_due, "dry_run", dry_run)
+        settings = _Settings(organization, dry_run, due_within, list_due)
         passes = await self._all_passes(deadline) if given is None else [_Pass(kind) for kind in dict.fromkeys(given)]
         for one in passes:
             one.page_size = min(self._page_size, FIRST_PAGE_SIZE)
         queue = deque(one for one in passes if one.error is None)
-        while queue:
-            scenario = await _next(queue)
+        while queue and not self._stopping.is_set():
+            scenario = await self._next(queue)
+            if self._stopping.is_set():
+                break
             if time.monotonic() + scenario.longest_page_seconds >= deadline:
                 continue
             # A page may take its share of the time that is left: a scenario whose pages hang delays no other for long.
@@ -267,13 +293,13 @@ class ScenarioTriggerEngine:
                 scenario.page_size,
                 dry_run=True,
                 due_within=settings.due_within,
+                list_due=settings.list_due,
             )
         return await self._repository.evaluate_next_page(
             scenario.scenario_type, settings.organization_id, scenario.page_size, due_within=settings.due_within
         )
 
-    @staticmethod
-    async def _retried(request: Callable[[], Awaitable[T]], deadline: float) -> T:
+    async def _retried(self, request: Callable[[], Awaitable[T]], deadline: float) -> T:
         """Make a request again and again, as long as it fails in a way that may pass and there is time left."""
         for tries in range(1, PAGE_TRIES + 1):
             try:
@@ -282,15 +308,24 @@ class ScenarioTriggerEngine:
                 pause = pause_seconds(tries, _LONGEST_PAUSE_SECONDS, error.retry_after)
                 if not error.retryable or tries == PAGE_TRIES or time.monotonic() + pause >= deadline:
                     raise
-                await asyncio.sleep(pause)
+                await self._pause(pause)
+                if self._stopping.is_set():
+                    raise
         raise AssertionError  # the last try returns or raises
 
+    async def _next(self, queue: deque[_Pass]) -> _Pass:
+        """Take the first scenario that waits for no other try; if all wait, wait for the one that is due first."""
+        scenario = next((one for one in queue if one.not_before <= time.monotonic()), None)
+        if scenario is None:
+            scenario = min(queue, key=lambda one: one.not_before)
+            await self._pause(scenario.not_before - time.monotonic())
+        queue.remove(scenario)
+        return scenario
 
-async def _next(queue: deque[_Pass]) -> _Pass:
-    """Take the first scenario that waits for no other try; if all wait, wait for the one that is due first."""
-    scenario = next((one for one in queue if one.not_before <= time.monotonic()), None)
-    if scenario is None:
-        scenario = min(queue, key=lambda one: one.not_before)
-        await asyncio.sleep(scenario.not_before - time.monotonic())
-    queue.remove(scenario)
-    return scenario
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, and wake up early on :meth:`stop`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return

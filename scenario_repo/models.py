@@ -292,6 +292,16 @@ class ClaimOutcome(Row):
         return self.notification is not None
 
 
+class DueMentor(Row):
+    """A mentor whom a dry run would claim for, in the organization it would be for: ids only."""
+
+    user_id: UUID
+    organization_id: UUID
+    milestone_value: int | None = None
+    finding: str | None = None
+    """The reason that the rule gives, as a code."""
+
+
 class EvaluationPage(Row):
     """The counts of one evaluated page of mentors."""
 
@@ -305,6 +315,8 @@ class EvaluationPage(Row):
     skipped: dict[StoredSkipReason, int]
     next_after: UUID | None
     """Where the next page starts; None after the last."""
+    due_mentors: tuple[DueMentor, ...] = ()
+    """With ``list_due``: those who are counted as claimed, by ``user_id``; else empty."""
 
 
 class SchemaDescription(Row):

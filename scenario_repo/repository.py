@@ -320,7 +320,7 @@ class ScenarioNotificationRepository:
         _claims.log_duplicates(outcomes)
         return outcomes
 
-    async def evaluate_scenario(  # noqa: PLR0913 - settings, two by name
+    async def evaluate_scenario(  # noqa: PLR0913 - settings, three by name
         self,
         scenario_type: ScenarioType | str,
         organization_id: UUID | None = None,
@@ -329,11 +329,13 @@ class ScenarioNotificationRepository:
         *,
         dry_run: bool = False,
         due_within: timedelta | None = None,
+        list_due: bool = False,
     ) -> EvaluationPage:
         """Find who is due among the next ``limit`` mentors after the user ``after``, and claim for them.
 
-        For one organization's mentors, or all. A dry run writes nothing and returns the same numbers. Pages are
-        independent, and evaluating one twice claims nothing twice.
+        For one organization's mentors, or all. A dry run writes nothing and returns the same numbers, and with
+        ``list_due`` also who they are: :attr:`EvaluationPage.due_mentors`. Pages are independent, and evaluating one
+        twice claims nothing twice.
 
         What came true longer than ``due_within`` ago is history: it is not told, and counted in the page. Unless given,
         it is that of the settings.
@@ -348,6 +350,7 @@ class ScenarioNotificationRepository:
             _arguments.positive("limit", limit, MAX_PAGE_SIZE),
             bool(dry_run),
             _arguments.optional_seconds("due_within", due_within),
+            _arguments.only_with("list_due", list_due, "dry_run", dry_run),
         )
 
     async def evaluate_next_page(

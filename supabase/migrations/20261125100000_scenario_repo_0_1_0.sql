@@ -4270,12 +4270,14 @@ grant execute on function scenario_private.verdict_query(regclass, text, text, t
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
 -- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at
---        the end; history are those for whom it came true longer than due_within ago: they are not due
--- p_dry_run counts what would be claimed and writes nothing. p_due_within_seconds replaces the settings' due_within.
--- Raises SR001 for a limit outside 1 to 100,000 or a due_within that is negative or longer than 36,525 days, SR004 for
--- an unknown scenario type, SR005 without its default settings, SR008 without its rule. Every page stands for itself:
--- what repeated and overlapping calls find is held.
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
+--        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
+--        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
+-- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
+-- p_due_within_seconds replaces the settings' due_within.
+-- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
+-- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default settings,
+-- SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function public.scenario_evaluate(
@@ -4285,6 +4287,7 @@ create or replace function public.scenario_evaluate(
   p_limit integer default 10000,
   p_dry_run boolean default false,
   p_due_within_seconds double precision default null,
+  p_list boolean default false,
   p_needs_schema integer default null
 )
 returns json
@@ -4315,6 +4318,8 @@ declare
   facts jsonb[];
   subjects jsonb[];
   predecessors timestamptz[];
+  findings text[];
+  due_mentors json;
   claimed_count integer;
   lost_count integer;
   away_user_ids uuid[];
@@ -4326,6 +4331,10 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_given('p_dry_run', p_dry_run);
+  perform scenario_private.require_given('p_list', p_list);
+  if p_list and not p_dry_run then
+    raise exception using errcode = 'SR001', message = 'expected p_list only with p_dry_run';
+  end if;
   if p_due_within_seconds is not null then
     perform scenario_private.require_between('p_due_within_seconds', p_due_within_seconds, 0, 36525 * 86400.0);
     history_before := now() - make_interval(secs => p_due_within_seconds);
@@ -4403,7 +4412,8 @@ begin
                end
              ) as facts,
              array_agg(case when candidate.subjects <> ''{}'' then to_jsonb(candidate.subjects) end) as subjects,
-             array_agg(candidate.predecessor_at) as predecessors
+             array_agg(candidate.predecessor_at) as predecessors,
+             %4$s as findings
            from (
              select distinct on (mentor.user_id) mentor.*
              from mentor
@@ -4419,12 +4429,13 @@ begin
             then format('scenario_private.is_muted(verdict.user_id, verdict.organization_id, %L)', p_scenario_type)
           else 'false'
         end,
-        scenario_private.has_delivery_policies()
+        scenario_private.has_delivery_policies(),
+        case when p_list then 'array_agg(candidate.finding)' else 'null::text[]' end
       )
       into
         evaluated_count, due_count, history_count, held_count, spent_count, muted_count, candidate_count,
         user_ids,
-        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors;
+        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors, findings;
 
       -- Users who are gone or banned are not notified: the lease asks the same again.
       select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
@@ -4448,6 +4459,13 @@ begin
         )
       end;
       claimed_count := coalesce(cardinality(places), candidate_count);
+      if p_list then
+        select json_agg(to_json(candidate) order by candidate.user_id)
+        into due_mentors
+        from unnest(user_ids, organization_ids, milestone_values, findings)
+          as candidate (user_id, organization_id, milestone_value, finding)
+        where (candidate.user_id = any (away_user_ids)) is not true;
+      end if;
       exit when p_dry_run;
       outcome := scenario_private.claim(
         scenario_private.new_id_prefix(), 'evaluation', user_ids, organization_ids, null, null, p_scenario_type,
@@ -4481,7 +4499,8 @@ begin
       'claimed', claimed_count,
       'history', history_count,
       'skipped', coalesce(json_object_agg(tally.reason, tally.mentors), '{}'),
-      'next_after', last_user_id
+      'next_after', last_user_id,
+      'due_mentors', coalesce(due_mentors, '[]')
     )
     from (
       select skipped.reason, count(*) as mentors
@@ -4492,10 +4511,10 @@ begin
 end
 $$;
 revoke all on function
-  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   from public, anon, authenticated;
 grant execute on function
-  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   to service_role;
 
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so

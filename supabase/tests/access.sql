@@ -62,7 +62,8 @@ insert into known_function values
    ' integer)',
    'service_role', 'invoker'),
   ('public.scenario_evaluate(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit '
-   'integer, p_dry_run boolean, p_due_within_seconds double precision, p_needs_schema integer)',
+   'integer, p_dry_run boolean, p_due_within_seconds double precision, p_list boolean, p_needs_schema '
+   'integer)',
    'service_role', 'invoker'),
   ('public.scenario_evaluate_next_page(p_scenario_type text, p_organization_id uuid, p_limit integer, '
    'p_due_within_seconds double precision, p_needs_schema integer)',

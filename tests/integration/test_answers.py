@@ -100,6 +100,7 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:
     call("scenario_get_schema", "")
     call("scenario_check_rule", "'inactivity'")
     call("scenario_find_inactive_mentors", "%s, '30 days'", ORGANIZATION)
+    call("scenario_evaluate", "'inactivity', p_dry_run => true, p_list => true")
     for dry_run in (True, False, False):
         call("scenario_evaluate", "'inactivity', null, null, 1, %s", dry_run)
         call("scenario_evaluate", "'inactivity', null, null, 100, %s", dry_run)

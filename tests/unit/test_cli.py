@@ -80,6 +80,7 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
             "p_limit": 7,
             "p_dry_run": True,
             "p_due_within_seconds": 7_776_000.0,
+            "p_list": False,
         }
         for after in (None, str(USER_ID))
     ]

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from scenario_repo import (
+    DueMentor,
     EvaluationPage,
     InvalidDataException,
     PermissionDeniedException,
@@ -58,6 +59,7 @@ class Script:
         self._steps: defaultdict[str, deque[Step]] = defaultdict(deque, {k: deque(v) for k, v in steps.items()})
         self.calls: list[tuple[str, str, dict[str, object]]] = []
         self.due_within: set[timedelta | None] = set()
+        self.list_due: set[bool] = set()
         self.schema: SchemaDescription | Exception = SchemaDescription(version=1, scenario_types=tuple(ScenarioType))
 
     def add(self, kind: str, *steps: Step) -> None:
@@ -91,9 +93,11 @@ class Script:
         *,
         dry_run: bool = False,
         due_within: timedelta | None,
+        list_due: bool,
     ) -> EvaluationPage:
         """Play the method that a dry run uses."""
         assert dry_run
+        self.list_due.add(list_due)
         self.due_within.add(due_within)
         return await self._play("dry_run", kind, organization_id=organization_id, after=after, limit=limit)
 
@@ -124,10 +128,10 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Skip the pauses before another try, and record them."""
     pauses: list[float] = []
 
-    async def sleep(seconds: float) -> None:
+    async def pause(_: ScenarioTriggerEngine, seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr("scenario_repo.engine.asyncio.sleep", sleep)
+    monkeypatch.setattr(ScenarioTriggerEngine, "_pause", pause)
     return pauses
 
 
@@ -188,6 +192,17 @@ async def test_a_dry_run_follows_its_own_pages() -> None:
     assert script.calls == [
         ("dry_run", "inactivity", shared | {"after": after}) for after in (None, UUID(int=5), UUID(int=9))
     ]
+
+
+async def test_a_dry_run_names_who_is_due() -> None:
+    """With ``list_due`` the report has the mentors of all pages, in their order; without it nobody is asked for."""
+    first, second = (DueMentor(user_id=UUID(int=number), organization_id=ORGANIZATION_ID) for number in (1, 2))
+    script = Script(inactivity=[page(1, due_mentors=(first,)), page(due_mentors=(second,))])
+    report = await engine(script).run([INACTIVITY], dry_run=True, list_due=True)
+    assert report.scenarios[0].due_mentors == (first, second)
+    assert script.list_due == {True}
+    assert (await engine(script).run([INACTIVITY], dry_run=True)).scenarios[0].due_mentors == ()
+    assert script.list_due == {True, False}
 
 
 async def test_each_page_is_shown_as_it_comes() -> None:
@@ -372,6 +387,45 @@ async def test_a_single_mentor_who_takes_too_long_stops_the_scenario() -> None:
     assert [error.code for error in report.errors] == ["57014"]
 
 
+async def test_a_stopped_run_ends_after_the_page_that_is_running() -> None:
+    """The page counts, no other one is asked for, and the report says that the passes have not reached their end."""
+    script = Script(milestone=[page(1)])
+    stopped = engine(script)
+
+    def stopped_meanwhile() -> EvaluationPage:
+        stopped.stop()
+        return page(1)
+
+    script.add("inactivity", stopped_meanwhile)
+    report = await stopped.run([INACTIVITY, MILESTONE])
+    assert script.order == ["inactivity"]
+    assert [(one.pages, one.completed, one.error) for one in report.scenarios] == [(1, False, None), (0, False, None)]
+
+
+async def test_a_run_is_stopped_in_a_pause() -> None:
+    """It does not wait for the end of the pause, neither before a page nor before the scenario types are asked for."""
+    failing: list[Step] = [UnavailableException(retry_after=20)]
+    for given in ([INACTIVITY], None):
+        script = Script(inactivity=failing)
+        script.schema = UnavailableException(retry_after=20)
+        stopped = engine(script)
+        running = asyncio.create_task(stopped.run(given))
+        await asyncio.sleep(0.05)
+        stopped.stop()
+        report = await asyncio.wait_for(running, 5)
+        assert not report.completed
+        assert script.order == (["inactivity"] if given else [])
+
+
+async def test_an_engine_stopped_before_its_run_evaluates_nothing() -> None:
+    """A signal that comes early is not lost."""
+    script = Script()
+    stopped = engine(script)
+    stopped.stop()
+    assert not (await stopped.run([INACTIVITY])).completed
+    assert script.calls == []
+
+
 async def test_cancellation_passes_through() -> None:
     """Cancelling the run works during a page and during a pause."""
     for step in (lambda: asyncio.sleep(60), UnavailableException(retry_after=20)):
@@ -393,6 +447,7 @@ async def test_cancellation_passes_through() -> None:
         ({"time_budget": 25}, "time_budget"),
         ({"due_within": timedelta(0)}, "due_within"),
         ({"due_within": 90}, "due_within"),
+        ({"list_due": True}, "list_due"),
     ],
 )
 async def test_bad_arguments_are_refused_before_anything_is_asked(arguments: dict[str, Any], name: str) -> None:

@@ -14,6 +14,7 @@ from scenario_repo import (
     DeliveryResult,
     DeliveryStatus,
     DeviceToken,
+    DueMentor,
     EvaluationPage,
     FailureReason,
     InvalidDataException,
@@ -43,6 +44,9 @@ PAGE: Final = {
     "history": 4,
     "skipped": {"cooldown": 1, "reminders_spent": 1},
     "next_after": str(NEXT),
+    "due_mentors": [
+        {"user_id": str(USER_ID), "organization_id": str(ORGANIZATION_ID), "milestone_value": None, "finding": "quiet"}
+    ],
 }
 
 
@@ -273,15 +277,21 @@ async def test_a_page_of_history_is_asked_for(
     }
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(("dry_run", "list_due"), [(False, False), (True, False), (True, True)])
 async def test_a_page_is_evaluated(
-    rest: respx.MockRouter, repository: ScenarioNotificationRepository, *, dry_run: bool
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository, *, dry_run: bool, list_due: bool
 ) -> None:
     """The page's counts are typed, with the start of the next page."""
     rest.route().respond(200, json=PAGE)
 
     page = await repository.evaluate_scenario(
-        INACTIVITY, ORGANIZATION_ID, USER_ID, 100_000, dry_run=dry_run, due_within=timedelta(days=90)
+        INACTIVITY,
+        ORGANIZATION_ID,
+        USER_ID,
+        100_000,
+        dry_run=dry_run,
+        due_within=timedelta(days=90),
+        list_due=list_due,
     )
 
     assert _only(rest, "scenario_evaluate") == {
@@ -291,10 +301,21 @@ async def test_a_page_is_evaluated(
         "p_limit": 100_000,
         "p_dry_run": dry_run,
         "p_due_within_seconds": 7_776_000.0,
+        "p_list": list_due,
     }
     assert page == EvaluationPage.model_validate(PAGE)
+    assert page.due_mentors == (DueMentor(user_id=USER_ID, organization_id=ORGANIZATION_ID, finding="quiet"),)
     assert page.skipped == {SkipReason.COOLDOWN: 1, SkipReason.REMINDERS_SPENT: 1}
     assert (page.history, page.next_after) == (4, NEXT)
+
+
+async def test_only_a_dry_run_names_who_is_due(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """A list of an evaluation that claims is refused before anything is sent."""
+    with pytest.raises(InvalidDataException, match=r"^list_due: expected only with dry_run$"):
+        await repository.evaluate_scenario(INACTIVITY, list_due=True)
+    assert rest.calls.call_count == 0
 
 
 async def test_the_next_page_of_a_pass_is_evaluated(
