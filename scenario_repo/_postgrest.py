@@ -52,6 +52,7 @@ SCHEMA_VERSION: Final = 1
 """The version of the schema that this library needs; every function of an older schema refuses to run."""
 
 FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "scenario_begin_run": ("p_scenario_types", "p_organization_id"),
     "scenario_check_rule": ("p_scenario_type", "p_samples"),
     "scenario_claim_notifications": ("p_claims", "p_lease_seconds"),
     "scenario_evaluate": (

@@ -37,7 +37,7 @@ T = TypeVar("T")
 PAGE_TRIES: Final = 12
 """For half a minute in all: a database that restarts, and a schema cache that is read anew, take that long."""
 FIRST_PAGE_SIZE: Final = 1_000
-"""Pages begin small and double while they are fast, so that one too large for the server costs no whole run."""
+"""Where no size is known yet: pages double while they are fast, and one too large for the server costs no whole run."""
 _FAST_PAGE_SECONDS: Final = 2.0
 _PAGES_UNTIL_GROWTH: Final = 8
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -106,6 +106,8 @@ class _Pass:
     """The sum of one scenario's pages so far."""
 
     scenario_type: ScenarioType | str
+    place: int = 0
+    """When it is served first, in this run."""
     evaluated: int = 0
     due: int = 0
     claimed: int = 0
@@ -213,11 +215,12 @@ class ScenarioTriggerEngine:
 
         Unless given, they are all that have a rule in the database, the app's own ones too.
 
-        The scenarios alternate page by page (round robin), so that none starves. When another page would not fit
-        the budget, the run stops, and the next run continues there. A page still running at the end of its share of the
-        time is cancelled; the database commits it as a whole or not at all. A page whose error may
-        pass is tried again for about half a minute, with growing pauses in which the others go on. Any other error
-        stops its scenario alone and is in the report.
+        The scenarios alternate page by page (round robin), and the first is who has waited longest, so that none
+        starves, in this run or in many short ones. Pages have the size that the last runs found to be done in time, and
+        grow again. When another page would not fit the budget, the run stops, and the next run continues there. A page
+        still running at the end of its share of the time is cancelled; the database commits it as a whole or not at
+        all. A page whose error may pass is tried again for about half a minute, with growing pauses in which the others
+        go on. Any other error stops its scenario alone and is in the report.
 
         A dry run starts from the first mentor, writes nothing and returns the same numbers; with ``list_due`` also who
         they are: :attr:`ScenarioReport.due_mentors`.
@@ -232,10 +235,8 @@ class ScenarioTriggerEngine:
         _arguments.optional_seconds("due_within", due_within)
         _arguments.only_with("list_due", list_due, "dry_run", dry_run)
         settings = _Settings(organization, dry_run, due_within, list_due)
-        passes = await self._all_passes(deadline) if given is None else [_Pass(kind) for kind in dict.fromkeys(given)]
-        for one in passes:
-            one.page_size = min(self._page_size, FIRST_PAGE_SIZE)
-        queue = deque(one for one in passes if one.error is None)
+        passes = await self._begin(None if given is None else tuple(dict.fromkeys(given)), settings, deadline)
+        queue = deque(sorted((one for one in passes if one.error is None), key=lambda one: one.place))
         while queue and not self._stopping.is_set():
             scenario = await self._next(queue)
             if self._stopping.is_set():
@@ -273,16 +274,35 @@ class ScenarioTriggerEngine:
                 self._on_page(scenario.scenario_type, page)
         scenario.seconds += time.monotonic() - started
 
-    async def _all_passes(self, deadline: float) -> list[_Pass]:
-        """Return a pass for every scenario type of the database; its error, for the built-in ones, if it can't tell."""
+    async def _begin(
+        self, given: tuple[ScenarioType | str, ...] | None, settings: _Settings, deadline: float
+    ) -> list[_Pass]:
+        """Return the scenarios' passes, as the database says; with its error, if it can't tell."""
+        fallback = tuple(ScenarioType) if given is None else given
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
-                schema = await self._retried(self._repository.describe_schema, deadline)
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await self._retried(lambda: self._passes(given, settings), deadline)
         except TimeoutError:
-            return [_Pass(kind) for kind in ScenarioType]
+            return [_Pass(kind) for kind in fallback]
         except ScenarioRepositoryException as error:
-            return [_Pass(kind, error=error) for kind in ScenarioType]
-        return [_Pass(kind) for kind in schema.scenario_types]
+            return [_Pass(kind, error=error) for kind in fallback]
+
+    async def _passes(self, given: tuple[ScenarioType | str, ...] | None, settings: _Settings) -> list[_Pass]:
+        first_size = min(self._page_size, FIRST_PAGE_SIZE)
+        if settings.dry_run:
+            # It writes nothing, and so it begins no run: the order is that of the request.
+            kinds = (await self._repository.describe_schema()).scenario_types if given is None else given
+            return [_Pass(kind, page_size=first_size) for kind in kinds]
+        return [
+            _Pass(
+                one.scenario_type,
+                place=one.place,
+                page_size=min(self._page_size, one.page_size or FIRST_PAGE_SIZE),
+                # The last run may have found this size by meeting a timeout.
+                pages_until_growth=0 if one.page_size is None else _PAGES_UNTIL_GROWTH,
+            )
+            for one in await self._repository.begin_run(given, settings.organization_id)
+        ]
 
     async def _fetch_page(self, scenario: _Pass, settings: _Settings) -> EvaluationPage:
         if settings.dry_run:

@@ -292,6 +292,16 @@ class ClaimOutcome(Row):
         return self.notification is not None
 
 
+class ScenarioPass(Row):
+    """Where a scenario stands when a run begins."""
+
+    scenario_type: StoredScenarioType
+    place: int
+    """1 for the first of the run: who has waited longest for a page, or to be the first."""
+    page_size: int | None
+    """The size of a page that was found to be done in time; None where none is known."""
+
+
 class DueMentor(Row):
     """A mentor whom a dry run would claim for, in the organization it would be for: ids only."""
 

@@ -17,6 +17,7 @@ import respx
 from scenario_repo import ScenarioType, cli
 from scenario_repo._postgrest import SCHEMA_VERSION
 from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
+from tests.unit.begun_runs import serve_run
 
 if TYPE_CHECKING:  # pytest imports it first, as a plugin
     from tests.unit.command_line import Run
@@ -36,6 +37,7 @@ def test_every_command_is_tried_here(run: Run) -> None:
 
 def serve_schema(server: respx.MockRouter, *own: str) -> None:
     """Answer which scenario types there are: the built-in ones, and the app's own."""
+    serve_run(server, *own)
     types = {"version": SCHEMA_VERSION, "scenario_types": [*ScenarioType, *own]}
     server.post("/rpc/scenario_get_schema").mock(return_value=httpx.Response(200, json=types))
 

@@ -17,6 +17,7 @@ from scenario_repo import (
     EvaluationPage,
     InvalidDataException,
     PermissionDeniedException,
+    ScenarioPass,
     ScenarioRepositoryException,
     ScenarioTriggerEngine,
     ScenarioType,
@@ -60,6 +61,9 @@ class Script:
         self.calls: list[tuple[str, str, dict[str, object]]] = []
         self.due_within: set[timedelta | None] = set()
         self.list_due: set[bool] = set()
+        self.begun: list[tuple[tuple[ScenarioType, ...] | None, UUID | None]] = []
+        self.places: dict[ScenarioType | str, int] = {}
+        self.page_sizes: dict[ScenarioType | str, int] = {}
         self.schema: SchemaDescription | Exception = SchemaDescription(version=1, scenario_types=tuple(ScenarioType))
 
     def add(self, kind: str, *steps: Step) -> None:
@@ -76,6 +80,21 @@ class Script:
         if isinstance(self.schema, Exception):
             raise self.schema
         return self.schema
+
+    async def begin_run(
+        self, kinds: tuple[ScenarioType, ...] | None, organization_id: UUID | None
+    ) -> tuple[ScenarioPass, ...]:
+        """Play the method that says in which order, and how large the pages are."""
+        self.begun.append((kinds, organization_id))
+        given = (await self.describe_schema()).scenario_types if kinds is None else kinds
+        return tuple(
+            ScenarioPass(
+                scenario_type=kind,
+                place=self.places.get(kind, place),
+                page_size=self.page_sizes.get(kind),
+            )
+            for place, kind in enumerate(given, 1)
+        )
 
     async def evaluate_next_page(
         self, kind: ScenarioType, organization_id: UUID | None, limit: int, *, due_within: timedelta | None

@@ -70,6 +70,7 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         "limit": 10,
         "due_within": timedelta(days=90),
     },
+    "begin_run": {"scenario_types": ["milestone"], "organization_id": ORGANIZATION_ID},
     "evaluate_next_page": {
         "scenario_type": "milestone",
         "organization_id": None,
