@@ -176,6 +176,26 @@ async def test_scenarios_take_turns() -> None:
     assert script.order == [*ScenarioType, "inactivity", "welcome_back", "inactivity"]
 
 
+async def test_the_database_says_who_is_first() -> None:
+    """The run serves the scenarios by their places; the report keeps the order of the request."""
+    script = Script(inactivity=[page(1)])
+    script.places = {INACTIVITY: 3, MILESTONE: 1, ScenarioType.WELCOME_BACK: 2}
+    report = await engine(script).run([INACTIVITY, MILESTONE, ScenarioType.WELCOME_BACK], ORGANIZATION_ID)
+    assert script.order == ["milestone", "welcome_back", "inactivity", "inactivity"]
+    assert [one.scenario_type for one in report.scenarios] == [INACTIVITY, MILESTONE, ScenarioType.WELCOME_BACK]
+    assert script.begun == [((INACTIVITY, MILESTONE, ScenarioType.WELCOME_BACK), ORGANIZATION_ID)]
+
+
+async def test_a_dry_run_begins_no_run() -> None:
+    """It writes nothing, not even whose turn it was: the order is that of the request."""
+    script = Script()
+    script.places = {INACTIVITY: 2, MILESTONE: 1}
+    await engine(script).run([INACTIVITY, MILESTONE], dry_run=True)
+    assert script.order == ["inactivity", "milestone"]
+    await engine(script).run(dry_run=True)
+    assert script.begun == []
+
+
 async def test_only_what_is_asked_for_is_evaluated() -> None:
     """Scenario types (each once), organization and page size reach the repository."""
     script = Script()
@@ -395,6 +415,16 @@ async def test_pages_begin_small_and_grow_while_they_are_fast() -> None:
         *[1_000, 2_000, 4_000, 5_000, 5_000, 5_000],
         *[7, 7, 7],
     ]
+
+
+async def test_pages_begin_with_the_size_of_the_last_run() -> None:
+    """It may have been found by meeting a timeout: it grows after a while, and up to what was asked for."""
+    script = Script(inactivity=[page(1)] * 10, milestone=[page(1)])
+    script.page_sizes = {INACTIVITY: 500, MILESTONE: 9_000}
+    await engine(script, page_size=1_500).run([INACTIVITY, MILESTONE])
+    asked = [(kind, arguments["limit"]) for _, kind, arguments in script.calls]
+    assert [limit for kind, limit in asked if kind == "inactivity"] == [*[500] * 8, 1_000, 1_500, 1_500]
+    assert [limit for kind, limit in asked if kind == "milestone"] == [1_500, 1_500]
 
 
 async def test_a_single_mentor_who_takes_too_long_stops_the_scenario() -> None:

@@ -24,6 +24,7 @@ from scenario_repo import (
     ScenarioExplanation,
     ScenarioNotification,
     ScenarioNotificationRepository,
+    ScenarioPass,
     ScenarioType,
     Settlement,
     SettlementAnswer,
@@ -316,6 +317,23 @@ async def test_only_a_dry_run_names_who_is_due(
     with pytest.raises(InvalidDataException, match=r"^list_due: expected only with dry_run$"):
         await repository.evaluate_scenario(INACTIVITY, list_due=True)
     assert rest.calls.call_count == 0
+
+
+async def test_a_run_is_begun(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
+    """All scenarios of all organizations, or some of one; the answer is typed, with types of the app's own."""
+    passes = [
+        {"scenario_type": "inactivity", "place": 2, "page_size": None},
+        {"scenario_type": "first_session", "place": 1, "page_size": 500},
+    ]
+    rest.route().respond(200, json={"passes": passes})
+    begun = await repository.begin_run()
+    assert begun == tuple(ScenarioPass.model_validate(one) for one in passes)
+    assert [one.scenario_type for one in begun] == [INACTIVITY, "first_session"]
+    await repository.begin_run([INACTIVITY, "first_session"], ORGANIZATION_ID)
+    assert [_called(call.request, "scenario_begin_run") for call in rest.calls] == [
+        {"p_scenario_types": None, "p_organization_id": None},
+        {"p_scenario_types": ["inactivity", "first_session"], "p_organization_id": str(ORGANIZATION_ID)},
+    ]
 
 
 async def test_the_next_page_of_a_pass_is_evaluated(
