@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field, field_serializer
 
 from scenario_repo import _arguments
 from scenario_repo._backoff import pause_seconds
@@ -65,9 +65,25 @@ class ScenarioReport(BaseModel):
     due_mentors: tuple[DueMentor, ...] = ()
     """With ``list_due``: those who are counted as claimed, by ``user_id``; else empty."""
 
+    @field_serializer("error", when_used="json-unless-none")
+    def _error(self, error: ScenarioRepositoryException) -> dict[str, str | int | float | bool | None]:
+        return {
+            "type": type(error).__name__,
+            "message": str(error.args[0]),
+            "operation": error.operation,
+            "code": error.code,
+            "constraint": error.constraint,
+            "http_status": error.http_status,
+            "retryable": error.retryable,
+            "retry_after": error.retry_after,
+        }
+
 
 class EngineReport(BaseModel):
-    """What a run did: one report per scenario, in the order of the request."""
+    """What a run did: one report per scenario, in the order of the request.
+
+    ``model_dump_json()`` has all of it, also when a scenario failed: an error is its type, message and facts.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,11 +91,13 @@ class EngineReport(BaseModel):
     seconds: float
     dry_run: bool
 
+    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated property
     @property
     def completed(self) -> bool:
         """Whether the pass of every scenario reached its end."""
         return all(scenario.completed for scenario in self.scenarios)
 
+    @computed_field  # type: ignore[prop-decorator] # as above
     @property
     def history(self) -> int:
         """How many were left out in all, since it came true longer than ``due_within`` ago."""

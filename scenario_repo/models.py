@@ -14,7 +14,16 @@ from enum import Enum, StrEnum
 from typing import Annotated, Final, Self, overload
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from scenario_repo._fields import (
@@ -605,7 +614,10 @@ class ReportLine(Row):
 
 
 class OrganizationReport(Row):
-    """An organization's notifications from ``since`` (inclusive) to ``until`` (exclusive), day by day."""
+    """An organization's notifications from ``since`` (inclusive) to ``until`` (exclusive), day by day.
+
+    A dump also has what failed, in two parts: ``undelivered`` and ``withheld``.
+    """
 
     organization_id: UUID
     since: AwareDatetime
@@ -621,6 +633,11 @@ class OrganizationReport(Row):
             for line in self.lines
             if scenario_type in {None, line.scenario_type} and delivery_status in {None, line.delivery_status}
         )
+
+    @model_serializer(mode="wrap")
+    def _with_what_failed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        dumped: dict[str, object] = handler(self)
+        return dumped | {"undelivered": self.undelivered(), "withheld": self.withheld()}
 
     def withheld(self, scenario_type: ScenarioType | str | None = None) -> dict[str, int]:
         """Count what it was decided not to tell, by failure code, optionally of one type."""

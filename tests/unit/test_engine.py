@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -306,6 +307,47 @@ async def test_the_last_scenario_may_take_all_the_time_that_is_left() -> None:
     report = await engine(script).run([INACTIVITY], time_budget=0.2 * _SECOND)
     assert 0.2 <= time.monotonic() - started < 5
     assert (script.order, report.completed, report.errors) == (["inactivity"], False, ())
+
+
+async def test_a_report_is_dumped_as_json() -> None:
+    """Also when a scenario failed: the error is its type, message and facts, and the sums are there."""
+    refused = PermissionDeniedException("no", operation="evaluate_next_page", code="42501", http_status=403)
+    away = ScenarioRepositoryException(retryable=True, retry_after=2.5)
+    script = Script(inactivity=[refused], milestone=[page(1, skipped={"cooldown": 2}, history=3), page()])
+    report = await engine(script).run([INACTIVITY, MILESTONE])
+    dumped = json.loads(report.model_dump_json())
+    assert dumped == report.model_dump(mode="json")
+    assert set(dumped) == {"scenarios", "seconds", "dry_run", "completed", "history"}
+    assert (dumped["completed"], dumped["history"], dumped["dry_run"]) == (False, 3, False)
+    failed, went_on = dumped["scenarios"]
+    assert failed["error"] == {
+        "type": "PermissionDeniedException",
+        "message": "no",
+        "operation": "evaluate_next_page",
+        "code": "42501",
+        "constraint": None,
+        "http_status": 403,
+        "retryable": False,
+        "retry_after": None,
+    }
+    assert (went_on["error"], went_on["skipped"], went_on["claimed"]) == (None, {"cooldown": 2}, 2)
+    assert report.model_dump()["scenarios"][0]["error"] is refused
+    other = report.scenarios[0].model_copy(update={"error": away}).model_dump(mode="json")["error"]
+    assert (other["retryable"], other["retry_after"], other["message"]) == (True, 2.5, away.args[0])
+
+
+async def test_a_dry_runs_list_is_dumped_as_json() -> None:
+    """It is ids and codes."""
+    due = DueMentor(user_id=UUID(int=1), organization_id=ORGANIZATION_ID, milestone_value=10, finding="reached")
+    report = await engine(Script(milestone=[page(due_mentors=(due,))])).run([MILESTONE], dry_run=True, list_due=True)
+    assert json.loads(report.model_dump_json())["scenarios"][0]["due_mentors"] == [
+        {
+            "user_id": str(UUID(int=1)),
+            "organization_id": str(ORGANIZATION_ID),
+            "milestone_value": 10,
+            "finding": "reached",
+        }
+    ]
 
 
 # Failures ----------------------------------------------------------------

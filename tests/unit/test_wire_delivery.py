@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Final
 from uuid import UUID
@@ -254,6 +255,9 @@ def test_a_report_splits_what_failed() -> None:
     assert list(report.undelivered()) == sorted(undelivered)
     failed = report.count(delivery_status=DeliveryStatus.FAILED)
     assert sum(report.undelivered().values()) + sum(report.withheld().values()) == failed
+    dumped = json.loads(report.model_dump_json())
+    assert (dumped["undelivered"], dumped["withheld"]) == (report.undelivered(), report.withheld())
+    assert OrganizationReport.model_validate(dumped) == report
 
 
 async def test_a_page_of_history_is_asked_for(
