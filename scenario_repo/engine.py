@@ -17,7 +17,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, computed_field, field_serializer
 
-from scenario_repo import _arguments
+from scenario_repo import _arguments, _logs
 from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo._translation import STATEMENT_TIMEOUT
@@ -166,6 +166,7 @@ class _Pass:
 
     def shrink(self) -> None:
         """Ask for half the page next time: this one met the server's statement timeout, and nothing was done."""
+        _logs.PAGE_HALVED.tell(scenario_type=str(self.scenario_type), page_size=self.page_size)
         self.page_size = max(1, self.page_size // 2)
         self.pages_until_growth = _PAGES_UNTIL_GROWTH
 
@@ -176,6 +177,9 @@ class _Pass:
         may_pass = error.retryable and error.code != STATEMENT_TIMEOUT
         if not may_pass or self.failures >= PAGE_TRIES or self.not_before >= deadline:
             self.error = error
+        else:
+            failed = _logs.lasting(self.failures, _logs.PAGE_FAILED, _logs.PAGE_KEEPS_FAILING)
+            failed.tell(scenario_type=str(self.scenario_type), failures=self.failures, **_logs.of_error(error))
 
     def report(self) -> ScenarioReport:
         return ScenarioReport(
@@ -266,9 +270,11 @@ class ScenarioTriggerEngine:
             await self._evaluate_page(scenario, settings, time.monotonic() + share, deadline)
             if not scenario.completed and scenario.error is None:
                 queue.append(scenario)
-        return EngineReport(
+        report = EngineReport(
             scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
         )
+        _log(report)
+        return report
 
     async def _evaluate_page(self, scenario: _Pass, settings: _Settings, until: float, deadline: float) -> None:
         """Evaluate one page until its time is over, and add its numbers or its error to the scenario."""
@@ -287,6 +293,13 @@ class ScenarioTriggerEngine:
                 scenario.fail(error, deadline)
         else:
             scenario.add(page, time.monotonic() - started)
+            _logs.PAGE_EVALUATED.tell(
+                scenario_type=str(scenario.scenario_type),
+                page_size=scenario.page_size,
+                due=page.due,
+                claimed=page.claimed,
+                seconds=time.monotonic() - started,
+            )
             scenario.grow(self._page_size, time.monotonic() - started)
             if self._on_page is not None:
                 self._on_page(scenario.scenario_type, page)
@@ -367,3 +380,24 @@ class ScenarioTriggerEngine:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def _log(report: EngineReport) -> None:
+    for one in report.scenarios:
+        told: dict[str, object] = {
+            **one.model_dump(include={"evaluated", "due", "claimed", "history", "pages", "seconds", "completed"}),
+            "scenario_type": str(one.scenario_type),
+            "skipped": sum(one.skipped.values()),
+            "dry_run": report.dry_run,
+        }
+        if one.error is None:
+            _logs.SCENARIO_EVALUATED.tell(**told)
+        else:
+            _logs.SCENARIO_FAILED.tell(**told, **_logs.of_error(one.error))
+    _logs.RUN_ENDED.tell(
+        claimed=sum(one.claimed for one in report.scenarios),
+        scenarios=len(report.scenarios),
+        seconds=report.seconds,
+        completed=report.completed,
+        dry_run=report.dry_run,
+    )
