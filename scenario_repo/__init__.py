@@ -70,6 +70,7 @@ from scenario_repo.senders import (
     SenderFailingError,
     SuppressDelivery,
 )
+from scenario_repo.verification import InstallationFault, Verification
 
 __all__ = [
     "CancelAnswer",
@@ -89,6 +90,7 @@ __all__ = [
     "EvaluationPage",
     "FailureReason",
     "InactivityFacts",
+    "InstallationFault",
     "InvalidDataException",
     "InvalidDeviceToken",
     "Lease",
@@ -128,6 +130,7 @@ __all__ = [
     "UnavailableException",
     "UnexpectedResponseException",
     "UnknownReferenceException",
+    "Verification",
     "WelcomeBackFacts",
     "connect",
     "connect_as_user",
