@@ -68,6 +68,8 @@ from scenario_repo.senders import (
     SenderFailingError,
     SuppressDelivery,
 )
+from scenario_repo.settings import ScenarioSettings
+from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
 
 __all__ = [
     "CancelAnswer",
@@ -84,6 +86,7 @@ __all__ = [
     "DuplicateNotificationException",
     "EngineReport",
     "EvaluationPage",
+    "FailureCount",
     "FailureReason",
     "InactivityFacts",
     "InvalidDataException",
@@ -99,8 +102,10 @@ __all__ = [
     "NotificationClaim",
     "NotificationOrigin",
     "OrganizationReport",
+    "PendingNotification",
     "PermanentDeliveryError",
     "PermissionDeniedException",
+    "PurgedPage",
     "ReportLine",
     "RetryAnswer",
     "RetryOutcome",
@@ -112,6 +117,8 @@ __all__ = [
     "ScenarioNotificationRepository",
     "ScenarioReport",
     "ScenarioRepositoryException",
+    "ScenarioSettings",
+    "ScenarioStatus",
     "ScenarioTriggerEngine",
     "ScenarioType",
     "SchemaDescription",
@@ -120,6 +127,7 @@ __all__ = [
     "Settlement",
     "SettlementAnswer",
     "SkipReason",
+    "Status",
     "SuppressDelivery",
     "UnavailableException",
     "UnexpectedResponseException",

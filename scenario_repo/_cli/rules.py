@@ -39,7 +39,7 @@ async def explain(
 async def check_rules(
     names: Annotated[
         list[str] | None,
-        typer.Argument(parser=values.scenario_type, metavar="[NAME]...", help="Only these.", show_default="all"),
+        typer.Argument(parser=values.scenario_type, metavar="NAME", help="Only these.", show_default="all"),
     ] = None,
     *,
     samples: Annotated[

@@ -6,13 +6,15 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
 from scenario_repo import _arguments
+from scenario_repo._limits import MAX_DAYS
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import ScenarioType
 from scenario_repo.senders import Send, SendToDevice
@@ -98,3 +100,38 @@ def duration(most_days: int = 1) -> Callable[[str | timedelta], timedelta]:
         return given
 
     return length
+
+
+def moment(text: str | datetime) -> datetime:
+    """Take a day or a moment, in UTC unless it says otherwise, or a length of time from now on."""
+    if isinstance(text, datetime):
+        return text
+    with suppress(ValueError):
+        given = datetime.fromisoformat(text)
+        return given if given.tzinfo else given.replace(tzinfo=UTC)
+    with suppress(typer.BadParameter):
+        return datetime.now(UTC) + duration(MAX_DAYS)(text)
+    raise typer.BadParameter("expected a day (2026-12-24), a moment (2026-12-24T18:00), or a time from now on (90d)")
+
+
+def boolean(text: str) -> bool:
+    """Take yes or no, in the words that are used for them."""
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise typer.BadParameter(f"expected one of {', '.join(words)}")
+    return words[text.lower()]
+
+
+def number(text: str) -> int:
+    """Take a whole number."""
+    if not (text.isascii() and text.isdecimal()):
+        raise typer.BadParameter("expected a whole number")
+    return int(text)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Take whole numbers with commas between them."""
+    try:
+        return tuple(number(part.strip()) for part in text.split(","))
+    except typer.BadParameter:
+        raise typer.BadParameter("expected whole numbers with commas between them, such as 10,25,50") from None

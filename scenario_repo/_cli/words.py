@@ -40,3 +40,29 @@ def length_of(value: timedelta) -> str:
         if seconds and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:g}s"
+
+
+def setting_of(value: object) -> str:
+    """Write the value of a setting as ``config set`` takes it."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case timedelta():
+            return length_of(value)
+        case tuple():
+            return ",".join(map(str, value))
+        case _:
+            return str(value)
+
+
+def ago(value: datetime | None) -> str:
+    """Write how long ago a moment was, in its two largest units; nothing for none."""
+    if value is None:
+        return ""
+    minutes = max(0, int((datetime.now(UTC) - value).total_seconds() // 60))
+    days, hours = minutes // 1440, minutes // 60 % 24
+    if days:
+        return f"{days}d {hours}h ago"
+    return f"{hours}h {minutes % 60}m ago" if hours else f"{minutes}m ago"

@@ -27,7 +27,11 @@ pytest_plugins = ["tests.unit.command_line"]
 _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 
-COMMANDS = ("evaluate", "deliver", "report", "explain", "check-rules", "migrations", "new-scenario")
+COMMANDS = (
+    *("evaluate", "deliver", "status", "report", "explain", "check-rules", "pending", "failed", "retry", "cancel"),
+    *("purge", "mutes", "mute", "unmute", "migrations", "new-scenario", "config"),
+)
+SUBCOMMANDS = ("config get", "config set")
 
 
 def test_every_command_is_tried_here(run: Run) -> None:
@@ -368,7 +372,7 @@ def test_wrong_usage_ends_with_2(run: Run, line: str) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *SUBCOMMANDS])
 def test_help_tells_the_exit_codes_and_the_settings(run: Run, command: str) -> None:
     """Every --help has the settings and exit codes; no option takes a key."""
     told = run(*command.split(), "--help")
@@ -378,7 +382,7 @@ def test_help_tells_the_exit_codes_and_the_settings(run: Run, command: str) -> N
     assert "--key" not in told.out
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *SUBCOMMANDS])
 def test_help_fits_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """At 40 columns no option is cut, and no line is longer but for a word or two beside a long option."""
     monkeypatch.setenv("COLUMNS", "120")
@@ -386,7 +390,7 @@ def test_help_fits_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("COLUMNS", "40")
     narrow = run(*command.split(), "--help").out
     assert max(len(line) for line in narrow.splitlines()) <= 46
-    options = set(re.findall(r"^│ (--[a-z-]+)", wide, re.MULTILINE))
+    options = set(re.findall(r"^│ [* ]*(--[a-z-]+)", wide, re.MULTILINE))
     assert "--help" in options
     assert options <= set(re.findall(r"--[a-z-]+", narrow))
 

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 import scenario_repo
-from scenario_repo import exceptions, facts, models
+from scenario_repo import exceptions, facts, models, settings, status
 
 PACKAGE: Final = Path(scenario_repo.__path__[0])
 MODULES: Final = sorted(
@@ -32,6 +32,8 @@ WITHOUT_A_CLIENT: Final = {
     "exceptions",
     "facts",
     "models",
+    "settings",
+    "status",
 }
 
 
@@ -78,7 +80,7 @@ def test_all_names_what_the_package_imports() -> None:
     assert all(hasattr(scenario_repo, name) for name in scenario_repo.__all__)
 
 
-@pytest.mark.parametrize("module", [exceptions, facts, models], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [exceptions, facts, models, settings, status], ids=lambda module: module.__name__)
 def test_every_exception_and_model_is_public(module: ModuleType) -> None:
     """No exception has to be caught, and no value annotated, by a name from an inner module."""
     assert _public_classes(module) <= set(scenario_repo.__all__)
