@@ -176,9 +176,9 @@ IN_URL: Final = {
     "scenario_type": r"eq\.[a-z][a-z0-9_]{0,39}|is\.null",
     "organization_id": r"eq\.[0-9a-f-]{36}|is\.null",
     "id": r"in\.\([0-9a-f,-]*\)",
-    "is_failed": r"eq\.false",
+    "is_failed": r"eq\.(true|false)",
     "settled_at": r"gte\.[0-9T:.-]+\+00:00",
-    "triggered_at": r"gte\.[0-9T:.-]+\+00:00",
+    "triggered_at": r"[gl]te\.[0-9T:.-]+\+00:00",
     "milestone_value": r"eq\.\d+",
     "limit": r"\d+",
 }
@@ -231,7 +231,7 @@ def assert_plain(request: httpx.Request) -> None:
             assert 0 < value < 2**31
         elif name in {"p_cutoff", "p_since", "p_until"}:
             assert datetime.fromisoformat(value).utcoffset() == timedelta(0)
-        elif name == "p_scenario_type":
+        elif name == "p_scenario_type" and value is not None:
             assert re.fullmatch(r"[a-z][a-z0-9_]{0,39}", value)
 
 
