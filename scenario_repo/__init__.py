@@ -70,6 +70,7 @@ from scenario_repo.senders import (
 )
 from scenario_repo.settings import ScenarioSettings
 from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
+from scenario_repo.verification import InstallationFault, Verification
 
 __all__ = [
     "CancelAnswer",
@@ -89,6 +90,7 @@ __all__ = [
     "FailureCount",
     "FailureReason",
     "InactivityFacts",
+    "InstallationFault",
     "InvalidDataException",
     "InvalidDeviceToken",
     "Lease",
@@ -132,6 +134,7 @@ __all__ = [
     "UnavailableException",
     "UnexpectedResponseException",
     "UnknownReferenceException",
+    "Verification",
     "WelcomeBackFacts",
     "connect",
     "connect_as_user",
