@@ -70,6 +70,8 @@ from scenario_repo.senders import (
     SenderFailingError,
     SuppressDelivery,
 )
+from scenario_repo.settings import ScenarioSettings
+from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
 from scenario_repo.verification import InstallationFault, Verification
 
 __all__ = [
@@ -88,6 +90,7 @@ __all__ = [
     "DuplicateNotificationException",
     "EngineReport",
     "EvaluationPage",
+    "FailureCount",
     "FailureReason",
     "InactivityFacts",
     "InstallationFault",
@@ -104,8 +107,10 @@ __all__ = [
     "NotificationClaim",
     "NotificationOrigin",
     "OrganizationReport",
+    "PendingNotification",
     "PermanentDeliveryError",
     "PermissionDeniedException",
+    "PurgedPage",
     "ReportLine",
     "RetryAnswer",
     "RetryOutcome",
@@ -118,6 +123,8 @@ __all__ = [
     "ScenarioPass",
     "ScenarioReport",
     "ScenarioRepositoryException",
+    "ScenarioSettings",
+    "ScenarioStatus",
     "ScenarioTriggerEngine",
     "ScenarioType",
     "SchemaDescription",
@@ -126,6 +133,7 @@ __all__ = [
     "Settlement",
     "SettlementAnswer",
     "SkipReason",
+    "Status",
     "SuppressDelivery",
     "UnavailableException",
     "UnexpectedResponseException",

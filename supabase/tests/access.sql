@@ -88,6 +88,7 @@ insert into known_function values
    'p_until timestamp with time zone, p_needs_schema integer)',
    'service_role', 'invoker'),
   ('public.scenario_get_schema(p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_get_status(p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_has_been_delivered_since_many(p_user_ids uuid[], p_scenario_type text, p_cutoff '
    'timestamp with time zone, p_needs_schema integer)',
    'service_role', 'invoker'),
@@ -96,6 +97,9 @@ insert into known_function values
    'service_role', 'invoker'),
   ('public.scenario_lease_notifications(p_limit integer, p_lease_seconds double precision, '
    'p_organization_id uuid, p_scenario_types text[], p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_list_pending(p_organization_id uuid, p_scenario_type text, p_after_at timestamp with '
+   'time zone, p_after_id uuid, p_limit integer, p_needs_schema integer)',
    'service_role', 'invoker'),
   ('public.scenario_purge_notifications(p_older_than_seconds double precision, p_after uuid, p_limit '
    'integer, p_needs_schema integer)',

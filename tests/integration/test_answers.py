@@ -80,7 +80,7 @@ def lost(recorded: Any, present: Any, where: str) -> list[str]:  # noqa: ANN401 
 
 
 @pytest.fixture
-def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:
+def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  # noqa: PLR0915 - a call a line
     """Call every function with what gives it something of everything to say, and return the shapes of the answers."""
     quiet, holder, busy, owner = database.new_mentors(4, ORGANIZATION)
     act(worker, quiet, "40 days")
@@ -130,11 +130,16 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:
     call("scenario_claim_notifications", "%s, 60", json.dumps([new_claim(owner)], default=str))
     for user in (quiet, holder, busy, owner):
         call("scenario_explain", "%s", user)
+    call("scenario_list_pending", "")
+    call("scenario_get_status", "")
     leased = call("scenario_lease_notifications", "100, 60")["leased"]
+    call("scenario_list_pending", "")
     results = [settlement(row, _RESULTS.get(row["scenario_type"], "sent"), "x") for row in leased]
     call("scenario_settle_notifications", "%s", json.dumps([*results, results[0] | {"lease_number": 9}, None]))
     settled = "update public.scenario_notifications set delivery_status = 'sent', failure_code = null"
     worker.execute(f"{settled} where delivery_status = 'pending'".encode())
+    call("scenario_list_pending", "null, null, now() + interval '1 year', gen_random_uuid()")
+    call("scenario_get_status", "")
     kept = [row["id"] for row in leased]
     call("scenario_cancel_notifications", "%s::uuid[]", kept)
     call("scenario_retry_notifications", "%s::uuid[]", [*kept, str(uuid4())])
