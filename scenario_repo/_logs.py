@@ -5,7 +5,8 @@
     scenario_repo             everything below
     ├── scenario_repo.claims      duplicates among claims
     ├── scenario_repo.delivery    the delivery worker
-    └── scenario_repo.engine      the evaluation
+    ├── scenario_repo.engine      the evaluation
+    └── scenario_repo.telemetry   the backlog's figures
 
 DEBUG tells each page and lease, INFO what was done, WARNING what lasts or wants somebody to look, ERROR what ended a
 worker or a scenario's run. What a claim or a lease is refused for (a cooldown, a mute, a lease that ran out) is
@@ -152,6 +153,10 @@ LEASES_LEFT: Final = Event(
 )
 WORKER_STOPPED: Final = Event("worker_stopped", "delivery", logging.INFO, "delivery stopped: %(by_answer)s")
 WORKER_FAILED: Final = Event("worker_failed", "delivery", logging.ERROR, "delivery ended by %(error)s")
+
+BACKLOG_UNKNOWN: Final = Event(
+    "backlog_unknown", "telemetry", logging.WARNING, "the backlog could not be measured: %(error)s"
+)
 
 EVENTS: Final = {event.name: event for event in tuple(globals().values()) if isinstance(event, Event)}
 """All of them, by name."""

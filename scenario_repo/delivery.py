@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from scenario_repo import _arguments, _logs, _pace, senders
+from scenario_repo import _arguments, _logs, _pace, _watching, senders
 from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import MAX_LEASES
 from scenario_repo.exceptions import InvalidDataException, ScenarioRepositoryException
@@ -142,8 +142,9 @@ class DeliveryWorker:
             while True:
                 lease = await self._lease_for_free_places(sending.values(), patient=not until_idle)
                 for notification in [*lease, *self._suspect_alone(sending.values())]:
-                    sending[asyncio.create_task(self._send_once(notification))] = notification
-                is_idle = not sending and not self._suspects and not lease.has_more and self._may_lease()
+                    sending[asyncio.create_task(self._send_watched(notification))] = notification
+                has_asked = self._may_lease() and not self._lease_failures
+                is_idle = has_asked and not sending and not self._suspects and not lease.has_more
                 is_over = not sending and (
                     self._stopping.is_set()
                     or (until_idle and (is_idle or self._pace.pause_seconds() > _PATIENCE_SECONDS))
@@ -180,9 +181,7 @@ class DeliveryWorker:
         if self._stopping.is_set() or not places or is_alone or not self._may_lease():
             return Lease()
         asked_at = _pace.clock()
-        leasing = asyncio.ensure_future(
-            self._repository.lease_notifications(places, self._lease, self._organization_id, self._scenario_types)
-        )
+        leasing = asyncio.ensure_future(self._leased(places))
         try:
             lease = await asyncio.shield(leasing)
         except asyncio.CancelledError:
@@ -212,6 +211,26 @@ class DeliveryWorker:
             self._vain_leases = 0
         self._suspects += [one for one in lease if one.unsettled_leases >= _SUSPECT]
         return lease.without(self._suspects)
+
+    async def _leased(self, places: int) -> Lease:
+        with _watching.watch(_watching.Step.LEASE) as step:
+            lease = await self._repository.lease_notifications(
+                places, self._lease, self._organization_id, self._scenario_types
+            )
+            step.note(leases=[(one.id, one.lease_number) for one in lease])
+        return lease
+
+    async def _send_watched(self, notification: LeasedNotification) -> Attempt:
+        with _watching.watch(
+            _watching.Step.SEND,
+            lease=(notification.id, notification.lease_number),
+            scenario_type=str(notification.scenario_type),
+            attempt=notification.attempt_count,
+        ) as step:
+            attempt = await self._send_once(notification)
+            failure = None if attempt.failure is None else attempt.failure.kind
+            step.note(result=str(attempt.settlement.result), failure=failure)
+        return attempt
 
     def _lease_later(self, retry_after: float | None = None) -> None:
         self._vain_leases += 1
@@ -310,7 +329,7 @@ class DeliveryWorker:
         while self._unsettled:
             results = self._unsettled[:MAX_LEASES]
             try:
-                answers = await self._repository.settle_notifications(results, self._max_attempts)
+                answers = await self._settle_once(results)
             except ScenarioRepositoryException as error:
                 tries += 1
                 pause = _pause_seconds(tries, error.retry_after)
@@ -330,6 +349,13 @@ class DeliveryWorker:
                 lost = answers.count(SettlementAnswer.LEASE_LOST)
                 if lost:
                     _logs.LEASES_LOST.tell(lost=lost, count=len(answers))
+
+    async def _settle_once(self, results: Sequence[Settlement]) -> list[SettlementAnswer | str]:
+        leases = [(one.id, one.lease_number) for one in results]
+        with _watching.watch(_watching.Step.SETTLE, leases=leases) as step:
+            answers = await self._repository.settle_notifications(results, self._max_attempts)
+            step.note(leases=leases, answers=Counter(answers))
+        return answers
 
     async def _cancel(self, sending: dict[asyncio.Task[Attempt], LeasedNotification]) -> None:
         """Cancel the running sends; settle those that have ended, release the others that end now.

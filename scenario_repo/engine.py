@@ -17,7 +17,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, computed_field, field_serializer
 
-from scenario_repo import _arguments, _logs
+from scenario_repo import _arguments, _logs, _watching
 from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo._translation import STATEMENT_TIMEOUT
@@ -257,6 +257,16 @@ class ScenarioTriggerEngine:
         _arguments.optional_seconds("due_within", due_within)
         _arguments.only_with("list_due", list_due, "dry_run", dry_run)
         settings = _Settings(organization, dry_run, due_within, list_due)
+        with _watching.watch(_watching.Step.RUN, dry_run=dry_run) as step:
+            passes = await self._run(given, settings, deadline)
+            report = EngineReport(
+                scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
+            )
+            step.note(claimed=sum(one.claimed for one in passes), completed=report.completed)
+        _log(report)
+        return report
+
+    async def _run(self, given: list[ScenarioType | str] | None, settings: _Settings, deadline: float) -> list[_Pass]:
         passes = await self._begin(None if given is None else tuple(dict.fromkeys(given)), settings, deadline)
         queue = deque(sorted((one for one in passes if one.error is None), key=lambda one: one.place))
         while queue and not self._stopping.is_set():
@@ -270,18 +280,14 @@ class ScenarioTriggerEngine:
             await self._evaluate_page(scenario, settings, time.monotonic() + share, deadline)
             if not scenario.completed and scenario.error is None:
                 queue.append(scenario)
-        report = EngineReport(
-            scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
-        )
-        _log(report)
-        return report
+        return passes
 
     async def _evaluate_page(self, scenario: _Pass, settings: _Settings, until: float, deadline: float) -> None:
         """Evaluate one page until its time is over, and add its numbers or its error to the scenario."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(until - started):
-                page = await self._fetch_page(scenario, settings)
+                page = await self._watched_page(scenario, settings)
         except TimeoutError:
             # No error: tried again with half the page, if there is as much time left as this one took.
             scenario.shrink()
@@ -334,6 +340,19 @@ class ScenarioTriggerEngine:
             )
             for one in await self._repository.begin_run(given, settings.organization_id)
         ]
+
+    async def _watched_page(self, scenario: _Pass, settings: _Settings) -> EvaluationPage:
+        with _watching.watch(
+            _watching.Step.PAGE,
+            scenario_type=str(scenario.scenario_type),
+            page_size=scenario.page_size,
+            dry_run=settings.dry_run,
+        ) as step:
+            page = await self._fetch_page(scenario, settings)
+            step.note(
+                evaluated=page.evaluated, due=page.due, claimed=page.claimed, history=page.history, skipped=page.skipped
+            )
+        return page
 
     async def _fetch_page(self, scenario: _Pass, settings: _Settings) -> EvaluationPage:
         if settings.dry_run:

@@ -141,7 +141,7 @@ async def test_what_is_not_handed_out_is_routine_unless_its_rule_failed(lines: L
 
 async def test_an_outage_is_a_warning_once_it_lasts(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the lease and of the settlement; and when it is over, that is said."""
-    monkeypatch.setattr("scenario_repo._backoff.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("scenario_repo._backoff.FIRST_PAUSE_SECONDS", 0)
     away = [UnavailableException("no connection") for _ in range(8)]
     await worker(Script(1, away[:4], away[4:]), succeed).run(until_idle=True)
     leases = [(level, text) for _, level, text in lines() if text.startswith("lease")]
