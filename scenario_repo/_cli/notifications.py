@@ -88,7 +88,9 @@ async def pending(
         )
         for one in found
     ]
-    return _print_found(found, Figures(names, rows, frozenset({"attempts"})), ids=ids, as_json=as_json)
+    return _print_found(
+        found, Figures(names, rows, frozenset({"attempts"}), _asked(organization, scenario)), ids=ids, as_json=as_json
+    )
 
 
 async def failed(
@@ -116,7 +118,7 @@ async def failed(
         )
         for one in found
     ]
-    return _print_found(found, Figures(names, rows), ids=ids, as_json=as_json)
+    return _print_found(found, Figures(names, rows, asked=_asked(organization, scenario)), ids=ids, as_json=as_json)
 
 
 async def retry(given: GivenIds, *, as_json: Json = False) -> int:
@@ -190,6 +192,11 @@ async def purge(
         rest = f", not finished: go on with --after {after}" if more and after else ", not finished" if more else ""
         print_lines([f"{purged:,} purged{rest}"])
     return STOPPED if more else DONE
+
+
+def _asked(organization: UUID | None, scenario: str | None) -> frozenset[str]:
+    given = {"organization_id": organization, "scenario": scenario}
+    return frozenset(name for name, value in given.items() if value is not None)
 
 
 def _state(one: PendingNotification) -> str:

@@ -63,7 +63,7 @@ async def get(
     if as_json:
         print_json(found)
     else:
-        print_figures(_figures(found, with_scope=organization is not None))
+        print_figures(_figures(found, scenario, with_scope=organization is not None))
     return DONE
 
 
@@ -89,7 +89,7 @@ async def change(
     if as_json:
         print_json(stored)
     else:
-        print_figures(_figures([stored], with_scope=organization is not None))
+        print_figures(_figures([stored], scenario, with_scope=organization is not None))
     return DONE
 
 
@@ -108,7 +108,7 @@ def _setting(text: str) -> tuple[str, Any]:
         raise typer.BadParameter(f"{error.message}; or {_NONE}", param_hint=name) from None
 
 
-def _figures(found: Iterable[ScenarioSettings], *, with_scope: bool) -> Figures:
+def _figures(found: Iterable[ScenarioSettings], scenario: str | None, *, with_scope: bool) -> Figures:
     """Show the settings that are given, one a row."""
     rows = [
         (str(one.scenario_type), name, setting_of(value), *([_scope(one)] if with_scope else []))
@@ -116,7 +116,8 @@ def _figures(found: Iterable[ScenarioSettings], *, with_scope: bool) -> Figures:
         for name, value in one.changes.items()
         if value is not None
     ]
-    return Figures(("scenario", "setting", "value", *(["of"] if with_scope else [])), rows)
+    asked = frozenset({"scenario"} if scenario else ())
+    return Figures(("scenario", "setting", "value", *(["of"] if with_scope else [])), rows, asked=asked)
 
 
 def _scope(one: ScenarioSettings) -> str:

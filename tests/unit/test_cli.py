@@ -227,6 +227,17 @@ def test_evaluate_shows_progress_on_a_terminal(
     assert "mentors evaluated" in terminal.getvalue()
 
 
+def test_progress_leaves_a_pipe_alone(run: Run, server: respx.MockRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output goes on into its pipe while bars are drawn on the terminal's standard error."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    server.post("/rpc/scenario_evaluate").mock(return_value=page(claimed=1, due_mentors=_MENTORS))
+    told = run("evaluate", "--scenario", "inactivity", "--dry-run", "--list")
+    assert told.out == f"inactivity  {USER_ID}  {ORGANIZATION_ID}\n"
+    assert str(USER_ID) not in terminal.getvalue()
+
+
 _MENTORS = [
     {"user_id": str(USER_ID), "organization_id": str(ORGANIZATION_ID), "milestone_value": None, "finding": "inactive"}
 ]
