@@ -16,6 +16,7 @@ from scenario_repo._cli import (
     installation,
     notifications,
     people,
+    policies,
     project,
     report,
     rules,
@@ -36,7 +37,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback may show a key
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (evaluate, deliver, status, report, rules, notifications, people, settings, installation, project):
+for room in (
+    evaluate,
+    deliver,
+    status,
+    report,
+    rules,
+    notifications,
+    people,
+    settings,
+    policies,
+    installation,
+    project,
+):
     room.add_to(app)
 
 

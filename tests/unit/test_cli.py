@@ -41,9 +41,12 @@ _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 COMMANDS = (
     *("evaluate", "deliver", "status", "report", "explain", "check-rules", "pending", "failed", "retry", "cancel"),
-    *("purge", "mutes", "mute", "unmute", "verify", "migrations", "new-scenario", "config"),
+    *("purge", "mutes", "mute", "unmute", "verify", "migrations", "new-scenario", "config", "policy", "days-off"),
 )
-SUBCOMMANDS = ("config get", "config set")
+SUBCOMMANDS = (
+    *("config get", "config set", "policy get", "policy set", "policy delete"),
+    *("days-off list", "days-off add", "days-off remove"),
+)
 
 
 def test_every_command_is_tried_here(run: Run) -> None:
