@@ -21,12 +21,10 @@ import respx
 
 from scenario_repo import (
     InstallationFault,
-    PermissionDeniedException,
     ScenarioNotificationRepository,
     ScenarioType,
     Verification,
 )
-from scenario_repo._cli.endings import code_of, line_of
 from scenario_repo._postgrest import SCHEMA_VERSION
 from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
 from tests.unit.begun_runs import serve_run
@@ -299,13 +297,14 @@ def test_a_rule_that_raises_is_looked_at_with_check_rules(run: Run, server: resp
     assert "scenario-repo check-rules first_session" in told.err
 
 
-def test_a_grant_that_is_missing_is_not_blamed_on_the_key() -> None:
-    """An error that names a table has its own remedy; one that says nothing of it gets the plain one."""
-    named = PermissionDeniedException("grant select on public.activities to service_role", code="42501")
-    plain = PermissionDeniedException(code="42501")
-    assert (code_of(named), code_of(plain)) == (4, 4)
-    assert "SUPABASE_SECRET_KEY" not in line_of(named)
-    assert "SUPABASE_SECRET_KEY" in line_of(plain)
+def test_a_grant_that_is_missing_is_not_blamed_on_the_key(run: Run, server: respx.MockRouter) -> None:
+    """An error that names a table has its own remedy: the grant, and not another key."""
+    refusal = {"code": "42501", "message": "permission denied for table activities"}
+    server.post("/rpc/scenario_evaluate_next_page").respond(403, json=refusal)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, len(told.err.splitlines())) == (4, 1)
+    assert "grant select on activities to service_role" in told.err
+    assert "SUPABASE_SECRET_KEY" not in told.err
 
 
 # verify ------------------------------------------------------------------
