@@ -26,6 +26,7 @@ from scenario_repo import (
     Verification,
 )
 from scenario_repo._postgrest import SCHEMA_VERSION
+from scenario_repo._releases import schema_text, snippets
 from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
 from tests.unit.begun_runs import serve_run
 
@@ -39,7 +40,20 @@ _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 COMMANDS = (
     *("evaluate", "deliver", "status", "report", "explain", "check-rules", "pending", "failed", "retry", "cancel"),
-    *("purge", "mutes", "mute", "unmute", "verify", "migrations", "new-scenario", "config", "policy", "days-off"),
+    *(
+        "purge",
+        "mutes",
+        "mute",
+        "unmute",
+        "verify",
+        "migrations",
+        "schema",
+        "snippet",
+        "new-scenario",
+        "config",
+        "policy",
+        "days-off",
+    ),
 )
 SUBCOMMANDS = (
     *("config get", "config set", "policy get", "policy set", "policy delete"),
@@ -468,6 +482,32 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
     for option in ((), ("--create",)):
         told = run("migrations", tmp_path / "taken", *option)
         assert (told.code, len(told.err.splitlines())) == (2, 1)
+
+
+def test_the_schema_is_written_as_one_file(run: Run, tmp_path: Path) -> None:
+    """Once a release; a folder that is not there is refused unless asked for; an edited file stays."""
+    folder = tmp_path / "schemas"
+    assert (run("schema", folder).code, folder.exists()) == (2, False)
+    told = run("schema", folder, "--create")
+    file = folder / "scenario_repo.sql"
+    assert (told.code, told.out) == (0, f"wrote {file}\n")
+    assert file.read_text().endswith(schema_text())
+    assert run("schema", folder).out == f"nothing to write: {file} is that of this release\n"
+    file.write_text("-- mine")
+    told = run("schema", folder)
+    assert (told.code, told.out, len(told.err.splitlines())) == (4, "", 1)
+    assert file.read_text() == "-- mine"
+
+
+def test_a_snippet_is_printed_as_it_is(run: Run) -> None:
+    """By its name; without one the names are listed, and so they are for an unknown one."""
+    names = run("snippet").out.split()
+    assert names == sorted(snippets())
+    for name in names:
+        assert run("snippet", name).out == snippets()[name]
+    told = run("snippet", "no_such")
+    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    assert all(name in told.err for name in names)
 
 
 # Usage and settings ------------------------------------------------------
