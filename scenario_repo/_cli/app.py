@@ -30,6 +30,8 @@ from scenario_repo._postgrest import SCHEMA_VERSION
 from scenario_repo.exceptions import ScenarioRepositoryException
 
 _WIDE: Final = 72
+_INTERRUPTED: Final = 130
+"""Typer's code of a Ctrl-C outside of a command, while it reads the arguments."""
 
 app = typer.Typer(
     name="scenario-repo",
@@ -86,9 +88,8 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one f
         return print_error(error)
     except typer.TyperException as error:
         return _usage(error)
-    except (KeyboardInterrupt, typer.Abort):
-        print_note("interrupted")
-        return STOPPED
+    except typer.Abort:
+        code = _INTERRUPTED
     except BrokenPipeError:
         forget_output()
         return STOPPED
@@ -98,6 +99,9 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one f
     except Exception as error:  # noqa: BLE001 - one line for a cron; the error's text may hold secrets
         print_note(f"failed unexpectedly with {type(error).__name__}")
         return FAILED
+    if code == _INTERRUPTED:
+        print_note("interrupted")
+        return STOPPED
     return DONE if code is None else int(code)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -633,6 +634,33 @@ def test_wrong_settings_end_with_2(run: Run, monkeypatch: pytest.MonkeyPatch, na
     assert len(told.err.splitlines()) == 1
     assert "--help" in told.err
     assert value is None or len(value) < 5 or value not in told.err
+
+
+def test_an_interrupted_command_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, server: respx.MockRouter
+) -> None:
+    """Ctrl-C in a command without signals of its own."""
+
+    async def interrupted(*_: object) -> None:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScenarioNotificationRepository, "explain_scenarios", interrupted)
+    told = run("explain", USER_ID)
+    assert (told.code, told.out, told.err) == (1, "", "scenario-repo: interrupted\n")
+    assert not server.calls
+
+
+@pytest.mark.parametrize("line", ["snippet uninstall", "evaluate --help"])
+def test_a_reader_that_has_gone_is_no_failure(line: str) -> None:
+    """As in `scenario-repo … | head -1`: exit code 1, and nothing on standard error."""
+    command = [sys.executable, "-m", "scenario_repo.cli", *line.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603 - ours
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+        assert (process.wait(timeout=60), said) == (1, b"")
 
 
 def test_what_nobody_expected_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -254,6 +254,19 @@ def test_cancel_ends_with_4_if_one_was_not_cancelled(run: Run, server: respx.Moc
     told = run("cancel", *_ids(2), "--json")
     assert told.code == 4
     assert [one["answer"] for one in json.loads(told.out)] == ["cancelled", "leased"]
+
+
+@pytest.mark.usefixtures("server")
+def test_reading_ids_can_be_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while standard input is waited for: one line, and the exit code of a run that stopped."""
+
+    def waiting() -> Iterator[str]:
+        yield str(UUID(int=1))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", waiting())
+    told = run("retry", "-")
+    assert (told.code, told.out, told.err) == (1, "", "scenario-repo: interrupted\n")
 
 
 # purge -------------------------------------------------------------------
