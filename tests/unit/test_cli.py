@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -15,8 +20,14 @@ import httpx
 import pytest
 import respx
 
-from scenario_repo import ScenarioType
+from scenario_repo import (
+    InstallationFault,
+    ScenarioNotificationRepository,
+    ScenarioType,
+    Verification,
+)
 from scenario_repo._postgrest import SCHEMA_VERSION
+from scenario_repo._releases import schema_text, snippets
 from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
 from tests.unit.begun_runs import serve_run
 
@@ -30,9 +41,25 @@ _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 COMMANDS = (
     *("evaluate", "deliver", "status", "report", "explain", "check-rules", "pending", "failed", "retry", "cancel"),
-    *("purge", "mutes", "mute", "unmute", "migrations", "new-scenario", "config"),
+    *(
+        "purge",
+        "mutes",
+        "mute",
+        "unmute",
+        "verify",
+        "migrations",
+        "schema",
+        "snippet",
+        "new-scenario",
+        "config",
+        "policy",
+        "days-off",
+    ),
 )
-SUBCOMMANDS = ("config get", "config set")
+SUBCOMMANDS = (
+    *("config get", "config set", "policy get", "policy set", "policy delete"),
+    *("days-off list", "days-off add", "days-off remove"),
+)
 
 
 def test_every_command_is_tried_here(run: Run) -> None:
@@ -216,6 +243,134 @@ def test_evaluate_shows_progress_on_a_terminal(
     assert "mentors evaluated" in terminal.getvalue()
 
 
+def test_progress_leaves_a_pipe_alone(run: Run, server: respx.MockRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output goes on into its pipe while bars are drawn on the terminal's standard error."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    server.post("/rpc/scenario_evaluate").mock(return_value=page(claimed=1, due_mentors=_MENTORS))
+    told = run("evaluate", "--scenario", "inactivity", "--dry-run", "--list")
+    assert told.out == f"inactivity  {USER_ID}  {ORGANIZATION_ID}\n"
+    assert str(USER_ID) not in terminal.getvalue()
+
+
+_MENTORS = [
+    {"user_id": str(USER_ID), "organization_id": str(ORGANIZATION_ID), "milestone_value": None, "finding": "inactive"}
+]
+
+
+def test_a_dry_run_lists_who_is_due_as_the_pages_come(run: Run, server: respx.MockRouter) -> None:
+    """Ids alone on standard output, one line each; the sums are aside. As JSON, with the figures."""
+    route = server.post("/rpc/scenario_evaluate").mock(side_effect=lambda _: page(claimed=1, due_mentors=_MENTORS))
+    told = run("evaluate", "--scenario", "inactivity", "--dry-run", "--list")
+    assert (told.code, told.out) == (0, f"inactivity  {USER_ID}  {ORGANIZATION_ID}\n")
+    assert told.err.startswith("scenario-repo: 1 would be claimed")
+    assert function_arguments(route.calls.last.request)["p_list"] is True
+    (one,) = json.loads(run("evaluate", "--scenario", "inactivity", "--dry-run", "--list", "--json").out)["scenarios"]
+    assert one["due_mentors"] == _MENTORS
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_an_evaluation_after_its_page(run: Run, server: respx.MockRouter, name: str) -> None:
+    """The page counts, no other one is begun, and the exit code is that of a run that stopped."""
+
+    async def signalled(_: httpx.Request) -> httpx.Response:
+        os.kill(os.getpid(), getattr(signal, name))
+        await asyncio.sleep(0.05)
+        return page(next_after=str(USER_ID))
+
+    route = server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=signalled)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, route.call_count, len(told.err.splitlines())) == (1, 1, 1)
+    assert "claimed 70" in told.out
+    assert "not finished" in told.out
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_signal_ends_an_evaluation_at_once(run: Run, server: respx.MockRouter) -> None:
+    """A page that hangs is not waited for; nothing is printed but that."""
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        for _signal in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(60)
+        return page()
+
+    server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=hang)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, told.out) == (1, "")
+    assert told.err.splitlines()[-1] == "scenario-repo: interrupted"
+
+
+def test_a_rule_that_raises_is_looked_at_with_check_rules(run: Run, server: respx.MockRouter) -> None:
+    """Its error names no setting of the caller's: exit code 4, and the command that says where it is."""
+    server.post("/rpc/scenario_evaluate_next_page").respond(400, json={"code": "22012", "message": "division by zero"})
+    told = run("evaluate", "--scenario", "first_session")
+    assert (told.code, len(told.err.splitlines())) == (4, 1)
+    assert told.err.startswith("scenario-repo: first_session: ")
+    assert "scenario-repo check-rules first_session" in told.err
+
+
+def test_a_grant_that_is_missing_is_not_blamed_on_the_key(run: Run, server: respx.MockRouter) -> None:
+    """An error that names a table has its own remedy: the grant, and not another key."""
+    refusal = {"code": "42501", "message": "permission denied for table activities"}
+    server.post("/rpc/scenario_evaluate_next_page").respond(403, json=refusal)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, len(told.err.splitlines())) == (4, 1)
+    assert "grant select on activities to service_role" in told.err
+    assert "SUPABASE_SECRET_KEY" not in told.err
+
+
+# verify ------------------------------------------------------------------
+
+
+_WHOLE = Verification(schema_version=SCHEMA_VERSION, faults=())
+_FAULTY = Verification(
+    schema_version=SCHEMA_VERSION,
+    faults=(
+        InstallationFault(what="the index x: expected it to be valid", mend="reindex index public.x;"),
+        InstallationFault(what="the clock: expected it to be right"),
+    ),
+)
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> Callable[[Verification], None]:
+    """Answer with a verification."""
+
+    def answer(verification: Verification) -> None:
+        async def verify(_: object) -> Verification:
+            return verification
+
+        monkeypatch.setattr(ScenarioNotificationRepository, "verify_installation", verify)
+
+    return answer
+
+
+def test_verify_tells_each_fault_and_what_mends_it(run: Run, verified: Callable[[Verification], None]) -> None:
+    """Exit code 1; the SQL alone with --sql, as one script; all of it as JSON."""
+    verified(_FAULTY)
+    told = run("verify")
+    assert (told.code, told.out.splitlines()) == (
+        1,
+        ["the index x: expected it to be valid", "    reindex index public.x;", "the clock: expected it to be right"],
+    )
+    assert told.err.startswith("scenario-repo: 2 faults; ")
+    assert run("verify", "--sql").out == "reindex index public.x;\n"
+    as_json = run("verify", "--json")
+    assert (as_json.code, json.loads(as_json.out)["ok"], len(json.loads(as_json.out)["faults"])) == (1, False, 2)
+
+
+def test_verify_ends_with_0_if_all_is_well(run: Run, verified: Callable[[Verification], None]) -> None:
+    """One line, or JSON."""
+    verified(_WHOLE)
+    told = run("verify")
+    assert (told.code, told.out, told.err) == (0, f"ok: version {SCHEMA_VERSION} of the schema is whole\n", "")
+    assert run("verify", "--sql").out == ""
+    assert json.loads(run("verify", "--json").out) == {"schema_version": SCHEMA_VERSION, "faults": [], "ok": True}
+
+
 # report ------------------------------------------------------------------
 
 
@@ -330,6 +485,32 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
         assert (told.code, len(told.err.splitlines())) == (2, 1)
 
 
+def test_the_schema_is_written_as_one_file(run: Run, tmp_path: Path) -> None:
+    """Once a release; a folder that is not there is refused unless asked for; an edited file stays."""
+    folder = tmp_path / "schemas"
+    assert (run("schema", folder).code, folder.exists()) == (2, False)
+    told = run("schema", folder, "--create")
+    file = folder / "scenario_repo.sql"
+    assert (told.code, told.out) == (0, f"wrote {file}\n")
+    assert file.read_text().endswith(schema_text())
+    assert run("schema", folder).out == f"nothing to write: {file} is that of this release\n"
+    file.write_text("-- mine")
+    told = run("schema", folder)
+    assert (told.code, told.out, len(told.err.splitlines())) == (4, "", 1)
+    assert file.read_text() == "-- mine"
+
+
+def test_a_snippet_is_printed_as_it_is(run: Run) -> None:
+    """By its name; without one the names are listed, and so they are for an unknown one."""
+    names = run("snippet").out.split()
+    assert names == sorted(snippets())
+    for name in names:
+        assert run("snippet", name).out == snippets()[name]
+    told = run("snippet", "no_such")
+    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    assert all(name in told.err for name in names)
+
+
 # Usage and settings ------------------------------------------------------
 
 
@@ -344,6 +525,7 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
         "report 0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d --days 0",
         "evaluate --organization x",
         "evaluate --scenario Birthday",
+        "evaluate --list",
         "new-scenario",
         "new-scenario Birthday",
         "new-scenario inactivity",
@@ -452,6 +634,33 @@ def test_wrong_settings_end_with_2(run: Run, monkeypatch: pytest.MonkeyPatch, na
     assert len(told.err.splitlines()) == 1
     assert "--help" in told.err
     assert value is None or len(value) < 5 or value not in told.err
+
+
+def test_an_interrupted_command_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, server: respx.MockRouter
+) -> None:
+    """Ctrl-C in a command without signals of its own."""
+
+    async def interrupted(*_: object) -> None:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScenarioNotificationRepository, "explain_scenarios", interrupted)
+    told = run("explain", USER_ID)
+    assert (told.code, told.out, told.err) == (1, "", "scenario-repo: interrupted\n")
+    assert not server.calls
+
+
+@pytest.mark.parametrize("line", ["snippet uninstall", "evaluate --help"])
+def test_a_reader_that_has_gone_is_no_failure(line: str) -> None:
+    """As in `scenario-repo … | head -1`: exit code 1, and nothing on standard error."""
+    command = [sys.executable, "-m", "scenario_repo.cli", *line.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603 - ours
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+        assert (process.wait(timeout=60), said) == (1, b"")
 
 
 def test_what_nobody_expected_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
