@@ -91,9 +91,12 @@ def write_scenario(name: str, project: Path, now: datetime) -> tuple[Path, Path]
     """Write the migration of a scenario type of the app's own, and its pgTAP test; return their paths.
 
     Raises:
-        ScenarioRepositoryException: the type has a migration or a test already; nothing is written.
+        ScenarioRepositoryException: the project is no folder, or the type has a migration or a test already; nothing
+            is written.
 
     """
+    if not project.is_dir():
+        raise ScenarioRepositoryException(f"nothing written: {project} is no folder (`supabase init` makes one)")
     migrations, tests = project / "migrations", project / "tests"
     earlier = [file for file in migrations.glob("*.sql") if _name_of(file.name) == f"scenario_{name}"]
     earlier += tests.glob(f"{name}_rule.sql")

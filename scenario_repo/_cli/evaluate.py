@@ -29,8 +29,9 @@ from scenario_repo._cli.output import (
 from scenario_repo._cli.running import command, database, handled_signals
 from scenario_repo._cli.words import counted
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_PAGE_SIZE
-from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
+from scenario_repo.engine import ScenarioTriggerEngine
 from scenario_repo.models import EvaluationPage, ScenarioType
+from scenario_repo.reports import EngineReport, ScenarioReport
 
 _BUILT_IN: Final = ", ".join(ScenarioType)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import migration
@@ -46,3 +47,10 @@ def test_the_snippets_travel_with_the_package() -> None:
     """By name, without the ending."""
     assert set(snippets()) == {"schedule_with_pg_cron", "uninstall", "unschedule_pg_cron"}
     assert "cron.schedule" in snippets()["schedule_with_pg_cron"]
+
+
+def test_a_scenario_is_written_into_a_project_alone(tmp_path: Path) -> None:
+    """No folder supabase/ appears wherever the command was run."""
+    with pytest.raises(ScenarioRepositoryException, match=r"nothing written: .*supabase is no folder"):
+        _project.write_scenario("birthday", tmp_path / "supabase", datetime(2026, 11, 26, tzinfo=UTC))
+    assert list(tmp_path.iterdir()) == []
