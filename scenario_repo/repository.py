@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from supabase import AsyncClient
 
 from scenario_repo import _arguments, _claims, _postgrest
+from scenario_repo._clients import checked_client
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
@@ -104,8 +105,13 @@ class ScenarioNotificationRepository:
     """
 
     def __init__(self, client: AsyncClient) -> None:
-        """Keep the client; its owner closes it."""
-        self._client = client
+        """Keep the client; its owner closes it.
+
+        Raises:
+            ConfigurationException: it is none that can be awaited, such as a blocking ``supabase.Client``.
+
+        """
+        self._client = checked_client(client)
 
     async def insert_notification(self, notification: NewScenarioNotification) -> ScenarioNotification:
         """Record a notification unconditionally and return its row.
