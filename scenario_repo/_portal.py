@@ -67,7 +67,7 @@ class _Call(Generic[T]):
 
     async def run(self) -> T:
         self._task = asyncio.current_task()
-        if self._is_cancelled:
+        if self._is_cancelled and self._task is not None:
             self._task.cancel()  # at its first await
         try:
             return await self._begin()

@@ -18,7 +18,7 @@ from scenario_repo import exceptions, facts, models
 
 PACKAGE: Final = Path(scenario_repo.__path__[0])
 MODULES: Final = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
-THE_SEAM: Final = {"_postgrest", "_translation", "client"}
+THE_SEAM: Final = {"_clients", "_portal", "_postgrest", "_translation", "blocking", "client"}
 WITHOUT_A_CLIENT: Final = {
     "_fields",
     "_limits",
