@@ -507,7 +507,7 @@ class ScenarioTriggerEngine:
 class DeliveryWorker:
     """Sends pending notifications until it is stopped.
 
-    A sender blocks, in a thread of its own. It needs a timeout of its own, for a thread can't be cancelled.
+    A sender blocks, in a thread of its own. It needs its own timeout, for a thread can't be cancelled.
     ``on_progress`` is called in the event loop's thread: it must not block, nor call this module.
 
     ``send`` gets one leased notification with the user's device tokens, and returns when it is sent; or

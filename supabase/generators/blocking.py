@@ -45,8 +45,8 @@ WORDS: Final = (
             " everything,\n    a signed-in user's reads"
         ),
         (
-            "Takes the client of :func:`connect` or :func:`connect_as_user`: a worker's (secret key) reads everything,\n"
-            "    a signed-in user's reads"
+            "Takes the client of :func:`connect` or :func:`connect_as_user`: a worker's (secret key) reads"
+            " everything,\n    a signed-in user's reads"
         ),
     ),
     (
@@ -64,7 +64,7 @@ WORDS: Final = (
         "Sends pending notifications until it is stopped.\n",
         (
             "Sends pending notifications until it is stopped.\n\n"
-            "    A sender blocks, in a thread of its own. It needs a timeout of its own, for a thread can't be cancelled.\n"
+            "    A sender blocks, in a thread of its own. It needs its own timeout, for a thread can't be cancelled.\n"
             "    ``on_progress`` is called in the event loop's thread: it must not block, nor call this module.\n"
         ),
     ),
