@@ -73,6 +73,14 @@ def _subjects(value: object) -> tuple[str, ...]:
     return tuple(sorted(set(given)))
 
 
+def _encodable(value: object) -> object:
+    try:
+        _ = value.encode() if isinstance(value, str) else None
+    except UnicodeEncodeError:
+        raise PydanticCustomError("expected", "expected text that UTF-8 can hold, got a lone surrogate") from None
+    return value
+
+
 def _instant_or_for_good(value: object) -> object:
     return FOR_GOOD if value == "infinity" else value
 
@@ -91,6 +99,8 @@ Metadata = Annotated[dict[str, JsonValue] | None, BeforeValidator(_metadata)]
 """A small JSON object that holds no personal data."""
 Subjects = Annotated[tuple[str, ...], BeforeValidator(_subjects)]
 """Ids of what a notification names: at most 50, of 1 to 100 characters, no personal data; sorted, each once."""
+Token = Annotated[str, BeforeValidator(_encodable)]
+"""The token of a device."""
 StoredInstant = Annotated[AwareDatetime, BeforeValidator(_instant_or_for_good)]
 """A moment from the database; its infinity is the last moment of a datetime, in UTC."""
 
