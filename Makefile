@@ -45,6 +45,7 @@ check: $(VENV)/.installed ## lint, formatting, strict types, and whether what is
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python supabase/generators/personal_data.py --check
 	$(BIN)/python supabase/generators/migration.py --check
 	$(BIN)/python supabase/generators/blocking.py --check

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Self, TypeVar, cast
+from typing import Annotated, ClassVar, Final, Self, TypeVar, cast
 from uuid import UUID
 
 from pydantic import (
@@ -134,7 +134,7 @@ def validated(adapter: TypeAdapter[T], field: str, value: object) -> T:
 class Input(BaseModel):
     """A frozen value from the caller; invalid input raises InvalidDataException on construction."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -149,7 +149,7 @@ class Input(BaseModel):
 class Row(BaseModel):
     """A frozen value from the database; columns this version does not know are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 def _refusal(name: str, error: ValidationError) -> InvalidDataException:
