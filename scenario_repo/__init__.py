@@ -70,6 +70,7 @@ from scenario_repo.senders import (
     SenderFailingError,
     SuppressDelivery,
 )
+from scenario_repo.verification import InstallationFault, Verification
 
 __all__ = [
     "CancelAnswer",
@@ -88,6 +89,7 @@ __all__ = [
     "EvaluationPage",
     "FailureReason",
     "InactivityFacts",
+    "InstallationFault",
     "InvalidDataException",
     "InvalidDeviceToken",
     "Lease",
@@ -126,6 +128,7 @@ __all__ = [
     "UnavailableException",
     "UnexpectedResponseException",
     "UnknownReferenceException",
+    "Verification",
     "WelcomeBackFacts",
     "connect",
     "connect_as_user",

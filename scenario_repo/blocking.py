@@ -52,6 +52,7 @@ from scenario_repo.models import (
     SettlementAnswer,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
+from scenario_repo.verification import Verification
 
 __all__ = [
     "Client",
@@ -361,6 +362,19 @@ class ScenarioNotificationRepository:
     def describe_schema(self) -> SchemaDescription:
         """Return the schema's version and the scenario types to evaluate, the app's own ones too."""
         return self._portal.call(self._twin.describe_schema)
+
+    def verify_installation(self) -> Verification:
+        """Hold the installation against what its release makes: say what is wrong, and the SQL that mends it.
+
+        For a deployment or a health check; it takes some tenths of a second. Tables, columns, constraints, indexes,
+        policies, grants and functions are compared, what the source views read and whether the service role may, the
+        default settings, devices of several users, and this machine's clock.
+
+        Raises:
+            SchemaNotMigratedException: there is no scenario_repo, or one too old to be asked.
+
+        """
+        return self._portal.call(self._twin.verify_installation)
 
     def check_rule(self, scenario_type: ScenarioType | str, samples: int = 10) -> RuleCheck:
         """Run the rule of a scenario type without claiming: its faults, counts, up to 100 samples and plans.

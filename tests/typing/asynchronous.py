@@ -68,6 +68,9 @@ async def evaluation(repository: sr.ScenarioNotificationRepository, organization
     assert_type(schema, sr.SchemaDescription)
     assert_type(schema.scenario_types, tuple[sr.ScenarioType | str, ...])
     assert_type(await repository.check_rule("first_session", 5), sr.RuleCheck)
+    verification = await repository.verify_installation()
+    assert_type(verification, sr.Verification)
+    assert_type(verification.faults, tuple[sr.InstallationFault, ...])
     assert_type(await repository.explain_scenarios(organization), list[sr.ScenarioExplanation])
 
 

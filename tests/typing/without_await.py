@@ -67,6 +67,9 @@ def evaluation(repository: blocking.ScenarioNotificationRepository, organization
     assert_type(schema, sr.SchemaDescription)
     assert_type(schema.scenario_types, tuple[sr.ScenarioType | str, ...])
     assert_type(repository.check_rule("first_session", 5), sr.RuleCheck)
+    verification = repository.verify_installation()
+    assert_type(verification, sr.Verification)
+    assert_type(verification.faults, tuple[sr.InstallationFault, ...])
     assert_type(repository.explain_scenarios(organization), list[sr.ScenarioExplanation])
 
 
