@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import math
 import os
 import threading
@@ -20,7 +21,7 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from supabase import AsyncClient
 
-from scenario_repo.exceptions import ConfigurationException
+from scenario_repo.exceptions import ConfigurationException, InvalidDataException
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -247,16 +248,25 @@ def in_threads(send: Callable[P, None] | None) -> Callable[P, Awaitable[None]] |
 
     A thread can't be cancelled. A cancelled send is waited for, as its result is worth more than its end; only the
     second cancellation, when the event loop ends, leaves it alone.
+
+    Raises:
+        InvalidDataException: the sender is a coroutine function.
+
     """
     if send is None:
         return None
+    if inspect.iscoroutinefunction(send):
+        raise InvalidDataException("send: expected a sender that blocks, got a coroutine function")
     threads: list[anyio.CapacityLimiter] = []  # made in the event loop
 
     def begin(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            send(*args, **kwargs)
+            answer: object = send(*args, **kwargs)
         except (KeyboardInterrupt, SystemExit) as error:
             raise SenderEnded(error) from None
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError("a sender that blocks returned a coroutine: nothing was sent")
 
     @functools.wraps(send)
     async def send_in_thread(*args: P.args, **kwargs: P.kwargs) -> None:

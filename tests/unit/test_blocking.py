@@ -7,8 +7,10 @@ import inspect
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -17,6 +19,7 @@ import blocking as generator
 import httpx
 import pytest
 import respx
+from anyio.from_thread import BlockingPortal
 
 import scenario_repo
 from scenario_repo import (
@@ -434,6 +437,117 @@ def test_a_send_that_ends_late_keeps_its_result(
 
     assert worker.run(until_idle=True) == {SettlementAnswer.SENT: 1}
     assert due.results == [DeliveryResult.SENT]
+
+
+@pytest.mark.usefixtures("no_request")
+@pytest.mark.parametrize("name", ["send", "send_to_device"])
+def test_a_sender_that_has_to_be_awaited_is_refused(
+    name: str, repository: blocking.ScenarioNotificationRepository
+) -> None:
+    """A coroutine function would send nothing and look as if it had."""
+
+    async def send(*_: object) -> None:
+        pass
+
+    with pytest.raises(InvalidDataException, match="a sender that blocks, got a coroutine function"):
+        blocking.DeliveryWorker(repository, **{name: send})  # type: ignore[arg-type]
+
+
+def test_a_sender_that_returns_a_coroutine_has_sent_nothing(
+    rest: respx.MockRouter, repository: blocking.ScenarioNotificationRepository
+) -> None:
+    """What a function hides is found at the first send: it is tried again, and not recorded as sent."""
+    due = Due(rest, 1)
+
+    async def send() -> None:
+        pass
+
+    blocking.DeliveryWorker(repository, lambda _: send()).run(until_idle=True)  # type: ignore[arg-type]
+    assert due.results == ["retry"]
+
+
+def test_a_sender_may_ask_the_repository(
+    rest: respx.MockRouter, repository: blocking.ScenarioNotificationRepository
+) -> None:
+    """A sender's thread may use the same client, while the worker runs on it."""
+    Due(rest, 1)
+    rest.post("/rpc/scenario_get_schema").respond(json={"version": 1, "scenario_types": []})
+    asked: list[int] = []
+
+    blocking.DeliveryWorker(repository, lambda _: asked.append(repository.describe_schema().version)).run(
+        until_idle=True
+    )
+    assert asked == [1]
+
+
+# Around a call -----------------------------------------------------------
+
+
+def test_a_call_sees_the_callers_context(
+    rest: respx.MockRouter, repository: blocking.ScenarioNotificationRepository
+) -> None:
+    """A trace that begins in the calling thread goes on in the request: context variables are taken along."""
+    trace: ContextVar[str] = ContextVar("trace")
+    seen: list[str] = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        seen.append(trace.get("none"))
+        return httpx.Response(200, json=[])
+
+    rest.route().mock(side_effect=answer)
+    trace.set("of the caller")
+    repository.get_last_sent_at(USER_ID, "inactivity")
+    assert seen == ["of the caller"]
+
+
+@respx.mock(assert_all_called=False)
+def test_an_interrupt_while_a_call_begins_cancels_it(
+    respx_mock: respx.MockRouter,
+    repository: blocking.ScenarioNotificationRepository,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C between the start of a call and the wait for it leaves nothing running."""
+    ended: list[str] = []
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("cancelled")
+        return httpx.Response(200, json=[])
+
+    respx_mock.route().mock(side_effect=answer)
+    start = BlockingPortal.start_task_soon
+    interrupts = iter([KeyboardInterrupt()])
+
+    def start_and_interrupt(portal: BlockingPortal, *arguments: Any) -> object:  # noqa: ANN401
+        future = start(portal, *arguments)
+        for interrupt in interrupts:
+            time.sleep(0.1)
+            raise interrupt
+        return future
+
+    monkeypatch.setattr(BlockingPortal, "start_task_soon", start_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        repository.get_last_sent_at(USER_ID, "inactivity")
+    assert ended == ["cancelled"]
+
+
+def test_an_interrupt_before_a_call_begins_does_not_wait_for_it(
+    repository: blocking.ScenarioNotificationRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the interrupt comes first, nothing is sent, and nobody waits."""
+    start = BlockingPortal.start_task_soon
+    interrupts = iter([KeyboardInterrupt()])
+
+    def interrupt_or_start(portal: BlockingPortal, *arguments: Any) -> object:  # noqa: ANN401
+        for interrupt in interrupts:
+            raise interrupt
+        return start(portal, *arguments)
+
+    monkeypatch.setattr(BlockingPortal, "start_task_soon", interrupt_or_start)
+    with pytest.raises(KeyboardInterrupt):
+        repository.get_last_sent_at(USER_ID, "inactivity")
 
 
 # Shared connections ------------------------------------------------------
