@@ -45,13 +45,16 @@ check: $(VENV)/.installed ## lint, formatting, strict types, and whether what is
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python supabase/generators/personal_data.py --check
 	$(BIN)/python supabase/generators/migration.py --check
+	$(BIN)/python supabase/generators/blocking.py --check
 
 .PHONY: generate
-generate: $(VENV)/.installed ## write what supabase/generators make: personal data's patterns, then the migration
+generate: $(VENV)/.installed ## write what supabase/generators make: personal data's patterns, the migration, blocking.py
 	$(BIN)/python supabase/generators/personal_data.py
 	$(BIN)/python supabase/generators/migration.py
+	$(BIN)/python supabase/generators/blocking.py
 
 .PHONY: wheel
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
