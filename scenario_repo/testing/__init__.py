@@ -55,6 +55,7 @@ from scenario_repo.testing.builders import (
     milestone_facts,
     welcome_back_facts,
 )
+from scenario_repo.testing.time_travel import travel
 
 __all__ = [
     "MILESTONE",
@@ -95,5 +96,6 @@ __all__ = [
     "id_of_claim",
     "inactivity_facts",
     "milestone_facts",
+    "travel",
     "welcome_back_facts",
 ]
