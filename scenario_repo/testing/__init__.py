@@ -55,6 +55,7 @@ from scenario_repo.testing.builders import (
     milestone_facts,
     welcome_back_facts,
 )
+from scenario_repo.testing.local_supabase import LocalSupabase, local_supabase
 from scenario_repo.testing.time_travel import travel
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "SECRET_KEY",
     "USER_ID",
     "Asked",
+    "LocalSupabase",
     "PostgrestAnswers",
     "UnansweredRequestError",
     "a_claim",
@@ -95,6 +97,7 @@ __all__ = [
     "certification_expiry_facts",
     "id_of_claim",
     "inactivity_facts",
+    "local_supabase",
     "milestone_facts",
     "travel",
     "welcome_back_facts",
