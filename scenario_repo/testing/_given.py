@@ -23,6 +23,7 @@ from scenario_repo.models import (
     ScenarioType,
     SkipReason,
 )
+from scenario_repo.verification import InstallationFault
 
 Facts = dict[str, JsonValue]
 
@@ -171,6 +172,20 @@ class SchemaFields(TypedDict, total=False):
 
     version: int
     scenario_types: tuple[ScenarioType | str, ...]
+
+
+class InstallationFaultFields(TypedDict, total=False):
+    """The fields of an InstallationFault."""
+
+    what: str
+    mend: str | None
+
+
+class VerificationFields(TypedDict, total=False):
+    """The fields of a Verification."""
+
+    schema_version: int
+    faults: tuple[InstallationFault, ...]
 
 
 class RuleSampleFields(TypedDict, total=False):

@@ -11,6 +11,7 @@ _FUNCTIONS: Final = {
     "evaluate_scenario": "scenario_evaluate",
     "explain_scenarios": "scenario_explain",
     "describe_schema": "scenario_get_schema",
+    "verify_installation": "scenario_get_catalogue",
 }
 """The methods whose function has another name; each other one calls ``scenario_`` and its own."""
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,6 +28,7 @@ import httpx
 import respx
 from pydantic import BaseModel
 
+from scenario_repo import _installation
 from scenario_repo.models import (
     CancelAnswer,
     ClaimOutcome,
@@ -228,6 +229,23 @@ class PostgrestAnswers:
     def describe_schema(self, schema: SchemaDescription | None = None) -> None:
         """Answer with the schema; unless given, the one that this library needs."""
         self._one("describe_schema", schema or a_schema_description())
+
+    def verify_installation(self, *lacking: str) -> None:
+        """Answer with the catalogue of a whole installation, but for the tables and views that are named."""
+        pristine = _installation.expected()
+        relations = {name: fact for name, fact in pristine.facts["relation"].items() if name not in lacking}
+        catalogue = {
+            "schema_version": pristine.schema_version,
+            "facts": {**pristine.facts, "relation": relations},
+            "sources": [],
+            "without_settings": [],
+            "shared_tokens": 0,
+        }
+        # The clock is compared with this machine's.
+        self._give(
+            "verify_installation",
+            lambda _: httpx.Response(200, json={**catalogue, "now": datetime.now(UTC).isoformat()}),
+        )
 
     def check_rule(self, check: RuleCheck) -> None:
         """Answer with the check of a rule."""

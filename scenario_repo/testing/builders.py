@@ -44,6 +44,7 @@ from scenario_repo.models import (
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.testing import _given
+from scenario_repo.verification import InstallationFault, Verification
 
 USER_ID: Final = UUID("0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d")
 ORGANIZATION_ID: Final = UUID("7d9e2c3b-4a5f-4b6c-8d7e-9f0a1b2c3d4e")
@@ -136,6 +137,21 @@ def a_schema_description(**fields: Unpack[_given.SchemaFields]) -> SchemaDescrip
     """Build the description of the schema that this library needs, with the built-in scenarios."""
     default = {"version": _postgrest.SCHEMA_VERSION, "scenario_types": tuple(ScenarioType)}
     return SchemaDescription(**{**default, **fields})
+
+
+def an_installation_fault(**fields: Unpack[_given.InstallationFaultFields]) -> InstallationFault:
+    """Build the fault of a table without row level security."""
+    table = "public.scenario_mutes"
+    default = {
+        "what": f"{table}: expected row level security, got none",
+        "mend": f"alter table {table} enable row level security;",
+    }
+    return InstallationFault(**{**default, **fields})
+
+
+def a_verification(**fields: Unpack[_given.VerificationFields]) -> Verification:
+    """Build the verification of an installation without a fault."""
+    return Verification(**{"schema_version": _postgrest.SCHEMA_VERSION, "faults": (), **fields})
 
 
 def a_rule_sample(**fields: Unpack[_given.RuleSampleFields]) -> RuleSample:

@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
+from scenario_repo._releases import release_files
+
 if sys.platform != "win32":
     import fcntl
 
@@ -274,8 +276,7 @@ def _stamp() -> Path:
 
 
 def _own_migrations() -> Path:
-    in_wheel = _PACKAGE / "migrations"
-    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / "supabase" / "migrations"
+    return Path(str(release_files()[0])).parent
 
 
 def _cache() -> Path:

@@ -98,7 +98,7 @@ def test_every_method_can_be_answered() -> None:
     """Whoever adds a method to the repository adds its answer, and a line to the table above."""
     public = {name for name, _ in inspect.getmembers(PostgrestAnswers, inspect.isfunction) if not name.startswith("_")}
     assert public - {"asked", "fail"} == COROUTINES
-    assert {*GIVEN, "claim_notifications", "get_organization_report"} == COROUTINES
+    assert {*GIVEN, "claim_notifications", "get_organization_report", "verify_installation"} == COROUTINES
 
 
 @pytest.mark.parametrize("method", sorted(GIVEN))
@@ -122,6 +122,18 @@ async def test_a_report_covers_what_was_asked_for() -> None:
             repository = ScenarioNotificationRepository(client)
             got = await repository.get_organization_report(report.organization_id, report.since, report.until)
     assert got == report
+
+
+async def test_an_installation_is_whole_or_lacks_what_the_test_says() -> None:
+    """The faults are found by the library, as in a real one."""
+    with PostgrestAnswers() as answers:
+        answers.verify_installation()
+        answers.verify_installation("public.scenario_mutes")
+        async with connect(answers.url, answers.secret_key) as client:
+            repository = ScenarioNotificationRepository(client)
+            whole, lacking = [await repository.verify_installation() for _ in range(2)]
+    assert (whole.ok, lacking.ok) == (True, False)
+    assert {fault.what for fault in lacking.faults} >= {"public.scenario_mutes: expected a table, got none"}
 
 
 async def _claimed(outcomes: list[Any], lease: timedelta | None = None, **claim: Any) -> list[Any]:  # noqa: ANN401
