@@ -119,7 +119,8 @@ class PostgrestAnswers:
         self.router.stop(quiet=True)
         if kind is None and self._assert_all_called:
             idle = sorted(operation for operation in self._replies if not self._asked[operation])
-            assert not idle, f"answered, but never called: {', '.join(idle)}"  # noqa: S101 - a test's
+            if idle:
+                raise AssertionError(f"answered, but never called: {', '.join(idle)}")
 
     def asked(self, operation: str) -> list[Asked]:
         """Return the requests of a method so far; the list grows with each further one."""

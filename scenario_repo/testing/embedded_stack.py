@@ -134,12 +134,13 @@ def _install(*, bring_node: bool) -> None:
     command = [*npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
     if not IS_CHECKOUT:
         command.append("--omit=optional")  # the Supabase CLI, which the stack does not need
-    for step in (command, [*node_command(), "stack.mjs", "--prepare"]):
+    steps = {"npm ci": command, "node stack.mjs --prepare": [*node_command(), "stack.mjs", "--prepare"]}
+    for name, step in steps.items():
         finished = subprocess.run(  # noqa: S603 - a fixed command
             step, cwd=here, env=environment, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         if finished.returncode != 0:
-            msg = f"`{' '.join(step[len(step) - 4 :])}` ended with status {finished.returncode}"
+            msg = f"`{name}` in {here} ended with status {finished.returncode}"
             raise EmbeddedStackError(msg)
     _stamp().write_text(_lock_digest(), encoding="utf-8")
 
