@@ -12,7 +12,7 @@ Values are frozen models (:mod:`scenario_repo.models`); every error is a
 
 from scenario_repo.client import connect, connect_as_user
 from scenario_repo.delivery import DeliveryWorker
-from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
+from scenario_repo.engine import ScenarioTriggerEngine
 from scenario_repo.exceptions import (
     ConfigurationException,
     DuplicateNotificationException,
@@ -37,6 +37,7 @@ from scenario_repo.models import (
     DeliveryResult,
     DeliveryStatus,
     DeviceToken,
+    DueMentor,
     EvaluationPage,
     FailureReason,
     Lease,
@@ -53,6 +54,7 @@ from scenario_repo.models import (
     RuleSample,
     ScenarioExplanation,
     ScenarioNotification,
+    ScenarioPass,
     ScenarioType,
     SchemaDescription,
     Settlement,
@@ -60,6 +62,7 @@ from scenario_repo.models import (
     SkipReason,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
+from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.repository import ScenarioNotificationRepository
 from scenario_repo.senders import (
     DeliverLater,
@@ -68,6 +71,8 @@ from scenario_repo.senders import (
     SenderFailingError,
     SuppressDelivery,
 )
+from scenario_repo.settings import ScenarioSettings
+from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
 from scenario_repo.verification import InstallationFault, Verification
 
 __all__ = [
@@ -82,9 +87,11 @@ __all__ = [
     "DeliveryStatus",
     "DeliveryWorker",
     "DeviceToken",
+    "DueMentor",
     "DuplicateNotificationException",
     "EngineReport",
     "EvaluationPage",
+    "FailureCount",
     "FailureReason",
     "InactivityFacts",
     "InstallationFault",
@@ -101,8 +108,10 @@ __all__ = [
     "NotificationClaim",
     "NotificationOrigin",
     "OrganizationReport",
+    "PendingNotification",
     "PermanentDeliveryError",
     "PermissionDeniedException",
+    "PurgedPage",
     "ReportLine",
     "RetryAnswer",
     "RetryOutcome",
@@ -112,8 +121,11 @@ __all__ = [
     "ScenarioFacts",
     "ScenarioNotification",
     "ScenarioNotificationRepository",
+    "ScenarioPass",
     "ScenarioReport",
     "ScenarioRepositoryException",
+    "ScenarioSettings",
+    "ScenarioStatus",
     "ScenarioTriggerEngine",
     "ScenarioType",
     "SchemaDescription",
@@ -122,6 +134,7 @@ __all__ = [
     "Settlement",
     "SettlementAnswer",
     "SkipReason",
+    "Status",
     "SuppressDelivery",
     "UnavailableException",
     "UnexpectedResponseException",

@@ -15,14 +15,13 @@ from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-
-from scenario_repo import _arguments
+from scenario_repo import _arguments, _logs, _watching
 from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo._translation import STATEMENT_TIMEOUT
 from scenario_repo.exceptions import ScenarioRepositoryException
-from scenario_repo.models import EvaluationPage, ScenarioType, SkipReason, StoredScenarioType, StoredSkipReason
+from scenario_repo.models import DueMentor, EvaluationPage, ScenarioType, SkipReason
+from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.repository import ScenarioNotificationRepository
 
 T = TypeVar("T")
@@ -30,56 +29,10 @@ T = TypeVar("T")
 PAGE_TRIES: Final = 12
 """For half a minute in all: a database that restarts, and a schema cache that is read anew, take that long."""
 FIRST_PAGE_SIZE: Final = 1_000
-"""Pages begin small and double while they are fast, so that one too large for the server costs no whole run."""
+"""Where no size is known yet: pages double while they are fast, and one too large for the server costs no whole run."""
 _FAST_PAGE_SECONDS: Final = 2.0
 _PAGES_UNTIL_GROWTH: Final = 8
 _LONGEST_PAUSE_SECONDS: Final = 5.0
-
-
-class ScenarioReport(BaseModel):
-    """What a run did for one scenario type."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-
-    scenario_type: StoredScenarioType
-    evaluated: int
-    due: int
-    claimed: int
-    history: int
-    """Mentors left out, since what would be told came true longer than ``due_within`` ago."""
-    skipped: dict[StoredSkipReason, int]
-    pages: int
-    seconds: float
-    """The time spent on this scenario."""
-    completed: bool
-    """Whether the pass reached its end; if not, the next run continues where this one stopped."""
-    error: ScenarioRepositoryException | None = None
-    """The error that stopped this scenario; it did not stop the others."""
-
-
-class EngineReport(BaseModel):
-    """What a run did: one report per scenario, in the order of the request."""
-
-    model_config = ConfigDict(frozen=True)
-
-    scenarios: tuple[ScenarioReport, ...]
-    seconds: float
-    dry_run: bool
-
-    @property
-    def completed(self) -> bool:
-        """Whether the pass of every scenario reached its end."""
-        return all(scenario.completed for scenario in self.scenarios)
-
-    @property
-    def history(self) -> int:
-        """How many were left out in all, since it came true longer than ``due_within`` ago."""
-        return sum(scenario.history for scenario in self.scenarios)
-
-    @property
-    def errors(self) -> tuple[ScenarioRepositoryException, ...]:
-        """The errors that stopped scenarios."""
-        return tuple(scenario.error for scenario in self.scenarios if scenario.error is not None)
 
 
 @dataclass(frozen=True)
@@ -89,6 +42,7 @@ class _Settings:
     organization_id: UUID | None
     dry_run: bool
     due_within: timedelta | None
+    list_due: bool
 
 
 @dataclass
@@ -96,6 +50,8 @@ class _Pass:
     """The sum of one scenario's pages so far."""
 
     scenario_type: ScenarioType | str
+    place: int = 0
+    """When it is served first, in this run."""
     evaluated: int = 0
     due: int = 0
     claimed: int = 0
@@ -106,6 +62,7 @@ class _Pass:
     longest_page_seconds: float = 0.0
     completed: bool = False
     error: ScenarioRepositoryException | None = None
+    due_mentors: list[DueMentor] = field(default_factory=list)
     after: UUID | None = None
     page_size: int = 0
     pages_until_growth: int = 0
@@ -120,6 +77,7 @@ class _Pass:
         self.claimed += page.claimed
         self.history += page.history
         self.skipped.update(page.skipped)
+        self.due_mentors += page.due_mentors
         self.pages += 1
         self.longest_page_seconds = max(self.longest_page_seconds, seconds)
         self.after = page.next_after
@@ -134,6 +92,7 @@ class _Pass:
 
     def shrink(self) -> None:
         """Ask for half the page next time: this one met the server's statement timeout, and nothing was done."""
+        _logs.PAGE_HALVED.tell(scenario_type=str(self.scenario_type), page_size=self.page_size)
         self.page_size = max(1, self.page_size // 2)
         self.pages_until_growth = _PAGES_UNTIL_GROWTH
 
@@ -144,6 +103,9 @@ class _Pass:
         may_pass = error.retryable and error.code != STATEMENT_TIMEOUT
         if not may_pass or self.failures >= PAGE_TRIES or self.not_before >= deadline:
             self.error = error
+        else:
+            failed = _logs.lasting(self.failures, _logs.PAGE_FAILED, _logs.PAGE_KEEPS_FAILING)
+            failed.tell(scenario_type=str(self.scenario_type), failures=self.failures, **_logs.of_error(error))
 
     def report(self) -> ScenarioReport:
         return ScenarioReport(
@@ -157,6 +119,7 @@ class _Pass:
             seconds=self.seconds,
             completed=self.completed,
             error=self.error,
+            due_mentors=tuple(self.due_mentors),
         )
 
 
@@ -177,8 +140,16 @@ class ScenarioTriggerEngine:
         self._repository = repository
         self._page_size = _arguments.positive("page_size", page_size, MAX_PAGE_SIZE)
         self._on_page = on_page
+        self._stopping = asyncio.Event()
 
-    async def run(
+    def stop(self) -> None:
+        """End the run after the page that is running, and start no other one (a handler for SIGTERM).
+
+        The next run, of another engine, continues there: every page is stored with what it claimed.
+        """
+        self._stopping.set()
+
+    async def run(  # noqa: PLR0913 - settings, three by name
         self,
         scenario_types: Collection[ScenarioType | str] | None = None,
         organization_id: UUID | None = None,
@@ -186,18 +157,21 @@ class ScenarioTriggerEngine:
         *,
         dry_run: bool = False,
         due_within: timedelta | None = None,
+        list_due: bool = False,
     ) -> EngineReport:
         """Evaluate the scenarios for one organization or all, within the time budget.
 
         Unless given, they are all that have a rule in the database, the app's own ones too.
 
-        The scenarios alternate page by page (round robin), so that none starves. When another page would not fit
-        the budget, the run stops, and the next run continues there. A page still running at the end of its share of the
-        time is cancelled; the database commits it as a whole or not at all. A page whose error may
-        pass is tried again for about half a minute, with growing pauses in which the others go on. Any other error
-        stops its scenario alone and is in the report.
+        The scenarios alternate page by page (round robin), and the first is who has waited longest, so that none
+        starves, in this run or in many short ones. Pages have the size that the last runs found to be done in time, and
+        grow again. When another page would not fit the budget, the run stops, and the next run continues there. A page
+        still running at the end of its share of the time is cancelled; the database commits it as a whole or not at
+        all. A page whose error may pass is tried again for about half a minute, with growing pauses in which the others
+        go on. Any other error stops its scenario alone and is in the report.
 
-        A dry run starts from the first mentor, writes nothing and returns the same numbers.
+        A dry run starts from the first mentor, writes nothing and returns the same numbers; with ``list_due`` also who
+        they are: :attr:`ScenarioReport.due_mentors`.
 
         What came true longer than ``due_within`` ago (unless given, the settings') is history: it is not told, and
         counted in the report.
@@ -207,13 +181,24 @@ class ScenarioTriggerEngine:
         started = time.monotonic()
         deadline = started + _arguments.seconds("time_budget", time_budget)
         _arguments.optional_seconds("due_within", due_within)
-        settings = _Settings(organization, dry_run, due_within)
-        passes = await self._all_passes(deadline) if given is None else [_Pass(kind) for kind in dict.fromkeys(given)]
-        for one in passes:
-            one.page_size = min(self._page_size, FIRST_PAGE_SIZE)
-        queue = deque(one for one in passes if one.error is None)
-        while queue:
-            scenario = await _next(queue)
+        _arguments.only_with("list_due", list_due, "dry_run", dry_run)
+        settings = _Settings(organization, dry_run, due_within, list_due)
+        with _watching.watch(_watching.Step.RUN, dry_run=dry_run) as step:
+            passes = await self._run(given, settings, deadline)
+            report = EngineReport(
+                scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
+            )
+            step.note(claimed=sum(one.claimed for one in passes), completed=report.completed)
+        _log(report)
+        return report
+
+    async def _run(self, given: list[ScenarioType | str] | None, settings: _Settings, deadline: float) -> list[_Pass]:
+        passes = await self._begin(None if given is None else tuple(dict.fromkeys(given)), settings, deadline)
+        queue = deque(sorted((one for one in passes if one.error is None), key=lambda one: one.place))
+        while queue and not self._stopping.is_set():
+            scenario = await self._next(queue)
+            if self._stopping.is_set():
+                break
             if time.monotonic() + scenario.longest_page_seconds >= deadline:
                 continue
             # A page may take its share of the time that is left: a scenario whose pages hang delays no other for long.
@@ -221,16 +206,14 @@ class ScenarioTriggerEngine:
             await self._evaluate_page(scenario, settings, time.monotonic() + share, deadline)
             if not scenario.completed and scenario.error is None:
                 queue.append(scenario)
-        return EngineReport(
-            scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
-        )
+        return passes
 
     async def _evaluate_page(self, scenario: _Pass, settings: _Settings, until: float, deadline: float) -> None:
         """Evaluate one page until its time is over, and add its numbers or its error to the scenario."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(until - started):
-                page = await self._fetch_page(scenario, settings)
+                page = await self._watched_page(scenario, settings)
         except TimeoutError:
             # No error: tried again with half the page, if there is as much time left as this one took.
             scenario.shrink()
@@ -242,21 +225,60 @@ class ScenarioTriggerEngine:
                 scenario.fail(error, deadline)
         else:
             scenario.add(page, time.monotonic() - started)
+            _logs.PAGE_EVALUATED.tell(
+                scenario_type=str(scenario.scenario_type),
+                page_size=scenario.page_size,
+                due=page.due,
+                claimed=page.claimed,
+                seconds=time.monotonic() - started,
+            )
             scenario.grow(self._page_size, time.monotonic() - started)
             if self._on_page is not None:
                 self._on_page(scenario.scenario_type, page)
         scenario.seconds += time.monotonic() - started
 
-    async def _all_passes(self, deadline: float) -> list[_Pass]:
-        """Return a pass for every scenario type of the database; its error, for the built-in ones, if it can't tell."""
+    async def _begin(
+        self, given: tuple[ScenarioType | str, ...] | None, settings: _Settings, deadline: float
+    ) -> list[_Pass]:
+        """Return the scenarios' passes, as the database says; with its error, if it can't tell."""
+        fallback = tuple(ScenarioType) if given is None else given
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
-                schema = await self._retried(self._repository.describe_schema, deadline)
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await self._retried(lambda: self._passes(given, settings), deadline)
         except TimeoutError:
-            return [_Pass(kind) for kind in ScenarioType]
+            return [_Pass(kind) for kind in fallback]
         except ScenarioRepositoryException as error:
-            return [_Pass(kind, error=error) for kind in ScenarioType]
-        return [_Pass(kind) for kind in schema.scenario_types]
+            return [_Pass(kind, error=error) for kind in fallback]
+
+    async def _passes(self, given: tuple[ScenarioType | str, ...] | None, settings: _Settings) -> list[_Pass]:
+        first_size = min(self._page_size, FIRST_PAGE_SIZE)
+        if settings.dry_run:
+            # It writes nothing, and so it begins no run: the order is that of the request.
+            kinds = (await self._repository.describe_schema()).scenario_types if given is None else given
+            return [_Pass(kind, page_size=first_size) for kind in kinds]
+        return [
+            _Pass(
+                one.scenario_type,
+                place=one.place,
+                page_size=min(self._page_size, one.page_size or FIRST_PAGE_SIZE),
+                # The last run may have found this size by meeting a timeout.
+                pages_until_growth=0 if one.page_size is None else _PAGES_UNTIL_GROWTH,
+            )
+            for one in await self._repository.begin_run(given, settings.organization_id)
+        ]
+
+    async def _watched_page(self, scenario: _Pass, settings: _Settings) -> EvaluationPage:
+        with _watching.watch(
+            _watching.Step.PAGE,
+            scenario_type=str(scenario.scenario_type),
+            page_size=scenario.page_size,
+            dry_run=settings.dry_run,
+        ) as step:
+            page = await self._fetch_page(scenario, settings)
+            step.note(
+                evaluated=page.evaluated, due=page.due, claimed=page.claimed, history=page.history, skipped=page.skipped
+            )
+        return page
 
     async def _fetch_page(self, scenario: _Pass, settings: _Settings) -> EvaluationPage:
         if settings.dry_run:
@@ -267,13 +289,13 @@ class ScenarioTriggerEngine:
                 scenario.page_size,
                 dry_run=True,
                 due_within=settings.due_within,
+                list_due=settings.list_due,
             )
         return await self._repository.evaluate_next_page(
             scenario.scenario_type, settings.organization_id, scenario.page_size, due_within=settings.due_within
         )
 
-    @staticmethod
-    async def _retried(request: Callable[[], Awaitable[T]], deadline: float) -> T:
+    async def _retried(self, request: Callable[[], Awaitable[T]], deadline: float) -> T:
         """Make a request again and again, as long as it fails in a way that may pass and there is time left."""
         for tries in range(1, PAGE_TRIES + 1):
             try:
@@ -282,15 +304,45 @@ class ScenarioTriggerEngine:
                 pause = pause_seconds(tries, _LONGEST_PAUSE_SECONDS, error.retry_after)
                 if not error.retryable or tries == PAGE_TRIES or time.monotonic() + pause >= deadline:
                     raise
-                await asyncio.sleep(pause)
+                await self._pause(pause)
+                if self._stopping.is_set():
+                    raise
         raise AssertionError  # the last try returns or raises
 
+    async def _next(self, queue: deque[_Pass]) -> _Pass:
+        """Take the first scenario that waits for no other try; if all wait, wait for the one that is due first."""
+        scenario = next((one for one in queue if one.not_before <= time.monotonic()), None)
+        if scenario is None:
+            scenario = min(queue, key=lambda one: one.not_before)
+            await self._pause(scenario.not_before - time.monotonic())
+        queue.remove(scenario)
+        return scenario
 
-async def _next(queue: deque[_Pass]) -> _Pass:
-    """Take the first scenario that waits for no other try; if all wait, wait for the one that is due first."""
-    scenario = next((one for one in queue if one.not_before <= time.monotonic()), None)
-    if scenario is None:
-        scenario = min(queue, key=lambda one: one.not_before)
-        await asyncio.sleep(scenario.not_before - time.monotonic())
-    queue.remove(scenario)
-    return scenario
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, and wake up early on :meth:`stop`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+def _log(report: EngineReport) -> None:
+    for one in report.scenarios:
+        told: dict[str, object] = {
+            **one.model_dump(include={"evaluated", "due", "claimed", "history", "pages", "seconds", "completed"}),
+            "scenario_type": str(one.scenario_type),
+            "skipped": sum(one.skipped.values()),
+            "dry_run": report.dry_run,
+        }
+        if one.error is None:
+            _logs.SCENARIO_EVALUATED.tell(**told)
+        else:
+            _logs.SCENARIO_FAILED.tell(**told, **_logs.of_error(one.error))
+    _logs.RUN_ENDED.tell(
+        claimed=sum(one.claimed for one in report.scenarios),
+        scenarios=len(report.scenarios),
+        seconds=report.seconds,
+        completed=report.completed,
+        dry_run=report.dry_run,
+    )

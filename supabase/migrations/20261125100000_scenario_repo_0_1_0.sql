@@ -1443,6 +1443,18 @@ create index if not exists scenario_notifications_outlasting_idx
 comment on index public.scenario_notifications_outlasting_idx is
   'Serves: the failures that hold against a claim, and what holds long after its trigger. Little is in it.';
 
+create index if not exists scenario_notifications_failed_idx
+  on public.scenario_notifications (triggered_at desc, id desc)
+  where is_failed;
+comment on index public.scenario_notifications_failed_idx is
+  'Serves: the failures of all organizations, newest first, and those of the last days by code.';
+
+create index if not exists scenario_notifications_failed_by_organization_idx
+  on public.scenario_notifications (organization_id, triggered_at desc, id desc)
+  where is_failed;
+comment on index public.scenario_notifications_failed_by_organization_idx is
+  'Serves: the failures of an organization, newest first.';
+
 create unique index if not exists scenario_notifications_one_notification_per_milestone
   on public.scenario_notifications (user_id, milestone_value)
   where scenario_type = 'milestone' and (not is_failed or held_until = 'infinity');
@@ -2236,6 +2248,9 @@ create table if not exists public.scenario_evaluation_config (
   pass_duration interval not null default '0',
   pass_finished_at timestamptz,
   resume_after uuid,
+  pass_page_size integer,
+  pass_served_at timestamptz,
+  pass_page_owed_since timestamptz,
 
   constraint scenario_evaluation_config_one_row_per_scope
     unique nulls not distinct (scenario_type, organization_id),
@@ -2292,7 +2307,12 @@ create table if not exists public.scenario_evaluation_config (
       and coalesce(extract(year from deliver_within) + extract(month from deliver_within), 0) = 0
     ),
   constraint scenario_evaluation_config_counts_are_in_bounds
-    check (max_reminders between 1 and 1000 and max_attempts between 1 and 1000 and priority between 0 and 9),
+    check (
+      max_reminders between 1 and 1000
+      and max_attempts between 1 and 1000
+      and priority between 0 and 9
+      and pass_page_size between 1 and 100000
+    ),
   -- Else a gap inside the window could be one to welcome back from, and the rule would have to look at every activity.
   constraint scenario_evaluation_config_window_fits_inside_gap
     check (returned_within <= inactive_after),
@@ -2336,6 +2356,12 @@ comment on column public.scenario_evaluation_config.pass_finished_at is
   'When the last complete pass ended; the pass_ figures are those of the pass under way, or of the last one.';
 comment on column public.scenario_evaluation_config.resume_after is
   'The last user_id the pass under way has evaluated; null when none is under way.';
+comment on column public.scenario_evaluation_config.pass_page_size is
+  'How many mentors a page may have, as the last runs found; null: not known yet.';
+comment on column public.scenario_evaluation_config.pass_served_at is
+  'When the last page was evaluated, or a run began with this scenario: who has waited longest comes first next time.';
+comment on column public.scenario_evaluation_config.pass_page_owed_since is
+  'When a run last began with this scenario; null once a page has come of it.';
 
 alter table public.scenario_evaluation_config enable row level security;
 
@@ -4386,12 +4412,14 @@ grant execute on function scenario_private.verdict_query(regclass, text, text, t
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
 -- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at
---        the end; history are those for whom it came true longer than due_within ago: they are not due
--- p_dry_run counts what would be claimed and writes nothing. p_due_within_seconds replaces the settings' due_within.
--- Raises SR001 for a limit outside 1 to 100,000 or a due_within that is negative or longer than 36,525 days, SR004 for
--- an unknown scenario type, SR005 without its default settings, SR008 without its rule. Every page stands for itself:
--- what repeated and overlapping calls find is held.
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
+--        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
+--        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
+-- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
+-- p_due_within_seconds replaces the settings' due_within.
+-- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
+-- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default
+-- settings, SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function public.scenario_evaluate(
@@ -4401,6 +4429,7 @@ create or replace function public.scenario_evaluate(
   p_limit integer default 10000,
   p_dry_run boolean default false,
   p_due_within_seconds double precision default null,
+  p_list boolean default false,
   p_needs_schema integer default null
 )
 returns json
@@ -4431,6 +4460,8 @@ declare
   facts jsonb[];
   subjects jsonb[];
   predecessors timestamptz[];
+  findings text[];
+  due_mentors json;
   claimed_count integer;
   lost_count integer;
   away_user_ids uuid[];
@@ -4442,6 +4473,10 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_given('p_dry_run', p_dry_run);
+  perform scenario_private.require_given('p_list', p_list);
+  if p_list and not p_dry_run then
+    raise exception using errcode = 'SR001', message = 'expected p_list only with p_dry_run';
+  end if;
   if p_due_within_seconds is not null then
     perform scenario_private.require_between('p_due_within_seconds', p_due_within_seconds, 0, 36525 * 86400.0);
     history_before := now() - make_interval(secs => p_due_within_seconds);
@@ -4519,7 +4554,8 @@ begin
                end
              ) as facts,
              array_agg(case when candidate.subjects <> ''{}'' then to_jsonb(candidate.subjects) end) as subjects,
-             array_agg(candidate.predecessor_at) as predecessors
+             array_agg(candidate.predecessor_at) as predecessors,
+             %4$s as findings
            from (
              select distinct on (mentor.user_id) mentor.*
              from mentor
@@ -4535,12 +4571,13 @@ begin
             then format('scenario_private.is_muted(verdict.user_id, verdict.organization_id, %L)', p_scenario_type)
           else 'false'
         end,
-        scenario_private.has_delivery_policies()
+        scenario_private.has_delivery_policies(),
+        case when p_list then 'array_agg(candidate.finding)' else 'null::text[]' end
       )
       into
         evaluated_count, due_count, history_count, held_count, spent_count, muted_count, candidate_count,
         user_ids,
-        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors;
+        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors, findings;
 
       -- Users who are gone or banned are not notified: the lease asks the same again.
       select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
@@ -4564,6 +4601,13 @@ begin
         )
       end;
       claimed_count := coalesce(cardinality(places), candidate_count);
+      if p_list then
+        select json_agg(to_json(candidate) order by candidate.user_id)
+        into due_mentors
+        from unnest(user_ids, organization_ids, milestone_values, findings)
+          as candidate (user_id, organization_id, milestone_value, finding)
+        where (candidate.user_id = any (away_user_ids)) is not true;
+      end if;
       exit when p_dry_run;
       outcome := scenario_private.claim(
         scenario_private.new_id_prefix(), 'evaluation', user_ids, organization_ids, null, null, p_scenario_type,
@@ -4597,7 +4641,8 @@ begin
       'claimed', claimed_count,
       'history', history_count,
       'skipped', coalesce(json_object_agg(tally.reason, tally.mentors), '{}'),
-      'next_after', last_user_id
+      'next_after', last_user_id,
+      'due_mentors', coalesce(due_mentors, '[]')
     )
     from (
       select skipped.reason, count(*) as mentors
@@ -4608,16 +4653,118 @@ begin
 end
 $$;
 revoke all on function
-  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   from public, anon, authenticated;
 grant execute on function
-  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   to service_role;
+
+-- supabase/schemas/12_passes.sql ======================================================================================
+
+-- Passes: which scenario a run begins with, where each pass stands, and how large its pages are.
+--
+-- A run may end before every scenario had a page, and a page may hang or fail for the whole run, in every run. So who
+-- has waited longest comes first, by the database's clock, and what is remembered of a run is stored before its first
+-- page: a page that is undone takes nothing with it.
+
+-- The scenario types to evaluate: those that have default settings or a rule.
+create or replace function scenario_private.evaluated_types()
+returns text[]
+language sql
+stable
+set search_path = ''
+as $$
+  select array(
+    select listed.scenario_type
+    from unnest(scenario_private.scenario_types()) with ordinality as listed (scenario_type, ordinal)
+    where exists (
+      select
+      from public.scenario_evaluation_config as config
+      where config.scenario_type = listed.scenario_type and config.organization_id is null
+    ) or to_regclass(format('scenario_private.%I', listed.scenario_type || '_rule')) is not null
+    order by listed.ordinal
+  )
+$$;
+revoke all on function scenario_private.evaluated_types() from public, anon, authenticated;
+grant execute on function scenario_private.evaluated_types() to service_role;
+
+-- Begins a run over some scenario types, or all that are evaluated: says in which order, and how large a page may be.
+--   out  {"passes": [{"scenario_type", "place", "page_size"}]}, in the order of p_scenario_types; place 1 is the first
+--        of the run: who has waited longest for a page or to be the first; page_size is the size that was found to be
+--        done in time, null where none is known
+-- The first one is recorded as served, so that the next run begins with another one even if no page comes of it; if
+-- none has come since it was the first one before, its pages are halved. One whose page is running elsewhere is not the
+-- first.
+-- A type that is unknown or has no settings has a place as well: its page is refused.
+create or replace function public.scenario_begin_run(
+  p_scenario_types text[] default null, p_organization_id uuid default null, p_needs_schema integer default null
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+declare
+  kinds text[];
+  first_id uuid;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  kinds := coalesce(p_scenario_types, scenario_private.evaluated_types());
+  if p_organization_id is not null then
+    insert into public.scenario_evaluation_config (scenario_type, organization_id)
+    select config.scenario_type, p_organization_id
+    from public.scenario_evaluation_config as config
+    where config.scenario_type = any (kinds) and config.organization_id is null
+    on conflict do nothing;
+  end if;
+
+  select config.id into first_id
+  from unnest(kinds) with ordinality as given (scenario_type, place)
+  join public.scenario_evaluation_config as config
+    on config.scenario_type = given.scenario_type
+    and config.organization_id is not distinct from p_organization_id
+  order by config.pass_served_at nulls first, given.place
+  limit 1
+  for no key update of config skip locked;
+  update public.scenario_evaluation_config as config
+  set
+    pass_page_size = case
+      -- Not where another run has begun just now: its first page is on its way.
+      when config.pass_page_owed_since < clock_timestamp() - interval '1 second'
+        then greatest(1, coalesce(config.pass_page_size, 1000) / 2)
+      else config.pass_page_size
+    end,
+    pass_served_at = clock_timestamp(),
+    pass_page_owed_since = clock_timestamp()
+  where config.id = first_id;
+
+  return json_build_object(
+    'passes', array(
+      select json_build_object(
+        'scenario_type', given.scenario_type,
+        'place', row_number() over (
+          order by coalesce(config.id = first_id, false) desc, config.pass_served_at nulls first, given.place
+        ),
+        'page_size', config.pass_page_size
+      )
+      from unnest(kinds) with ordinality as given (scenario_type, place)
+      left join public.scenario_evaluation_config as config
+        on config.scenario_type = given.scenario_type
+        and config.organization_id is not distinct from p_organization_id
+      order by given.place
+    )
+  );
+end
+$$;
+revoke all on function public.scenario_begin_run(text[], uuid, integer) from public, anon, authenticated;
+grant execute on function public.scenario_begin_run(text[], uuid, integer) to service_role;
 
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
 -- far, in the row of p_organization_id (made when there is none), or in the default row for all organizations.
 -- Page, figures and resume point are one transaction: a pass goes on where it stood, whoever died in between. Two
 -- callers take turns, page by page, and share one pass.
+-- p_limit is kept as the size that the scenario's pages have: a whole page of it was done in time.
 create or replace function public.scenario_evaluate_next_page(
   p_scenario_type text,
   p_organization_id uuid default null,
@@ -4672,7 +4819,13 @@ begin
     pass_history = pass.pass_history + (page ->> 'history')::bigint,
     pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
     pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
-    resume_after = (page ->> 'next_after')::uuid
+    resume_after = (page ->> 'next_after')::uuid,
+    pass_page_size = case
+      when page ->> 'next_after' is null then least(config.pass_page_size, p_limit)
+      else p_limit
+    end,
+    pass_served_at = clock_timestamp(),
+    pass_page_owed_since = null
   where config.id = pass.id;
   return page;
 end
@@ -4823,16 +4976,7 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   return json_build_object(
     'version', scenario_private.schema_version(),
-    'scenario_types', array(
-      select listed.scenario_type
-      from unnest(scenario_private.scenario_types()) with ordinality as listed (scenario_type, ordinal)
-      where exists (
-        select
-        from public.scenario_evaluation_config as config
-        where config.scenario_type = listed.scenario_type and config.organization_id is null
-      ) or to_regclass(format('scenario_private.%I', listed.scenario_type || '_rule')) is not null
-      order by listed.ordinal
-    )
+    'scenario_types', scenario_private.evaluated_types()
   );
 end
 $$;
@@ -6827,6 +6971,105 @@ revoke all on function public.scenario_purge_notifications(double precision, uui
   from public, anon, authenticated;
 grant execute on function public.scenario_purge_notifications(double precision, uuid, integer, integer) to service_role;
 
+-- supabase/schemas/18_pending.sql =====================================================================================
+
+-- What waits, one by one.
+
+-- Lists pending notifications in the order in which they come due, after the place (p_after_at, p_after_id): the
+-- next_attempt_at and the id of the last one of the page before.
+--   out  {"pending": […]}, each {"id", "user_id", "organization_id", "scenario_type", "triggered_at", "deliver_until",
+--        "failure_code": of the last try, "next_attempt_at", "attempt_count", "leased_until": null unless somebody has it
+--        in hand, "unsettled_leases"}
+-- Of one organization, each scenario type is a range of handover_due_idx; of all, the pending ones are read once.
+-- Raises SR001 for a limit outside 1 to 1,000, or half a place.
+create or replace function public.scenario_list_pending(
+  p_organization_id uuid default null,
+  p_scenario_type text default null,
+  p_after_at timestamptz default null,
+  p_after_id uuid default null,
+  p_limit integer default 100,
+  p_needs_schema integer default null
+)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  after_at constant timestamptz := coalesce(p_after_at, '-infinity');
+  after_id constant uuid := coalesce(p_after_id, '00000000-0000-0000-0000-000000000000');
+  ids uuid[];
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
+  if p_after_at is not null then
+    perform scenario_private.require_given('p_after_id', p_after_id);
+  end if;
+  if p_organization_id is null then
+    ids := array(
+      select handover.notification_id
+      from scenario_private.handover as handover
+      where (handover.next_attempt_at, handover.notification_id) > (after_at, after_id)
+        and (p_scenario_type is null or handover.scenario_type = p_scenario_type)
+      order by handover.next_attempt_at, handover.notification_id
+      limit p_limit
+    );
+  else
+    ids := array(
+      select handover.notification_id
+      from unnest(
+        case when p_scenario_type is null then scenario_private.scenario_types() else array[p_scenario_type] end
+      ) as scenario (type)
+      cross join lateral (
+        select row.notification_id, row.next_attempt_at
+        from scenario_private.handover as row
+        where row.organization_id = p_organization_id
+          and row.scenario_type = scenario.type
+          and (row.next_attempt_at, row.notification_id) > (after_at, after_id)
+        order by row.next_attempt_at, row.notification_id
+        limit p_limit
+      ) as handover
+      order by handover.next_attempt_at, handover.notification_id
+      limit p_limit
+    );
+  end if;
+  return (
+    select json_build_object('pending', coalesce(
+      json_agg(
+        json_build_object(
+          'id', notification.id,
+          'user_id', notification.user_id,
+          'organization_id', notification.organization_id,
+          'scenario_type', notification.scenario_type,
+          'triggered_at', notification.triggered_at,
+          'deliver_until', notification.deliver_until,
+          'failure_code', notification.failure_code,
+          'next_attempt_at', handover.next_attempt_at,
+          'attempt_count', handover.attempt_count,
+          'leased_until', case when handover.leased_until > now() then handover.leased_until end,
+          'unsettled_leases', handover.unsettled_leases
+        )
+        order by handover.next_attempt_at, handover.notification_id
+      ),
+      '[]'
+    ))
+    from unnest(ids) as page (id)
+    cross join lateral (
+      select * from scenario_private.handover as row where row.notification_id = page.id offset 0
+    ) as handover
+    cross join lateral (
+      select * from public.scenario_notifications as row where row.id = page.id offset 0
+    ) as notification
+  );
+end
+$$;
+revoke all on function public.scenario_list_pending(uuid, text, timestamptz, uuid, integer, integer)
+  from public, anon, authenticated;
+grant execute on function public.scenario_list_pending(uuid, text, timestamptz, uuid, integer, integer)
+  to service_role;
+
 -- supabase/schemas/18_report.sql ======================================================================================
 
 -- Counts an organization's notifications from p_since (inclusive) to p_until (exclusive), per day in UTC, scenario type
@@ -6890,6 +7133,124 @@ revoke all on function public.scenario_get_organization_report(uuid, timestamptz
   from public, anon, authenticated;
 grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
   to service_role;
+
+-- supabase/schemas/18_status.sql ======================================================================================
+
+-- How things stand: one look at the passes, at what waits, and at what failed lately.
+
+-- Says how things stand, for each scenario type.
+--   out  {"version", "scenarios": […], "failures": […]}
+--   a scenario  {"scenario_type", "is_enabled", "overriding": how many organizations override something, "evaluated", "due", "claimed", "skipped", "history", "seconds": of the pass
+--        under way or the last one, "finished_at": when the last pass over all ended, "is_under_way",
+--        "organization_pass_finished_at": when the newest pass over one organization ended; of the pending ones
+--        "waiting": not due yet, "due_now", "leased", "unsettled": those whose last lease nobody settled,
+--        "oldest_due_at": since when the one waits that has been due longest; null if none is due}
+--   a failure   {"scenario_type", "failure_code", "last_day", "last_week"}: how many failed so in 24 hours and in 7 days
+-- A failure is found if it was triggered within the longest deliver_within and 30 days before these 7 days.
+create or replace function public.scenario_get_status(p_needs_schema integer default null)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  triggered_after timestamptz;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  select now() - interval '37 days' - max(config.deliver_within) into triggered_after
+  from public.scenario_evaluation_config as config;
+  return (
+    with backlog as materialized (
+      select
+        handover.scenario_type,
+        count(*) filter (where handover.is_leased) as leased,
+        count(*) filter (where handover.is_due and not handover.is_leased) as due_now,
+        count(*) filter (where not handover.is_due and not handover.is_leased) as waiting,
+        count(*) filter (where handover.unsettled_leases > 0) as unsettled,
+        min(handover.next_attempt_at) filter (where handover.is_due and not handover.is_leased) as oldest_due_at
+      from (
+        select
+          row.scenario_type, row.next_attempt_at, row.unsettled_leases,
+          row.next_attempt_at <= now() as is_due,
+          row.leased_until is not null and row.leased_until > now() as is_leased
+        from scenario_private.handover as row
+      ) as handover
+      group by handover.scenario_type
+    ),
+    organizations as (
+      select
+        config.scenario_type, count(*) as overriding, max(config.pass_finished_at) as finished_at
+      from public.scenario_evaluation_config as config
+      where config.organization_id is not null
+      group by config.scenario_type
+    )
+    select json_build_object(
+      'version', scenario_private.schema_version(),
+      'scenarios', (
+        select coalesce(
+          json_agg(
+            json_build_object(
+              'scenario_type', config.scenario_type,
+              'is_enabled', config.is_enabled,
+              'overriding', coalesce(organizations.overriding, 0),
+              'evaluated', config.pass_evaluated,
+              'due', config.pass_due,
+              'claimed', config.pass_claimed,
+              'skipped', config.pass_skipped,
+              'history', config.pass_history,
+              'seconds', extract(epoch from config.pass_duration),
+              'finished_at', config.pass_finished_at,
+              'is_under_way', config.resume_after is not null,
+              'organization_pass_finished_at', organizations.finished_at,
+              'waiting', coalesce(backlog.waiting, 0),
+              'due_now', coalesce(backlog.due_now, 0),
+              'leased', coalesce(backlog.leased, 0),
+              'unsettled', coalesce(backlog.unsettled, 0),
+              'oldest_due_at', backlog.oldest_due_at
+            )
+            order by array_position(scenario_private.scenario_types(), config.scenario_type), config.scenario_type
+          ),
+          '[]'
+        )
+        from public.scenario_evaluation_config as config
+        left join backlog on backlog.scenario_type = config.scenario_type
+        left join organizations on organizations.scenario_type = config.scenario_type
+        where config.organization_id is null
+      ),
+      'failures', (
+        select coalesce(
+          json_agg(
+            json_build_object(
+              'scenario_type', tally.scenario_type,
+              'failure_code', tally.failure_code,
+              'last_day', tally.last_day,
+              'last_week', tally.last_week
+            )
+            order by tally.scenario_type, tally.failure_code
+          ),
+          '[]'
+        )
+        from (
+          select
+            failed.scenario_type,
+            failed.failure_code,
+            count(*) filter (where failed.settled_at > now() - interval '1 day') as last_day,
+            count(*) as last_week
+          from public.scenario_notifications as failed
+          where failed.is_failed
+            and failed.triggered_at > triggered_after
+            and failed.settled_at > now() - interval '7 days'
+          group by failed.scenario_type, failed.failure_code
+        ) as tally
+      )
+    )
+  );
+end
+$$;
+revoke all on function public.scenario_get_status(integer) from public, anon, authenticated;
+grant execute on function public.scenario_get_status(integer) to service_role;
 
 -- supabase/schemas/19_inactive_mentors.sql ============================================================================
 

