@@ -41,12 +41,15 @@ from scenario_repo.models import (
     RuleCheck,
     ScenarioExplanation,
     ScenarioNotification,
+    ScenarioPass,
     SchemaDescription,
     SettlementAnswer,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute
+from scenario_repo.settings import ScenarioSettings
+from scenario_repo.status import PendingNotification, PurgedPage, Status
 from scenario_repo.testing._claims_wire import claims_answer
-from scenario_repo.testing._routes import OPERATIONS
+from scenario_repo.testing._routes import OPERATIONS, SAME_REQUEST
 from scenario_repo.testing._wire_errors import Failure, refuse_unknown, respond_with
 from scenario_repo.testing.builders import NOON, a_schema_description
 
@@ -124,7 +127,7 @@ class PostgrestAnswers:
 
     def asked(self, operation: str) -> list[Asked]:
         """Return the requests of a method so far; the list grows with each further one."""
-        return self._asked[operation]
+        return self._asked[SAME_REQUEST.get(operation, operation)]
 
     def fail(self, operation: str, failure: Failure) -> None:
         """Answer a method with an error.
@@ -206,6 +209,10 @@ class PostgrestAnswers:
     def evaluate_scenario(self, page: EvaluationPage) -> None:
         """Answer with the counts of a page."""
         self._one("evaluate_scenario", page)
+
+    def begin_run(self, passes: Sequence[ScenarioPass]) -> None:
+        """Answer with the scenarios of a run."""
+        self._give_json("begin_run", {"passes": _plain(passes)})
 
     def evaluate_next_page(self, page: EvaluationPage) -> None:
         """Answer with the counts of a page."""
@@ -306,6 +313,30 @@ class PostgrestAnswers:
         """Answer with the only page of a purge, and how many it deleted."""
         self._give_json("purge_notifications", {"purged": purged, "next_after": None})
 
+    def purge_page(self, page: PurgedPage) -> None:
+        """Answer with a page of a purge; purge_notifications asks in the same way."""
+        self._one("purge_page", page)
+
+    def get_status(self, status: Status) -> None:
+        """Answer with how things stand."""
+        self._one("get_status", status)
+
+    def list_pending(self, pending: Sequence[PendingNotification]) -> None:
+        """Answer with a page of what is pending, what is due first at its head."""
+        self._give_json("list_pending", {"pending": _plain(pending)})
+
+    def list_failed(self, rows: Sequence[ScenarioNotification]) -> None:
+        """Answer with a page of what failed, the newest first."""
+        self._rows("list_failed", rows)
+
+    def get_settings(self, settings: Sequence[ScenarioSettings]) -> None:
+        """Answer with the default settings, and then those of an organization."""
+        self._rows("get_settings", settings)
+
+    def set_settings(self, stored: ScenarioSettings) -> None:
+        """Answer with the settings as they are stored."""
+        self._rows("set_settings", [stored])
+
     def get_organization_report(self, report: OrganizationReport) -> None:
         """Answer with the lines of a report."""
         self._give_json("get_organization_report", {"lines": _plain(report.lines)})
@@ -320,6 +351,7 @@ class PostgrestAnswers:
         return replies.pop(0)(request) if len(replies) > 1 else replies[0](request)
 
     def _give(self, operation: str, reply: Reply) -> None:
+        operation = SAME_REQUEST.get(operation, operation)
         if operation not in OPERATIONS:
             raise ValueError(f"expected a method of ScenarioNotificationRepository, got {operation!r}")
         self._replies.setdefault(operation, []).append(reply)
