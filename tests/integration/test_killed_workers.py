@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from embedded_stack import EmbeddedStack, embedded_stack, is_installed
 
+from scenario_repo.testing.embedded_stack import EmbeddedStack, embedded_stack, is_installed
 from tests.integration.database import Database
 from tests.postgres.install import ROOT
 from tests.rows import insert_devices, insert_notifications
@@ -98,7 +98,7 @@ def test_workers_killed_at_any_moment_lose_nothing(
 ) -> None:
     """Every notification is sent in the end; those delivered twice are at most what the killed were sending."""
     if not is_installed():
-        message = "missing: supabase/local; run `python supabase/local/embedded_stack.py install`"
+        message = "missing: supabase/local; run `make demo`"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
