@@ -166,7 +166,7 @@ IN_URL: Final = {
 
 def test_every_public_method_is_attacked() -> None:
     """A new method, or a new argument, has to be listed here."""
-    for name, method in vars(ScenarioNotificationRepository).items():
+    for name, method in inspect.getmembers(ScenarioNotificationRepository):
         if not name.startswith("_"):
             assert set(inspect.signature(method).parameters) - {"self", "dry_run"} == set(VALID[name])
 

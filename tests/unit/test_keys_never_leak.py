@@ -83,7 +83,7 @@ def client_with(key: str, failure: httpx.Response | Exception) -> AbstractAsyncC
 
 def test_every_method_of_the_repository_is_called_here() -> None:
     """A new method must join the calls whose error paths run here."""
-    public = {name for name in vars(ScenarioNotificationRepository) if not name.startswith("_")}
+    public = {name for name in dir(ScenarioNotificationRepository) if not name.startswith("_")}
     assert set(CALLS) == public
 
 

@@ -24,7 +24,9 @@ SINGLE_LOOK_UPS = {
 
 
 def _public_members() -> dict[str, object]:
-    return {name: member for name, member in vars(ScenarioNotificationRepository).items() if not name.startswith("_")}
+    return {
+        name: member for name, member in inspect.getmembers(ScenarioNotificationRepository) if not name.startswith("_")
+    }
 
 
 every_method = pytest.mark.parametrize("method", sorted(_public_members()))

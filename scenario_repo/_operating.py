@@ -1,0 +1,257 @@
+"""What operators ask and change: one coroutine per use case, one request each.
+
+The other half of :class:`~scenario_repo.ScenarioNotificationRepository`, which inherits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter
+from supabase import AsyncClient
+
+from scenario_repo import _arguments, _postgrest
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_SAMPLES
+from scenario_repo.exceptions import UnexpectedResponseException
+from scenario_repo.models import (
+    CancelAnswer,
+    OrganizationReport,
+    ReportLine,
+    RetryOutcome,
+    RuleCheck,
+    ScenarioExplanation,
+    ScenarioType,
+    SchemaDescription,
+    StoredCancelAnswer,
+    StoredRetryAnswer,
+)
+from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
+
+T = TypeVar("T")
+
+
+class Answers(BaseModel, Generic[T]):
+    """One answer for each element that was given, in the same order."""
+
+    answers: list[T]
+
+
+class _Retried(BaseModel):
+    answers: list[StoredRetryAnswer]
+    ids: list[UUID | None]
+
+
+class _Explanations(BaseModel):
+    explanations: list[ScenarioExplanation]
+
+
+class _ReportLines(BaseModel):
+    lines: tuple[ReportLine, ...]
+
+
+class _PurgedPage(BaseModel):
+    purged: int
+    next_after: UUID | None
+
+
+_EXPLANATIONS = TypeAdapter(_Explanations)
+_CANCELLED: TypeAdapter[Answers[CancelAnswer | str]] = TypeAdapter(Answers[StoredCancelAnswer])
+_RETRIED = TypeAdapter(_Retried)
+_POLICIES = TypeAdapter(list[DeliveryPolicy])
+_DAYS_OFF = TypeAdapter(list[DayOff])
+_MUTES = TypeAdapter(list[Mute])
+_PURGED = TypeAdapter(_PurgedPage)
+_SCHEMA = TypeAdapter(SchemaDescription)
+_RULE_CHECK = TypeAdapter(RuleCheck)
+_REPORT_LINES = TypeAdapter(_ReportLines)
+
+
+class Operating:
+    """What operators ask and change."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        """Keep the client; its owner closes it."""
+        self._client = client
+
+    async def describe_schema(self) -> SchemaDescription:
+        """Return the schema's version and the scenario types to evaluate, the app's own ones too."""
+        return await self._call(_SCHEMA, "describe_schema", "scenario_get_schema")
+
+    async def check_rule(self, scenario_type: ScenarioType | str, samples: int = 10) -> RuleCheck:
+        """Run the rule of a scenario type without claiming: its faults, counts, up to 100 samples and plans.
+
+        For whoever writes a rule; it takes about as long as a page of an evaluation.
+        """
+        return await self._call(
+            _RULE_CHECK,
+            "check_rule",
+            "scenario_check_rule",
+            _arguments.scenario_type(scenario_type),
+            _arguments.positive("samples", samples, MAX_SAMPLES),
+        )
+
+    async def explain_scenarios(self, user_id: UUID) -> list[ScenarioExplanation]:
+        """Say for each scenario and each of the user's organizations whether the user is due, and why.
+
+        The list is empty if the user is no mentor.
+        """
+        checked = _arguments.user_id(user_id)
+        found = await self._call(_EXPLANATIONS, "explain_scenarios", "scenario_explain", checked)
+        return found.explanations
+
+    async def cancel_notifications(self, ids: Iterable[UUID]) -> list[CancelAnswer | str]:
+        """Cancel up to 1,000 pending notifications, and return one answer each, in the same order.
+
+        What is cancelled fails with ``cancelled``, and holds for its cooldown (a milestone for good). What is leased is
+        refused, for somebody may be sending it.
+        """
+        checked = _arguments.notification_ids(ids)
+        if not checked:
+            return []
+        operation = "cancel_notifications"
+        answer = await self._call(_CANCELLED, operation, "scenario_cancel_notifications", _postgrest.texts(checked))
+        refuse_other_length(operation, checked, answer.answers)
+        return answer.answers
+
+    async def retry_notifications(self, ids: Iterable[UUID]) -> list[RetryOutcome]:
+        """Let up to 1,000 failed notifications be tried anew, and return one outcome each, in the same order.
+
+        What an evaluation made is freed: the next one may claim the same again, if it is still due. What a claim or a
+        plain insert made is recorded anew, once, however often this is called.
+        """
+        checked = _arguments.notification_ids(ids)
+        if not checked:
+            return []
+        operation = "retry_notifications"
+        answer = await self._call(_RETRIED, operation, "scenario_retry_notifications", _postgrest.texts(checked))
+        refuse_other_length(operation, checked, answer.answers)
+        refuse_other_length(operation, checked, answer.ids)
+        return [
+            RetryOutcome(answer=one, notification_id=new) for one, new in zip(answer.answers, answer.ids, strict=True)
+        ]
+
+    async def get_delivery_policies(self) -> list[DeliveryPolicy]:
+        """Return when people may be told: the default policy, if there is one, and those of organizations."""
+        request = partial(_postgrest.policies_request, self._client)
+        return await _postgrest.fetch(request, _POLICIES, operation="get_delivery_policies", idempotent=True)
+
+    async def set_delivery_policy(self, policy: DeliveryPolicy) -> DeliveryPolicy:
+        """Record the policy of an organization, or the default, in place of the one before."""
+        request = partial(_postgrest.set_policy_request, self._client, _arguments.policy(policy))
+        stored = await _postgrest.fetch(request, _POLICIES, operation="set_delivery_policy", idempotent=True)
+        return _only("set_delivery_policy", stored)
+
+    async def delete_delivery_policy(self, organization_id: UUID | None) -> bool:
+        """Delete the policy of an organization, or with None the default; return whether there was one."""
+        checked = _arguments.optional_id("organization_id", organization_id)
+        request = partial(_postgrest.delete_policy_request, self._client, checked)
+        gone = await _postgrest.fetch(request, _POLICIES, operation="delete_delivery_policy", idempotent=True)
+        return bool(gone)
+
+    async def list_days_off(self, organization_id: UUID | None = None) -> list[DayOff]:
+        """Return the days off of all, and with an organization its own too, the earliest first."""
+        checked = _arguments.optional_id("organization_id", organization_id)
+        request = partial(_postgrest.days_off_request, self._client, checked)
+        return await _postgrest.fetch(request, _DAYS_OFF, operation="list_days_off", idempotent=True)
+
+    async def add_days_off(self, days: Sequence[NewDayOff]) -> list[DayOff]:
+        """Record up to 1,000 days off, and return them as they are stored."""
+        checked = _arguments.days_off(days)
+        if not checked:
+            return []
+        request = partial(_postgrest.add_days_off_request, self._client, checked)
+        return await _postgrest.fetch(request, _DAYS_OFF, operation="add_days_off", idempotent=False)
+
+    async def remove_days_off(self, ids: Iterable[UUID]) -> int:
+        """Delete up to 1,000 days off; return how many there were."""
+        checked = _arguments.notification_ids(ids)
+        if not checked:
+            return 0
+        request = partial(_postgrest.remove_days_off_request, self._client, checked)
+        gone = await _postgrest.fetch(request, _DAYS_OFF, operation="remove_days_off", idempotent=True)
+        return len(gone)
+
+    async def list_mutes(self, user_id: UUID) -> list[Mute]:
+        """Return what a user does not want to be told, also what is over. A signed-in user's client may call it too."""
+        request = partial(_postgrest.mutes_request, self._client, _arguments.user_id(user_id))
+        return await _postgrest.fetch(request, _MUTES, operation="list_mutes", idempotent=True)
+
+    async def mute(self, mute: NewMute) -> Mute:
+        """Record what a user does not want to be told, in place of what she said before of the same.
+
+        A signed-in user's client may call it for herself; a user has at most 200 mutes.
+        """
+        request = partial(_postgrest.mute_request, self._client, _arguments.mute(mute))
+        stored = await _postgrest.fetch(request, _MUTES, operation="mute", idempotent=True)
+        return _only("mute", stored)
+
+    async def unmute(
+        self, user_id: UUID, organization_id: UUID | None = None, scenario_type: ScenarioType | str | None = None
+    ) -> bool:
+        """Delete the mute of this very scope; return whether there was one. A signed-in user's client may call it."""
+        request = partial(
+            _postgrest.unmute_request,
+            self._client,
+            _arguments.user_id(user_id),
+            _arguments.optional_id("organization_id", organization_id),
+            None if scenario_type is None else _arguments.scenario_type(scenario_type),
+        )
+        gone = await _postgrest.fetch(request, _MUTES, operation="unmute", idempotent=True)
+        return bool(gone)
+
+    async def purge_notifications(self, older_than: timedelta, batch: int = DEFAULT_PAGE_SIZE) -> int:
+        """Delete what has been over for longer than ``older_than``, ``batch`` users per request; return the number.
+
+        A row is over when it is settled and holds nothing any more. Rows that a decision depends on stay, however old:
+        pending rows; milestones, but for failed ones that hold nothing; and for each user and scenario type the newest
+        claim, those sent and delivered last, as many reminders as a series may have, and the last that told each
+        subject. A scenario type whose longest cooldown is longer than ``older_than`` is left alone.
+        """
+        seconds = _arguments.seconds("older_than", older_than)
+        users = _arguments.positive("batch", batch, MAX_PAGE_SIZE)
+        purged, after, more = 0, None, True
+        while more:
+            page = await self._call(
+                _PURGED, "purge_notifications", "scenario_purge_notifications", seconds, after, users
+            )
+            purged, after, more = purged + page.purged, page.next_after, page.next_after is not None
+        return purged
+
+    async def get_organization_report(
+        self, organization_id: UUID, since: datetime, until: datetime
+    ) -> OrganizationReport:
+        """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
+
+        Per day (UTC), scenario type, delivery status and, for failed ones, failure code.
+        """
+        organization = _arguments.organization_id(organization_id)
+        first, last = _arguments.instant("since", since), _arguments.instant("until", until)
+        counted = await self._call(
+            _REPORT_LINES,
+            "get_organization_report",
+            "scenario_get_organization_report",
+            organization,
+            first,
+            last,
+        )
+        return OrganizationReport(organization_id=organization, since=first, until=last, lines=counted.lines)
+
+    async def _call(self, answer: TypeAdapter[T], operation: str, function: str, *arguments: object) -> T:
+        """Call a function; all of them are idempotent."""
+        request = partial(_postgrest.function_request, self._client, function, *arguments)
+        return await _postgrest.fetch(request, answer, operation=operation, idempotent=True)
+
+
+def refuse_other_length(operation: str, asked: Sequence[object], answered: Sequence[object]) -> None:
+    """Raise unless there is one answer for each that was asked."""
+    if len(asked) != len(answered):
+        raise UnexpectedResponseException(f"expected {len(asked)} answers, got {len(answered)}", operation=operation)
+
+
+def _only(operation: str, rows: Sequence[T]) -> T:
+    refuse_other_length(operation, (None,), rows)
+    return rows[0]
