@@ -8,6 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers.sql import PostgresLexer
+from sphinx.application import Sphinx
+
 _PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 project = _PROJECT["name"]
@@ -27,3 +30,8 @@ html_static_path: list[str] = []
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options: dict[str, Any] = {"navigation_with_keys": True}
+
+
+def setup(app: Sphinx) -> None:
+    """Read SQL as PostgreSQL's: with dollar quotes and named arguments."""
+    app.add_lexer("sql", PostgresLexer)

@@ -22,6 +22,7 @@ import yaml
 from scenario_repo._postgrest import FUNCTIONS
 from tests.docs.command_lines import parse
 from tests.docs.pages import BLOCKS, PAGES, ROOT, Block, blocks
+from tests.docs.typescript import TSC
 
 DRAWINGS: Final = {"CONTRIBUTING.md"}
 """Where a block without a language is a drawing."""
@@ -178,11 +179,10 @@ def test_typescript_passes_strict_type_checks(tmp_path: Path) -> None:
     for number, block in enumerate(blocks("ts")):
         files.append(tmp_path / f"block_{number}.ts")
         files[-1].write_text("\n" * block.line + block.text, encoding="utf-8")
-    tsc = ROOT / "supabase" / "local" / "node_modules" / ".bin" / "tsc"
     options = ["--noEmit", "--strict", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler",
                "--lib", "es2022,dom,dom.iterable", "--noUnusedLocals"]  # fmt: skip
     said = subprocess.run(
-        [str(tsc), *options, "runtime.d.ts", *map(str, files)],
+        [*TSC, *options, "runtime.d.ts", *map(str, files)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
