@@ -47,11 +47,17 @@ check: $(VENV)/.installed ## lint, formatting, strict types, and whether what is
 	$(BIN)/mypy
 	$(BIN)/python supabase/generators/personal_data.py --check
 	$(BIN)/python supabase/generators/migration.py --check
+	$(BIN)/python docs/reference.py --check
 
 .PHONY: generate
-generate: $(VENV)/.installed ## write what supabase/generators make: personal data's patterns, then the migration
+generate: $(VENV)/.installed ## write what is generated: personal data's patterns, the migration, the reference
 	$(BIN)/python supabase/generators/personal_data.py
 	$(BIN)/python supabase/generators/migration.py
+	$(BIN)/python docs/reference.py
+
+.PHONY: docs
+docs: $(VENV)/.installed ## build the documentation into .cache/docs, strictly
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs .cache/docs
 
 .PHONY: wheel
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
