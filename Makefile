@@ -63,6 +63,14 @@ docs: $(VENV)/.installed ## build the documentation into .cache/docs, strictly
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
 	$(BIN)/python tests/check_wheel.py
 
+.PHONY: package
+package: $(VENV)/.installed ## build the sdist and the wheel as for an index, and run the sdist's unit tests
+	$(BIN)/python tests/check_package.py
+
+.PHONY: dependencies
+dependencies: $(VENV)/.installed ## run the unit tests with the lowest and with the newest dependencies permitted
+	$(BIN)/python tests/check_dependencies.py
+
 .PHONY: previous-release
 previous-release: $(VENV)/.installed $(STACK) postgres ## run the newest release's library on the present schema
 	@$(BIN)/python tests/check_previous_release.py
