@@ -68,6 +68,7 @@ from scenario_repo.senders import (
     SenderFailingError,
     SuppressDelivery,
 )
+from scenario_repo.verification import InstallationFault, Verification
 
 __all__ = [
     "CancelAnswer",
@@ -86,6 +87,7 @@ __all__ = [
     "EvaluationPage",
     "FailureReason",
     "InactivityFacts",
+    "InstallationFault",
     "InvalidDataException",
     "InvalidDeviceToken",
     "Lease",
@@ -124,6 +126,7 @@ __all__ = [
     "UnavailableException",
     "UnexpectedResponseException",
     "UnknownReferenceException",
+    "Verification",
     "WelcomeBackFacts",
     "connect",
     "connect_as_user",

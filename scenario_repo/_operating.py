@@ -6,7 +6,7 @@ The other half of :class:`~scenario_repo.ScenarioNotificationRepository`, which 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 from supabase import AsyncClient
 
-from scenario_repo import _arguments, _postgrest
+from scenario_repo import _arguments, _installation, _postgrest
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
@@ -30,6 +30,7 @@ from scenario_repo.models import (
     StoredRetryAnswer,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
+from scenario_repo.verification import Verification
 
 T = TypeVar("T")
 
@@ -80,6 +81,23 @@ class Operating:
     async def describe_schema(self) -> SchemaDescription:
         """Return the schema's version and the scenario types to evaluate, the app's own ones too."""
         return await self._call(_SCHEMA, "describe_schema", "scenario_get_schema")
+
+    async def verify_installation(self) -> Verification:
+        """Hold the installation against what its release makes: say what is wrong, and the SQL that mends it.
+
+        For a deployment or a health check; it takes some tenths of a second. Tables, columns, constraints, indexes,
+        policies, grants and functions are compared, what the source views read and whether the service role may, the
+        default settings, devices of several users, and this machine's clock.
+
+        Raises:
+            SchemaNotMigratedException: there is no scenario_repo, or one too old to be asked.
+
+        """
+        asked = datetime.now(UTC)
+        installed = await self._call(_installation.CATALOGUE, "verify_installation", "scenario_get_catalogue")
+        # Between the two, the database looked at its own.
+        half_way = asked + (datetime.now(UTC) - asked) / 2
+        return _installation.verified(installed, half_way - installed.now)
 
     async def check_rule(self, scenario_type: ScenarioType | str, samples: int = 10) -> RuleCheck:
         """Run the rule of a scenario type without claiming: its faults, counts, up to 100 samples and plans.

@@ -64,6 +64,7 @@ FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "scenario_evaluate_next_page": ("p_scenario_type", "p_organization_id", "p_limit", "p_due_within_seconds"),
     "scenario_explain": ("p_user_id",),
+    "scenario_get_catalogue": (),
     "scenario_get_last_delivered_at_many": ("p_user_ids", "p_scenario_type"),
     "scenario_get_last_sent_at_many": ("p_user_ids", "p_scenario_type"),
     "scenario_get_milestone_record_many": ("p_user_ids", "p_milestone_value"),

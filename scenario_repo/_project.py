@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 from typing import Final
 
+from scenario_repo._releases import release_files
 from scenario_repo.exceptions import ScenarioRepositoryException
 
 _MIGRATION: Final = re.compile(r"(\d{14})_(.*)\.sql")
@@ -40,7 +40,7 @@ def copy_migrations(directory: Path, now: datetime, *, only_look: bool = False) 
     present: list[str] = []
     differing: list[str] = []
     repeated: list[str] = []
-    for release in _releases():
+    for release in release_files():
         name = _name_of(release.name)
         text = _lines(release.read_bytes())
         copies = sorted(file for file in directory.glob("*.sql") if _name_of(file.name) == name)
@@ -75,15 +75,6 @@ def write_scenario(name: str, project: Path, now: datetime) -> tuple[Path, Path]
         text = (resources.files("scenario_repo") / "templates" / template).read_text(encoding="utf-8")
         file.write_text(Template(text).substitute(name=name), encoding="utf-8", newline="\n")
     return migration, test
-
-
-def _releases() -> list[Traversable]:
-    """Return the releases' migrations: of the installed package, or of the checkout."""
-    in_checkout = Path(__file__).parents[1] / "supabase" / "migrations"
-    for folder in (resources.files("scenario_repo") / "migrations", in_checkout):
-        if folder.is_dir():
-            return sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    raise ScenarioRepositoryException("the migrations are not in this installation: reinstall scenario_repo")
 
 
 def _name_of(file_name: str) -> str | None:

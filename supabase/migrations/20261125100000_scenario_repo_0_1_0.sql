@@ -162,12 +162,46 @@ grant execute on function scenario_private.require_given(text, anyelement) to se
 -- table, closed: row level security on, nothing for public, anon and authenticated, everything for service_role. An
 -- app's table keeps its columns, policies and grants; it gets the indexes that the rules need.
 --
--- What does not fit is told in one message (SR007), before anything is made.
+-- What does not fit is told in one message (SR007), before anything is made: what the app has of other kinds, columns,
+-- types and owners, what the service role may not read, indexes of our names that are invalid or on something else,
+-- and tables of our names that are not ours.
+
+-- What a relation reads, and needs the right to read: through the views that run with the rights of their reader.
+create or replace function scenario_private.relations_behind(p_relation oid)
+returns table (relation_id oid, depth integer)
+language sql
+stable
+set search_path = ''
+rows 5
+as $$
+  with recursive read (relation_id, depth) as (
+    select p_relation, 0
+    union
+    select dependency.refobjid, read.depth + 1
+    from read
+    join pg_catalog.pg_class as view
+      on view.oid = read.relation_id
+      and view.relkind = 'v'
+      and coalesce(view.reloptions, '{}')
+        && array['security_invoker=true', 'security_invoker=on', 'security_invoker=1', 'security_invoker=yes']
+    join pg_catalog.pg_rewrite as rule on rule.ev_class = view.oid
+    join pg_catalog.pg_depend as dependency
+      on dependency.classid = 'pg_catalog.pg_rewrite'::regclass
+      and dependency.objid = rule.oid
+      and dependency.refclassid = 'pg_catalog.pg_class'::regclass
+      and dependency.refobjid <> view.oid
+  )
+  select read.relation_id, min(read.depth)
+  from read
+  group by read.relation_id
+$$;
+revoke all on function scenario_private.relations_behind(oid) from public, anon, authenticated;
+grant execute on function scenario_private.relations_behind(oid) to service_role;
 
 do $sources$
 declare
   misfits text;
-  misfitting_views text;
+  remedies text;
 begin
   with wanted (view_name, table_name, view_columns, table_columns) as (
     values
@@ -195,7 +229,12 @@ begin
   -- What will be read: whatever has the view's name, else whatever has the table's name. Types are looked for as well:
   -- a table makes a type of its own name.
   source as (
-    select wanted.view_name, named.*, relation.oid as relation_id, relation.relkind, relation.relowner
+    select
+      format('scenario_source.%I', wanted.view_name) as remedy,
+      named.*,
+      relation.oid as relation_id,
+      relation.relkind,
+      relation.relowner
     from wanted
     cross join lateral (
       select candidate.*
@@ -210,9 +249,20 @@ begin
     ) as named
     left join pg_class as relation on relation.oid = to_regclass(named.full_name)
   ),
-  misfit (view_name, text) as (
+  -- The indexes that are made below, as PostgreSQL writes them, without what differs between types that fit.
+  wanted_index (name, definition) as (
+    values
+      ('peer_mentors_active_by_user_idx', 'public.peer_mentors USING btree user_id, organization_id WHERE is_active'),
+      (
+        'peer_mentors_active_by_organization_idx',
+        'public.peer_mentors USING btree organization_id, user_id WHERE is_active'
+      ),
+      ('activities_user_id_activity_date_idx', 'public.activities USING btree user_id, activity_date'),
+      ('certifications_user_id_expires_at_idx', 'public.certifications USING btree user_id, expires_at')
+  ),
+  misfit (remedy, text) as (
     select
-      source.view_name,
+      source.remedy,
       format(
         '%s: expected a table or view, got %s',
         source.full_name,
@@ -227,13 +277,13 @@ begin
     union all
     -- Tables get indexes, and views in scenario_source get grants: both need their owner.
     select
-      source.view_name,
+      source.remedy,
       format('%s: expected the owner %s, got %s', source.full_name, current_user, source.relowner::regrole)
     from source
     where (source.is_view or source.relkind in ('r', 'p')) and not pg_has_role(source.relowner, 'usage')
     union all
     select
-      source.view_name,
+      source.remedy,
       format(
         '%s.%s: expected %s, got %s',
         source.full_name,
@@ -262,11 +312,78 @@ begin
         when expected.type_name = 'text' then type.typcategory not in ('S', 'E')
         else coalesce(nullif(type.typbasetype, 0), type.oid) <> to_regtype(expected.type_name)
       end
+    union all
+    -- A new table of a Supabase project is granted to nobody.
+    select
+      format('grant select on %s to service_role;', behind.name),
+      format('%s: expected select for service_role, got no such grant', behind.name)
+    from (
+      select distinct format('%I.%I', schema.nspname, relation.relname) as name
+      from source
+      cross join lateral scenario_private.relations_behind(source.relation_id) as read
+      join pg_class as relation on relation.oid = read.relation_id
+      join pg_namespace as schema on schema.oid = relation.relnamespace
+      where source.relkind in ('r', 'p', 'v', 'm', 'f')
+        -- The migration itself grants the views of scenario_source.
+        and schema.nspname <> 'scenario_source'
+        and not has_table_privilege('service_role', relation.oid, 'select')
+    ) as behind
+    union all
+    select
+      case
+        when index.indexrelid is null then format('rename public.%I: an index gets this name', wanted_index.name)
+        when index.indisvalid then format('drop index public.%I; -- or rename it', wanted_index.name)
+        else format('reindex index public.%I; -- or drop it', wanted_index.name)
+      end,
+      format(
+        'public.%I: expected an index on %s, got %s',
+        wanted_index.name,
+        replace(wanted_index.definition, ' USING btree', ''),
+        case
+          when index.indexrelid is null then 'no index'
+          when index.indisvalid then 'one on ' || split_part(pg_get_indexdef(index.indexrelid), ' ON ', 2)
+          else 'an invalid one, as a failed build leaves it'
+        end
+      )
+    from wanted_index
+    join pg_class as relation on relation.oid = to_regclass(format('public.%I', wanted_index.name))
+    left join pg_index as index on index.indexrelid = relation.oid
+    cross join lateral (
+      select regexp_replace(split_part(pg_get_indexdef(index.indexrelid), ' ON ', 2), '^ONLY |::[a-z ]+|[()]', '', 'g')
+        as text
+    ) as definition
+    where index.indexrelid is null
+      or not index.indisvalid
+      or definition.text <> wanted_index.definition
+      -- Further columns do no harm.
+      and (
+        definition.text not like wanted_index.definition || ', %'
+        and definition.text not like wanted_index.definition || ' INCLUDE %'
+        or definition.text like '% WHERE %'
+      )
+    union all
+    -- Ours come later in the first migration; after it, they are there.
+    select
+      format('alter table public.%I rename to …; -- or another schema', own.name),
+      format('public.%I: expected no such table, got one that is not scenario_repo''s', own.name)
+    from unnest(
+      array[
+        'scenario_notifications', 'scenario_evaluation_config', 'scenario_delivery_policy', 'scenario_days_off',
+        'scenario_mutes'
+      ]
+    ) as own (name)
+    where to_regclass('scenario_private.handover') is null and to_regclass(format('public.%I', own.name)) is not null
   )
   select
     string_agg(E'\n  ' || misfit.text, '' order by misfit.text),
-    string_agg(distinct format('scenario_source.%I', misfit.view_name), ', ')
-  into misfits, misfitting_views
+    concat_ws(
+      E'\n  ',
+      'create or correct the views that translate your tables: '
+        || string_agg(distinct misfit.remedy, ', ') filter (where starts_with(misfit.remedy, 'scenario_source.'))
+        || ' (docs/own-tables.md).',
+      string_agg(distinct misfit.remedy, E'\n  ') filter (where not starts_with(misfit.remedy, 'scenario_source.'))
+    )
+  into misfits, remedies
   from misfit;
 
   if misfits is not null then
@@ -275,9 +392,8 @@ begin
       errcode = 'SR007',
       message = format(
         E'this project''s own tables don''t have what scenario_repo reads; nothing was changed%s\n'
-          'Remedy: in a migration before this one, create or correct the views that translate your tables: %s'
-          ' (docs/own-tables.md).',
-        misfits, misfitting_views
+          'Remedy: in a migration before this one, %s',
+        misfits, remedies
       );
   end if;
 end
@@ -6870,6 +6986,273 @@ comment on function public.scenario_find_inactive_mentors(uuid, interval, intege
 revoke all on function public.scenario_find_inactive_mentors(uuid, interval, integer, uuid, integer)
   from public, anon, authenticated;
 grant execute on function public.scenario_find_inactive_mentors(uuid, interval, integer, uuid, integer) to service_role;
+
+-- supabase/schemas/20_catalogue.sql ===================================================================================
+
+-- What is here: the catalogue as an installation is verified against it (`scenario-repo verify`).
+--
+-- The library has the same facts of a pristine installation (scenario_repo/catalogue.json, recorded by a test) and
+-- compares. Texts are as PostgreSQL writes them back; where its versions write differently, they are left out.
+
+-- Our relations: all of our schemas, and those of public that have our name.
+create or replace view scenario_private.our_relation
+with (security_invoker = true)
+as
+select
+  relation.oid as relation_id,
+  format('%I.%I', schema.nspname, relation.relname) as name,
+  relation.relkind,
+  relation.relrowsecurity,
+  relation.relacl,
+  relation.relowner,
+  relation.reloptions
+from pg_catalog.pg_class as relation
+join pg_catalog.pg_namespace as schema on schema.oid = relation.relnamespace
+where relation.relkind in ('r', 'p', 'v', 'm', 'f')
+  and (
+    schema.nspname in ('scenario_private', 'scenario_source')
+    or schema.nspname = 'public' and starts_with(relation.relname, 'scenario_')
+  );
+comment on view scenario_private.our_relation is
+  'The tables and views of scenario_repo.';
+revoke all on table scenario_private.our_relation from public, anon, authenticated;
+grant select on table scenario_private.our_relation to service_role;
+
+-- Our functions: all of scenario_private, and those of public that have our name.
+create or replace view scenario_private.our_function
+with (security_invoker = true)
+as
+select
+  function.oid as function_id,
+  format('%I.%I(%s)', schema.nspname, function.proname, pg_get_function_identity_arguments(function.oid)) as name,
+  function.proacl,
+  function.proowner
+from pg_catalog.pg_proc as function
+join pg_catalog.pg_namespace as schema on schema.oid = function.pronamespace
+where schema.nspname = 'scenario_private'
+  or schema.nspname = 'public' and starts_with(function.proname, 'scenario_');
+comment on view scenario_private.our_function is
+  'The functions of scenario_repo.';
+revoke all on table scenario_private.our_function from public, anon, authenticated;
+grant select on table scenario_private.our_function to service_role;
+
+-- What a source view reads: the app's tables, and the views between.
+create or replace view scenario_private.source_relation
+with (security_invoker = true)
+as
+select
+  source.name as source,
+  relation.oid as relation_id,
+  format('%I.%I', schema.nspname, relation.relname) as name,
+  quote_ident(schema.nspname) as schema_name,
+  relation.relkind,
+  read.depth,
+  has_table_privilege('service_role', relation.oid, 'select') as is_readable,
+  has_schema_privilege('service_role', schema.oid, 'usage') as is_in_reach
+from scenario_private.our_relation as source
+cross join lateral scenario_private.relations_behind(source.relation_id) as read
+join pg_catalog.pg_class as relation on relation.oid = read.relation_id
+join pg_catalog.pg_namespace as schema on schema.oid = relation.relnamespace
+where starts_with(source.name, 'scenario_source.') and read.depth > 0;
+comment on view scenario_private.source_relation is
+  'The tables and views behind each source view, whether the service role may read each.';
+revoke all on table scenario_private.source_relation from public, anon, authenticated;
+grant select on table scenario_private.source_relation to service_role;
+
+-- The facts, one a row: their kind, the object's name, and what there is to say of it.
+create or replace view scenario_private.catalogue_fact
+with (security_invoker = true)
+as
+select 'relation' as kind, our.name, jsonb_build_object(
+  'is_view', our.relkind = 'v',
+  'has_row_level_security', our.relrowsecurity,
+  'options', coalesce(
+    (select jsonb_agg(option.text order by option.text) from unnest(our.reloptions) as option (text)), '[]'
+  ),
+  -- PostgreSQL 16 and later write fewer qualifiers and parentheses.
+  'text', case
+    when our.relkind = 'v' and not starts_with(our.name, 'scenario_source.')
+      then md5(regexp_replace(pg_get_viewdef(our.relation_id), '\s|"?\w+"?\.|[()]', '', 'g'))
+  end,
+  -- Tells a default view from an app's own.
+  'comment', case
+    when starts_with(our.name, 'scenario_source.') then obj_description(our.relation_id, 'pg_class')
+  end
+) as fact
+from scenario_private.our_relation as our
+union all
+select 'column', format('%s.%I', our.name, attribute.attname), jsonb_build_object(
+  'type', format_type(attribute.atttypid, attribute.atttypmod),
+  'is_nullable', not attribute.attnotnull,
+  'default', pg_get_expr(standard.adbin, standard.adrelid),
+  'is_generated', attribute.attgenerated <> ''
+)
+from scenario_private.our_relation as our
+join pg_catalog.pg_attribute as attribute
+  on attribute.attrelid = our.relation_id and attribute.attnum > 0 and not attribute.attisdropped
+left join pg_catalog.pg_attrdef as standard
+  on standard.adrelid = attribute.attrelid and standard.adnum = attribute.attnum
+union all
+-- Not those of not null: PostgreSQL 18 lists them, and the column tells.
+select 'constraint', format('%s.%I', our.name, rule.conname), jsonb_build_object(
+  'text', pg_get_constraintdef(rule.oid)
+)
+from scenario_private.our_relation as our
+join pg_catalog.pg_constraint as rule on rule.conrelid = our.relation_id and rule.contype in ('c', 'f', 'p', 'u', 'x')
+union all
+-- Of our tables, and of those the sources read.
+select 'index', format('%I.%I', schema.nspname, class.relname), jsonb_build_object(
+  'table', format('%I.%I', table_schema.nspname, owner.relname),
+  'text', pg_get_indexdef(class.oid),
+  'is_valid', index.indisvalid and index.indisready,
+  'is_of_constraint', exists (
+    select from pg_catalog.pg_constraint as rule where rule.conindid = class.oid and rule.contype in ('p', 'u', 'x')
+  )
+)
+from (
+  select our.relation_id from scenario_private.our_relation as our
+  union
+  select source.relation_id from scenario_private.source_relation as source
+) as read
+join pg_catalog.pg_index as index on index.indrelid = read.relation_id
+join pg_catalog.pg_class as class on class.oid = index.indexrelid
+join pg_catalog.pg_namespace as schema on schema.oid = class.relnamespace
+join pg_catalog.pg_class as owner on owner.oid = index.indrelid
+join pg_catalog.pg_namespace as table_schema on table_schema.oid = owner.relnamespace
+union all
+select 'trigger', format('%s.%I', our.name, "trigger".tgname), jsonb_build_object(
+  'text', pg_get_triggerdef("trigger".oid),
+  'is_enabled', "trigger".tgenabled <> 'D'
+)
+from scenario_private.our_relation as our
+join pg_catalog.pg_trigger as "trigger" on "trigger".tgrelid = our.relation_id and not "trigger".tgisinternal
+union all
+select 'policy', format('%s.%I', our.name, policy.policyname), jsonb_build_object(
+  'is_permissive', policy.permissive = 'PERMISSIVE',
+  'roles', (select jsonb_agg(role.name order by role.name) from unnest(policy.roles) as role (name)),
+  'command', lower(policy.cmd),
+  'using', policy.qual,
+  'with_check', policy.with_check
+)
+from scenario_private.our_relation as our
+join pg_catalog.pg_policies as policy on format('%I.%I', policy.schemaname, policy.tablename) = our.name
+union all
+select 'function', our.name, jsonb_build_object(
+  'text', md5(replace(function.prosrc, E'\r', '')),
+  'returns', pg_get_function_result(function.oid),
+  'language', language.lanname,
+  'volatility', function.provolatile,
+  'is_definer', function.prosecdef,
+  'is_strict', function.proisstrict,
+  'settings', coalesce(
+    (select jsonb_agg(setting.text order by setting.text) from unnest(function.proconfig) as setting (text)), '[]'
+  )
+)
+from scenario_private.our_function as our
+join pg_catalog.pg_proc as function on function.oid = our.function_id
+join pg_catalog.pg_language as language on language.oid = function.prolang
+union all
+-- What the API's roles may do; what an app grants to roles of its own is its business.
+select
+  'grant',
+  format('%s %s to %s', object.kind, object.name, held.role),
+  jsonb_build_object('privileges', jsonb_agg(held.privilege order by held.privilege))
+from (
+  select 'table' as kind, our.name, coalesce(our.relacl, acldefault('r', our.relowner)) as acl, our.relowner as owner
+  from scenario_private.our_relation as our
+  union all
+  select 'function', our.name, coalesce(our.proacl, acldefault('f', our.proowner)), our.proowner
+  from scenario_private.our_function as our
+  union all
+  select
+    'schema', quote_ident(schema.nspname), coalesce(schema.nspacl, acldefault('n', schema.nspowner)), schema.nspowner
+  from pg_catalog.pg_namespace as schema
+  where schema.nspname in ('scenario_private', 'scenario_source')
+) as object
+cross join lateral (
+  select
+    case privilege.grantee when 0 then 'public' else pg_get_userbyid(privilege.grantee)::text end as role,
+    lower(privilege.privilege_type) as privilege
+  from aclexplode(object.acl) as privilege
+  where privilege.grantee <> object.owner
+) as held
+where held.role in ('public', 'anon', 'authenticated', 'service_role')
+group by object.kind, object.name, held.role;
+comment on view scenario_private.catalogue_fact is
+  'What PostgreSQL''s catalogue says of scenario_repo: what an installation is verified against.';
+revoke all on table scenario_private.catalogue_fact from public, anon, authenticated;
+grant select on table scenario_private.catalogue_fact to service_role;
+
+-- Everything that an installation is verified by: the facts by kind and name; what the sources read, and whether the
+-- service role may; which scenario types have no default settings; how many devices' tokens are several users'
+-- (null where that was not asked, since the app's table can't be read); and the time here.
+create or replace function public.scenario_get_catalogue(p_needs_schema integer default null)
+returns jsonb
+language plpgsql
+stable
+security invoker
+set search_path = ''
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  shared_tokens bigint;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  begin
+    select count(*) into shared_tokens
+    from (
+      select from scenario_source.device_tokens as device group by device.token having count(*) > 1
+    ) as shared;
+  exception when others then
+    shared_tokens := null;
+  end;
+  return jsonb_build_object(
+    'schema_version', scenario_private.schema_version(),
+    'now', clock_timestamp(),
+    'facts', (
+      select jsonb_object_agg(of_kind.kind, of_kind.facts)
+      from (
+        select catalogue.kind, jsonb_object_agg(catalogue.name, catalogue.fact) as facts
+        from scenario_private.catalogue_fact as catalogue
+        group by catalogue.kind
+      ) as of_kind
+    ),
+    'sources', coalesce(
+      (
+        select jsonb_agg(
+          jsonb_build_object(
+            'source', source.source,
+            'name', source.name,
+            'is_table', source.relkind in ('r', 'p'),
+            'is_direct', source.depth = 1,
+            'is_readable', source.is_readable,
+            'schema', source.schema_name,
+            'is_in_reach', source.is_in_reach
+          )
+          order by source.source, source.name
+        )
+        from scenario_private.source_relation as source
+      ),
+      '[]'
+    ),
+    'without_settings', coalesce(
+      (
+        select jsonb_agg(rule.scenario_type order by rule.scenario_type)
+        from scenario_private.rules() as rule
+        where not exists (
+          select
+          from public.scenario_evaluation_config as settings
+          where settings.scenario_type = rule.scenario_type and settings.organization_id is null
+        )
+      ),
+      '[]'
+    ),
+    'shared_tokens', shared_tokens
+  );
+end
+$$;
+revoke all on function public.scenario_get_catalogue(integer) from public, anon, authenticated;
+grant execute on function public.scenario_get_catalogue(integer) to service_role;
 
 -- supabase/schemas/rules/certification_expiry.sql =====================================================================
 

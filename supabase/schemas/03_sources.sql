@@ -12,12 +12,46 @@
 -- table, closed: row level security on, nothing for public, anon and authenticated, everything for service_role. An
 -- app's table keeps its columns, policies and grants; it gets the indexes that the rules need.
 --
--- What does not fit is told in one message (SR007), before anything is made.
+-- What does not fit is told in one message (SR007), before anything is made: what the app has of other kinds, columns,
+-- types and owners, what the service role may not read, indexes of our names that are invalid or on something else,
+-- and tables of our names that are not ours.
+
+-- What a relation reads, and needs the right to read: through the views that run with the rights of their reader.
+create or replace function scenario_private.relations_behind(p_relation oid)
+returns table (relation_id oid, depth integer)
+language sql
+stable
+set search_path = ''
+rows 5
+as $$
+  with recursive read (relation_id, depth) as (
+    select p_relation, 0
+    union
+    select dependency.refobjid, read.depth + 1
+    from read
+    join pg_catalog.pg_class as view
+      on view.oid = read.relation_id
+      and view.relkind = 'v'
+      and coalesce(view.reloptions, '{}')
+        && array['security_invoker=true', 'security_invoker=on', 'security_invoker=1', 'security_invoker=yes']
+    join pg_catalog.pg_rewrite as rule on rule.ev_class = view.oid
+    join pg_catalog.pg_depend as dependency
+      on dependency.classid = 'pg_catalog.pg_rewrite'::regclass
+      and dependency.objid = rule.oid
+      and dependency.refclassid = 'pg_catalog.pg_class'::regclass
+      and dependency.refobjid <> view.oid
+  )
+  select read.relation_id, min(read.depth)
+  from read
+  group by read.relation_id
+$$;
+revoke all on function scenario_private.relations_behind(oid) from public, anon, authenticated;
+grant execute on function scenario_private.relations_behind(oid) to service_role;
 
 do $sources$
 declare
   misfits text;
-  misfitting_views text;
+  remedies text;
 begin
   with wanted (view_name, table_name, view_columns, table_columns) as (
     values
@@ -45,7 +79,12 @@ begin
   -- What will be read: whatever has the view's name, else whatever has the table's name. Types are looked for as well:
   -- a table makes a type of its own name.
   source as (
-    select wanted.view_name, named.*, relation.oid as relation_id, relation.relkind, relation.relowner
+    select
+      format('scenario_source.%I', wanted.view_name) as remedy,
+      named.*,
+      relation.oid as relation_id,
+      relation.relkind,
+      relation.relowner
     from wanted
     cross join lateral (
       select candidate.*
@@ -60,9 +99,20 @@ begin
     ) as named
     left join pg_class as relation on relation.oid = to_regclass(named.full_name)
   ),
-  misfit (view_name, text) as (
+  -- The indexes that are made below, as PostgreSQL writes them, without what differs between types that fit.
+  wanted_index (name, definition) as (
+    values
+      ('peer_mentors_active_by_user_idx', 'public.peer_mentors USING btree user_id, organization_id WHERE is_active'),
+      (
+        'peer_mentors_active_by_organization_idx',
+        'public.peer_mentors USING btree organization_id, user_id WHERE is_active'
+      ),
+      ('activities_user_id_activity_date_idx', 'public.activities USING btree user_id, activity_date'),
+      ('certifications_user_id_expires_at_idx', 'public.certifications USING btree user_id, expires_at')
+  ),
+  misfit (remedy, text) as (
     select
-      source.view_name,
+      source.remedy,
       format(
         '%s: expected a table or view, got %s',
         source.full_name,
@@ -77,13 +127,13 @@ begin
     union all
     -- Tables get indexes, and views in scenario_source get grants: both need their owner.
     select
-      source.view_name,
+      source.remedy,
       format('%s: expected the owner %s, got %s', source.full_name, current_user, source.relowner::regrole)
     from source
     where (source.is_view or source.relkind in ('r', 'p')) and not pg_has_role(source.relowner, 'usage')
     union all
     select
-      source.view_name,
+      source.remedy,
       format(
         '%s.%s: expected %s, got %s',
         source.full_name,
@@ -112,11 +162,78 @@ begin
         when expected.type_name = 'text' then type.typcategory not in ('S', 'E')
         else coalesce(nullif(type.typbasetype, 0), type.oid) <> to_regtype(expected.type_name)
       end
+    union all
+    -- A new table of a Supabase project is granted to nobody.
+    select
+      format('grant select on %s to service_role;', behind.name),
+      format('%s: expected select for service_role, got no such grant', behind.name)
+    from (
+      select distinct format('%I.%I', schema.nspname, relation.relname) as name
+      from source
+      cross join lateral scenario_private.relations_behind(source.relation_id) as read
+      join pg_class as relation on relation.oid = read.relation_id
+      join pg_namespace as schema on schema.oid = relation.relnamespace
+      where source.relkind in ('r', 'p', 'v', 'm', 'f')
+        -- The migration itself grants the views of scenario_source.
+        and schema.nspname <> 'scenario_source'
+        and not has_table_privilege('service_role', relation.oid, 'select')
+    ) as behind
+    union all
+    select
+      case
+        when index.indexrelid is null then format('rename public.%I: an index gets this name', wanted_index.name)
+        when index.indisvalid then format('drop index public.%I; -- or rename it', wanted_index.name)
+        else format('reindex index public.%I; -- or drop it', wanted_index.name)
+      end,
+      format(
+        'public.%I: expected an index on %s, got %s',
+        wanted_index.name,
+        replace(wanted_index.definition, ' USING btree', ''),
+        case
+          when index.indexrelid is null then 'no index'
+          when index.indisvalid then 'one on ' || split_part(pg_get_indexdef(index.indexrelid), ' ON ', 2)
+          else 'an invalid one, as a failed build leaves it'
+        end
+      )
+    from wanted_index
+    join pg_class as relation on relation.oid = to_regclass(format('public.%I', wanted_index.name))
+    left join pg_index as index on index.indexrelid = relation.oid
+    cross join lateral (
+      select regexp_replace(split_part(pg_get_indexdef(index.indexrelid), ' ON ', 2), '^ONLY |::[a-z ]+|[()]', '', 'g')
+        as text
+    ) as definition
+    where index.indexrelid is null
+      or not index.indisvalid
+      or definition.text <> wanted_index.definition
+      -- Further columns do no harm.
+      and (
+        definition.text not like wanted_index.definition || ', %'
+        and definition.text not like wanted_index.definition || ' INCLUDE %'
+        or definition.text like '% WHERE %'
+      )
+    union all
+    -- Ours come later in the first migration; after it, they are there.
+    select
+      format('alter table public.%I rename to …; -- or another schema', own.name),
+      format('public.%I: expected no such table, got one that is not scenario_repo''s', own.name)
+    from unnest(
+      array[
+        'scenario_notifications', 'scenario_evaluation_config', 'scenario_delivery_policy', 'scenario_days_off',
+        'scenario_mutes'
+      ]
+    ) as own (name)
+    where to_regclass('scenario_private.handover') is null and to_regclass(format('public.%I', own.name)) is not null
   )
   select
     string_agg(E'\n  ' || misfit.text, '' order by misfit.text),
-    string_agg(distinct format('scenario_source.%I', misfit.view_name), ', ')
-  into misfits, misfitting_views
+    concat_ws(
+      E'\n  ',
+      'create or correct the views that translate your tables: '
+        || string_agg(distinct misfit.remedy, ', ') filter (where starts_with(misfit.remedy, 'scenario_source.'))
+        || ' (docs/own-tables.md).',
+      string_agg(distinct misfit.remedy, E'\n  ') filter (where not starts_with(misfit.remedy, 'scenario_source.'))
+    )
+  into misfits, remedies
   from misfit;
 
   if misfits is not null then
@@ -125,9 +242,8 @@ begin
       errcode = 'SR007',
       message = format(
         E'this project''s own tables don''t have what scenario_repo reads; nothing was changed%s\n'
-          'Remedy: in a migration before this one, create or correct the views that translate your tables: %s'
-          ' (docs/own-tables.md).',
-        misfits, misfitting_views
+          'Remedy: in a migration before this one, %s',
+        misfits, remedies
       );
   end if;
 end

@@ -71,6 +71,7 @@ insert into known_function values
   ('public.scenario_find_inactive_mentors(p_organization_id uuid, p_inactive_after interval, p_limit '
    'integer, p_after uuid, p_needs_schema integer)',
    'service_role', 'definer'),
+  ('public.scenario_get_catalogue(p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_get_last_delivered_at_many(p_user_ids uuid[], p_scenario_type text, p_needs_schema '
    'integer)',
    'service_role', 'invoker'),
@@ -183,6 +184,7 @@ insert into known_function values
    'uuid[], p_scenario_types text[])',
    'service_role', 'invoker'),
   ('scenario_private.refuse_rewriting_history()', 'nobody', 'invoker'),
+  ('scenario_private.relations_behind(p_relation oid)', 'service_role', 'invoker'),
   ('scenario_private.remove_tokens(p_user_ids uuid[], p_tokens text[], p_registered_before timestamp '
    'with time zone[])',
    'service_role', 'invoker'),

@@ -98,6 +98,7 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:
         return row[0]
 
     call("scenario_get_schema", "")
+    call("scenario_get_catalogue", "")
     call("scenario_check_rule", "'inactivity'")
     call("scenario_find_inactive_mentors", "%s, '30 days'", ORGANIZATION)
     for dry_run in (True, False, False):

@@ -37,6 +37,7 @@ def arguments(user: UUID) -> dict[str, str]:
         "scenario_get_milestone_record_many": f"array['{user}'::uuid], 10",
         "scenario_get_organization_report": f"'{ORGANIZATION}', now(), now()",
         "scenario_get_schema": "",
+        "scenario_get_catalogue": "",
         "scenario_has_been_delivered_since_many": f"array['{user}'::uuid], 'inactivity', now()",
         "scenario_has_been_sent_since_threshold_many": f"array['{user}'::uuid], 'inactivity', now()",
         "scenario_lease_notifications": "10, 60, null, null",

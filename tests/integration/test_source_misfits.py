@@ -18,6 +18,7 @@ from tests.postgres.migrations import apply_migrations, schema_dump
 from tests.postgres.server import SUPERUSER, PostgresServer
 
 _numbers = count(1)
+_GRANTS = "grant select on all tables in schema public to service_role"
 _MENTORS = "create table public.peer_mentors (user_id uuid, organization_id uuid, is_active boolean);"
 _ACTIVITIES = "create table public.activities (user_id uuid, activity_date timestamptz);"
 _CERTIFICATIONS = (
@@ -58,10 +59,15 @@ def _refusal(database: Database) -> psycopg.errors.Diagnostic:
 
 
 def _misfits(database: Database) -> list[str]:
-    message, *misfits = (_refusal(database).message_primary or "").splitlines()
+    text, _, _ = (_refusal(database).message_primary or "").partition("\nRemedy: ")
+    message, *misfits = text.splitlines()
     assert message == "this project's own tables don't have what scenario_repo reads; nothing was changed"
-    assert misfits.pop().startswith("Remedy: ")
     return [misfit.removeprefix("  ") for misfit in misfits]
+
+
+def _remedies(database: Database) -> list[str]:
+    _, _, remedies = (_refusal(database).message_primary or "").partition("\nRemedy: in a migration before this one, ")
+    return remedies.split("\n  ")
 
 
 # What does not fit --------------------------------------------------------------------------------
@@ -211,6 +217,7 @@ def test_misfits_are_told_in_one_message_and_nothing_is_made(
     """All that does not fit is listed, and the database is as it was."""
     tables, expected = MISFITS[name]
     execute(app, tables)
+    execute(app, _GRANTS)
     before = schema_dump(postgres_server, _name(app))
     assert _misfits(app) == expected
     assert schema_dump(postgres_server, _name(app)) == before
@@ -219,6 +226,7 @@ def test_misfits_are_told_in_one_message_and_nothing_is_made(
 def test_the_remedy_names_the_views_to_create(app: Database) -> None:
     """Those of the tables that don't fit, each once, and the guide that shows how."""
     execute(app, MISFITS["everything at once"][0].replace("create sequence public.certifications;", _CERTIFICATIONS))
+    execute(app, _GRANTS)
     assert (_refusal(app).message_primary or "").splitlines()[-1] == (
         "Remedy: in a migration before this one, create or correct the views that translate your tables:"
         " scenario_source.activities, scenario_source.device_tokens, scenario_source.mentors (docs/own-tables.md)."
@@ -228,19 +236,152 @@ def test_the_remedy_names_the_views_to_create(app: Database) -> None:
 def test_a_table_of_another_owner_is_told(postgres_server: PostgresServer, app: Database) -> None:
     """Only a table's owner can index it."""
     with closing(psycopg.connect(postgres_server.url(_name(app), SUPERUSER), autocommit=True)) as superuser:
-        superuser.execute(_ACTIVITIES.encode())
+        superuser.execute(f"{_ACTIVITIES} {_GRANTS}".encode())
     assert _misfits(app) == ["public.activities: expected the owner postgres, got supabase_admin"]
 
 
 def test_a_mapping_that_is_there_later_is_taken(app: Database) -> None:
     """After the refusal: the app's own migration, and ours again."""
-    execute(app, "create table public.activities (mentor_id uuid, at timestamptz);")
+    execute(app, f"create table public.activities (mentor_id uuid, at timestamptz); {_GRANTS}")
     assert len(_misfits(app)) == 2
     execute(
         app,
         "create schema scenario_source;"
         "create view scenario_source.activities with (security_invoker = true) as"
         "  select activity.mentor_id as user_id, activity.at as activity_date from public.activities as activity;",
+    )
+    apply_migrations(app.url)
+
+
+# What can't be read, and what has a name of ours ----------------------------------------------------
+
+FOUND = {
+    "a table that is granted to nobody": (
+        _ACTIVITIES,
+        ["public.activities: expected select for service_role, got no such grant"],
+        ["grant select on public.activities to service_role;"],
+    ),
+    "the tables behind a view, which runs with the rights of its reader": (
+        (
+            "create table public.visits (by uuid, at timestamptz);"
+            "create view public.activities with (security_invoker = on) as"
+            "  select by as user_id, at as activity_date from public.visits;"
+            "grant select on public.activities to service_role;"
+        ),
+        ["public.visits: expected select for service_role, got no such grant"],
+        ["grant select on public.visits to service_role;"],
+    ),
+    "the tables behind a source view": (
+        (
+            'create table public."Visits" (by uuid, at timestamptz); create schema scenario_source;'
+            "create view scenario_source.activities with (security_invoker = true) as"
+            '  select by as user_id, at as activity_date from public."Visits";'
+        ),
+        ['public."Visits": expected select for service_role, got no such grant'],
+        ['grant select on public."Visits" to service_role;'],
+    ),
+    "an index of our name on other columns": (
+        (
+            f"{_ACTIVITIES} {_GRANTS};"
+            "create index activities_user_id_activity_date_idx on public.activities (activity_date);"
+        ),
+        [
+            (
+                "public.activities_user_id_activity_date_idx: expected an index on public.activities user_id,"
+                " activity_date, got one on public.activities USING btree (activity_date)"
+            )
+        ],
+        ["drop index public.activities_user_id_activity_date_idx; -- or rename it"],
+    ),
+    "an index of our name for some of the rows": (
+        (
+            f"{_MENTORS} {_GRANTS};"
+            "create index peer_mentors_active_by_user_idx on public.peer_mentors (user_id, organization_id);"
+        ),
+        [
+            (
+                "public.peer_mentors_active_by_user_idx: expected an index on public.peer_mentors user_id,"
+                " organization_id WHERE is_active, got one on"
+                " public.peer_mentors USING btree (user_id, organization_id)"
+            )
+        ],
+        ["drop index public.peer_mentors_active_by_user_idx; -- or rename it"],
+    ),
+    "a table of an index's name": (
+        "create table public.certifications_user_id_expires_at_idx ();",
+        [
+            (
+                "public.certifications_user_id_expires_at_idx: expected an index on public.certifications user_id,"
+                " expires_at, got no index"
+            )
+        ],
+        ["rename public.certifications_user_id_expires_at_idx: an index gets this name"],
+    ),
+    "tables of our names": (
+        "create table public.scenario_notifications (id uuid); create view public.scenario_mutes as select 1 as n;",
+        [
+            "public.scenario_mutes: expected no such table, got one that is not scenario_repo's",
+            "public.scenario_notifications: expected no such table, got one that is not scenario_repo's",
+        ],
+        [
+            "alter table public.scenario_mutes rename to …; -- or another schema",
+            "alter table public.scenario_notifications rename to …; -- or another schema",
+        ],
+    ),
+    "columns and grants at once": (
+        "create table public.activities (user_id uuid, occurred_on date);",
+        [
+            "public.activities.activity_date: expected timestamp with time zone, got no such column",
+            "public.activities: expected select for service_role, got no such grant",
+        ],
+        [
+            "create or correct the views that translate your tables: scenario_source.activities (docs/own-tables.md).",
+            "grant select on public.activities to service_role;",
+        ],
+    ),
+}
+
+
+@pytest.mark.needs("pg_dump")
+@pytest.mark.parametrize("name", FOUND)
+def test_what_would_fail_later_is_told_with_its_remedy(
+    postgres_server: PostgresServer, app: Database, name: str
+) -> None:
+    """A missing grant, an index and a table that only has our name: found before anything is made."""
+    tables, misfits, remedies = FOUND[name]
+    execute(app, tables)
+    before = schema_dump(postgres_server, _name(app))
+    assert _misfits(app) == misfits
+    assert _remedies(app) == remedies
+    assert schema_dump(postgres_server, _name(app)) == before
+
+
+def test_an_invalid_index_is_told(app: Database) -> None:
+    """A failed concurrent build leaves one: it has the name, and no query uses it."""
+    execute(app, f"{_ACTIVITIES} {_GRANTS}")
+    for _ in range(2):
+        execute(app, "insert into public.activities values (null, '2026-01-01')")
+    with app.connect(role=None) as owner, pytest.raises(psycopg.errors.UniqueViolation):
+        owner.execute(
+            "create unique index concurrently activities_user_id_activity_date_idx"
+            " on public.activities (user_id, activity_date) nulls not distinct"
+        )
+    assert _misfits(app) == [
+        (
+            "public.activities_user_id_activity_date_idx: expected an index on public.activities user_id,"
+            " activity_date, got an invalid one, as a failed build leaves it"
+        )
+    ]
+    assert _remedies(app) == ["reindex index public.activities_user_id_activity_date_idx; -- or drop it"]
+
+
+def test_an_index_with_further_columns_will_do(app: Database) -> None:
+    """What our index would serve, it serves too."""
+    execute(
+        app,
+        f"{_CERTIFICATIONS} {_GRANTS};"
+        "create index certifications_user_id_expires_at_idx on public.certifications"
+        "  (user_id, expires_at) include (organization_id);",
     )
     apply_migrations(app.url)
 
@@ -327,7 +468,7 @@ def test_what_fits_is_read_as_it_is(postgres_server: PostgresServer, app: Databa
         with closing(psycopg.connect(postgres_server.url(_name(app), SUPERUSER), autocommit=True)) as superuser:
             superuser.execute("create extension citext with schema extensions")
     execute(app, FITTING[name])
-    execute(app, "grant select on all tables in schema public to service_role")
+    execute(app, _GRANTS)
     apply_migrations(app.url)
     first = schema_dump(postgres_server, _name(app))
     apply_migrations(app.url)
@@ -349,7 +490,7 @@ def test_what_fits_is_read_as_it_is(postgres_server: PostgresServer, app: Databa
 )
 def test_a_device_is_registered_when_its_table_says(app: Database, columns: str, registered: int | None) -> None:
     """By registered_at or created_at, the first of them that is an instant; else that is not known."""
-    execute(app, f"{_DEVICES.removesuffix(');')}{columns});")
+    execute(app, f"{_DEVICES.removesuffix(');')}{columns}); {_GRANTS}")
     apply_migrations(app.url)
     execute(app, "insert into public.device_tokens (user_id, token, platform) values (gen_random_uuid(), 'x', 'ios')")
     with app.connect(role=None) as owner:
@@ -369,6 +510,7 @@ def test_a_foreign_table_is_read_as_it_is(postgres_server: PostgresServer, app: 
         superuser.execute("""
             create server elsewhere foreign data wrapper postgres_fdw;
             create foreign table public.activities (user_id uuid, activity_date timestamptz) server elsewhere;
+            grant select on public.activities to service_role;
         """)
     apply_migrations(app.url)
     with app.connect(role=None) as owner:
@@ -384,7 +526,7 @@ def test_domains_and_precisions_keep_the_index_in_use(app: Database, user_id: st
     execute(
         app,
         "create domain public.person as uuid;"
-        f"create table public.activities (user_id {user_id}, activity_date {activity_date});",
+        f"create table public.activities (user_id {user_id}, activity_date {activity_date}); {_GRANTS}",
     )
     apply_migrations(app.url)
     execute(
@@ -434,6 +576,7 @@ def test_an_apps_own_objects_keep_their_comments(app: Database) -> None:
         {_CERTIFICATIONS}
         create index on public.certifications (user_id, expires_at);
         comment on index public.certifications_user_id_expires_at_idx is 'the app''s own';
+        {_GRANTS};
         """,
     )
     apply_migrations(app.url)

@@ -78,6 +78,7 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     },
     "explain_scenarios": {"user_id": USER_ID},
     "describe_schema": {},
+    "verify_installation": {},
     "check_rule": {"scenario_type": "first_session", "samples": 10},
     "lease_notifications": {
         "limit": 10,

@@ -1,0 +1,85 @@
+"""The SQL that mends an installation: written from what is expected, or taken out of the releases' migrations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any, Final
+
+from scenario_repo._releases import release_texts
+
+TOKENS: Final = (
+    "-- the last registration has the device, from now on too (docs/own-tables.md); where the app's table has no such\n"
+    "-- time, keep one row a token by hand\n"
+    "delete from public.device_tokens as older using public.device_tokens as newer\n"
+    "where older.token = newer.token and older.registered_at < newer.registered_at;\n"
+    "create unique index if not exists device_tokens_token_has_one_owner on public.device_tokens (token);"
+)
+
+_FLAGS: Final = re.DOTALL | re.MULTILINE
+_BUILT_IN_SETTINGS: Final = re.compile(r"^insert into public\.scenario_evaluation_config\b.*?;$", _FLAGS)
+
+
+def create(kind: str, name: str) -> str:
+    """Return the newest statement of the releases that makes a function, view, table or trigger, with its grants."""
+    escaped = re.escape(name)
+    end = {"function": r"\(.*?\n(\$\w*\$);$", "view": r"\n.*?;$", "table": r" \(.*?;$", "trigger": r"\n.*?;$"}[kind]
+    found = [*re.finditer(rf"^create (?:or replace )?{kind} (?:if not exists )?{escaped}{end}", _releases(), _FLAGS)]
+    if not found:
+        return f"-- apply the migrations of scenario_repo again: they may run twice, and make {name}"
+    of_kind = "function" if kind == "function" else "table"
+    grants = re.finditer(rf"^(?:grant|revoke) [^;]*? on {of_kind} {escaped}\b[^;]*;$", _releases(), _FLAGS)
+    return "\n".join([found[-1][0], *dict.fromkeys(grant[0] for grant in grants)])
+
+
+@cache
+def _releases() -> str:
+    return "\n".join(release_texts())
+
+
+def column(relation: str, name: str, wanted: Mapping[str, Any], there: Mapping[str, Any] | None) -> str:
+    """Add a column, or change its type."""
+    kind = wanted["type"]
+    if there is not None:
+        return f"alter table {relation} alter column {name} type {kind} using {name}::{kind};"
+    if wanted["is_generated"]:
+        value = f" generated always as ({wanted['default']}) stored"
+    else:
+        value = "" if wanted["default"] is None else f" default {wanted['default']}"
+    return f"alter table {relation} add column {name} {kind}{value}{'' if wanted['is_nullable'] else ' not null'};"
+
+
+def of_source(view: str) -> str:
+    """Say that a source view is the app's to write."""
+    return f"-- write {view} anew, with the column of this type (docs/own-tables.md)"
+
+
+def rule(kind: str, relation: str, name: str, wanted: Mapping[str, Any]) -> str:
+    """Make a constraint, trigger or policy, in place of one of the name."""
+    if kind == "constraint":
+        return (
+            f"alter table {relation} drop constraint if exists {name};\n"
+            f"alter table {relation} add constraint {name} {wanted['text']};"
+        )
+    drop = f"drop {kind} if exists {name} on {relation};"
+    if kind == "trigger":
+        # Not from the catalogue: read in again, its text gains parentheses.
+        return f"{create('trigger', name)}\nalter table {relation} enable trigger {name};"
+    manner = "permissive" if wanted["is_permissive"] else "restrictive"
+    parts = [f"create policy {name} on {relation} as {manner} for {wanted['command']} to {', '.join(wanted['roles'])}"]
+    parts += [f"using ({wanted['using']})"] if wanted["using"] else []
+    parts += [f"with check ({wanted['with_check']})"] if wanted["with_check"] else []
+    return f"{drop}\n{' '.join(parts)};"
+
+
+def grant(kind: str, name: str, role: str, wanted: Collection[str]) -> str:
+    """Give a role what it needs of an object, and no more."""
+    revoke = f"revoke all on {kind} {name} from {role};"
+    return f"{revoke}\ngrant {', '.join(sorted(wanted))} on {kind} {name} to {role};" if wanted else revoke
+
+
+def settings(scenario_type: str) -> str | None:
+    """Insert the default rows that the built-in scenarios lack; an app's own type has its row in its migration."""
+    found = _BUILT_IN_SETTINGS.findall(_releases())
+    return next((text for text in reversed(found) if f"'{scenario_type}'" in text), None)
