@@ -68,6 +68,8 @@ from scenario_repo.senders import (
     SenderFailingError,
     SuppressDelivery,
 )
+from scenario_repo.settings import ScenarioSettings
+from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
 from scenario_repo.verification import InstallationFault, Verification
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "DuplicateNotificationException",
     "EngineReport",
     "EvaluationPage",
+    "FailureCount",
     "FailureReason",
     "InactivityFacts",
     "InstallationFault",
@@ -101,8 +104,10 @@ __all__ = [
     "NotificationClaim",
     "NotificationOrigin",
     "OrganizationReport",
+    "PendingNotification",
     "PermanentDeliveryError",
     "PermissionDeniedException",
+    "PurgedPage",
     "ReportLine",
     "RetryAnswer",
     "RetryOutcome",
@@ -114,6 +119,8 @@ __all__ = [
     "ScenarioNotificationRepository",
     "ScenarioReport",
     "ScenarioRepositoryException",
+    "ScenarioSettings",
+    "ScenarioStatus",
     "ScenarioTriggerEngine",
     "ScenarioType",
     "SchemaDescription",
@@ -122,6 +129,7 @@ __all__ = [
     "Settlement",
     "SettlementAnswer",
     "SkipReason",
+    "Status",
     "SuppressDelivery",
     "UnavailableException",
     "UnexpectedResponseException",

@@ -25,6 +25,8 @@ from scenario_repo.models import (
     Settlement,
 )
 from scenario_repo.policies import DeliveryPolicy, NewDayOff, NewMute
+from scenario_repo.settings import ScenarioSettings
+from scenario_repo.status import PendingNotification
 
 T = TypeVar("T")
 
@@ -40,6 +42,8 @@ _SETTLEMENTS = TypeAdapter(list[InstanceOf[Settlement]])
 _POLICY = TypeAdapter(InstanceOf[DeliveryPolicy])
 _DAYS_OFF = TypeAdapter(list[InstanceOf[NewDayOff]])
 _MUTE = TypeAdapter(InstanceOf[NewMute])
+_SETTINGS = TypeAdapter(InstanceOf[ScenarioSettings])
+_PENDING: TypeAdapter[PendingNotification | None] = TypeAdapter(InstanceOf[PendingNotification] | None)
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
 _POSITIVE_INTEGER: TypeAdapter[int] = TypeAdapter(PositiveInteger)
@@ -161,6 +165,24 @@ def days_off(values: Sequence[NewDayOff]) -> list[NewDayOff]:
 def mute(value: NewMute) -> NewMute:
     """Check a mute."""
     return validated(_MUTE, "mute", value)
+
+
+def settings(value: ScenarioSettings) -> ScenarioSettings:
+    """Check settings to change, at least one."""
+    checked = validated(_SETTINGS, "settings", value)
+    if not checked.changes:
+        raise InvalidDataException("settings: expected at least one setting to change, got none")
+    return checked
+
+
+def pending(field: str, value: PendingNotification | None) -> PendingNotification | None:
+    """Check a pending notification that may be left out."""
+    return validated(_PENDING, field, value)
+
+
+def optional_scenario_type(value: ScenarioType | str | None) -> ScenarioType | str | None:
+    """Check a scenario type that may be left out."""
+    return None if value is None else scenario_type(value)
 
 
 def _listed(field: str, values: object) -> list[object]:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, TypeAdapter
 from supabase import AsyncClient
 
 from scenario_repo import _arguments, _installation, _postgrest
-from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_SAMPLES
-from scenario_repo.exceptions import UnexpectedResponseException
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LISTED, MAX_PAGE_SIZE, MAX_SAMPLES
+from scenario_repo.exceptions import InvalidDataException, UnexpectedResponseException
 from scenario_repo.models import (
     CancelAnswer,
     OrganizationReport,
@@ -24,12 +24,15 @@ from scenario_repo.models import (
     RetryOutcome,
     RuleCheck,
     ScenarioExplanation,
+    ScenarioNotification,
     ScenarioType,
     SchemaDescription,
     StoredCancelAnswer,
     StoredRetryAnswer,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
+from scenario_repo.settings import ScenarioSettings
+from scenario_repo.status import PendingNotification, PurgedPage, Status
 from scenario_repo.verification import Verification
 
 T = TypeVar("T")
@@ -54,9 +57,8 @@ class _ReportLines(BaseModel):
     lines: tuple[ReportLine, ...]
 
 
-class _PurgedPage(BaseModel):
-    purged: int
-    next_after: UUID | None
+class _Pending(BaseModel):
+    pending: list[PendingNotification]
 
 
 _EXPLANATIONS = TypeAdapter(_Explanations)
@@ -65,7 +67,11 @@ _RETRIED = TypeAdapter(_Retried)
 _POLICIES = TypeAdapter(list[DeliveryPolicy])
 _DAYS_OFF = TypeAdapter(list[DayOff])
 _MUTES = TypeAdapter(list[Mute])
-_PURGED = TypeAdapter(_PurgedPage)
+_PURGED = TypeAdapter(PurgedPage)
+_STATUS = TypeAdapter(Status)
+_PENDING = TypeAdapter(_Pending)
+_FAILED = TypeAdapter(list[ScenarioNotification])
+_SETTINGS = TypeAdapter(list[ScenarioSettings])
 _SCHEMA = TypeAdapter(SchemaDescription)
 _RULE_CHECK = TypeAdapter(RuleCheck)
 _REPORT_LINES = TypeAdapter(_ReportLines)
@@ -229,15 +235,27 @@ class Operating:
         claim, those sent and delivered last, as many reminders as a series may have, and the last that told each
         subject. A scenario type whose longest cooldown is longer than ``older_than`` is left alone.
         """
-        seconds = _arguments.seconds("older_than", older_than)
-        users = _arguments.positive("batch", batch, MAX_PAGE_SIZE)
         purged, after, more = 0, None, True
         while more:
-            page = await self._call(
-                _PURGED, "purge_notifications", "scenario_purge_notifications", seconds, after, users
-            )
+            page = await self._purged_page("purge_notifications", older_than, after, batch)
             purged, after, more = purged + page.purged, page.next_after, page.next_after is not None
         return purged
+
+    async def purge_page(
+        self, older_than: timedelta, after: UUID | None = None, limit: int = DEFAULT_PAGE_SIZE
+    ) -> PurgedPage:
+        """Purge as :meth:`purge_notifications` does, for the next ``limit`` users after the user ``after`` alone."""
+        return await self._purged_page("purge_page", older_than, after, limit)
+
+    async def _purged_page(self, operation: str, older_than: timedelta, after: UUID | None, limit: int) -> PurgedPage:
+        return await self._call(
+            _PURGED,
+            operation,
+            "scenario_purge_notifications",
+            _arguments.seconds("older_than", older_than),
+            _arguments.optional_id("after", after),
+            _arguments.positive("limit", limit, MAX_PAGE_SIZE),
+        )
 
     async def get_organization_report(
         self, organization_id: UUID, since: datetime, until: datetime
@@ -257,6 +275,80 @@ class Operating:
             last,
         )
         return OrganizationReport(organization_id=organization, since=first, until=last, lines=counted.lines)
+
+    async def get_status(self) -> Status:
+        """Return how things stand: for each scenario its last pass and what is pending, and what failed lately.
+
+        All pending notifications are read: about half a second for a million of them.
+        """
+        return await self._call(_STATUS, "get_status", "scenario_get_status")
+
+    async def list_pending(
+        self,
+        organization_id: UUID | None = None,
+        scenario_type: ScenarioType | str | None = None,
+        after: PendingNotification | None = None,
+        limit: int = 100,
+    ) -> list[PendingNotification]:
+        """Return up to ``limit`` (at most 1,000) pending notifications, in the order in which they come due.
+
+        Of one organization or all, of one scenario type or all; for the next page, ``after`` is the last one of this.
+        """
+        place = _arguments.pending("after", after)
+        page = await self._call(
+            _PENDING,
+            "list_pending",
+            "scenario_list_pending",
+            _arguments.optional_id("organization_id", organization_id),
+            _arguments.optional_scenario_type(scenario_type),
+            None if place is None else place.next_attempt_at,
+            None if place is None else place.id,
+            _arguments.positive("limit", limit, MAX_LISTED),
+        )
+        return page.pending
+
+    async def list_failed(
+        self,
+        organization_id: UUID | None = None,
+        scenario_type: ScenarioType | str | None = None,
+        before: ScenarioNotification | None = None,
+        limit: int = 100,
+    ) -> list[ScenarioNotification]:
+        """Return up to ``limit`` (at most 1,000) notifications that failed, newest first.
+
+        Of one organization or all, of one scenario type or all; for the next page, ``before`` is the last one of this.
+        """
+        request = partial(
+            _postgrest.failed_request,
+            self._client,
+            _arguments.optional_id("organization_id", organization_id),
+            _arguments.optional_scenario_type(scenario_type),
+            _arguments.notification("before", before),
+            _arguments.positive("limit", limit, MAX_LISTED),
+        )
+        return await _postgrest.fetch(request, _FAILED, operation="list_failed", idempotent=True)
+
+    async def get_settings(self, organization_id: UUID | None = None) -> list[ScenarioSettings]:
+        """Return the default settings of every scenario type, and with an organization what it overrides after them."""
+        checked = _arguments.optional_id("organization_id", organization_id)
+        request = partial(_postgrest.settings_request, self._client, checked)
+        return await _postgrest.fetch(request, _SETTINGS, operation="get_settings", idempotent=True)
+
+    async def set_settings(self, settings: ScenarioSettings) -> ScenarioSettings:
+        """Change the settings that were given, the defaults or an organization's, and return all of that row.
+
+        What is not given stays as it is. None of it is written if one does not fit.
+        """
+        operation = "set_settings"
+        checked = _arguments.settings(settings)
+        request = partial(_postgrest.set_settings_request, self._client, checked)
+        stored = await _postgrest.fetch(request, _SETTINGS, operation=operation, idempotent=True)
+        if not stored:
+            raise InvalidDataException(
+                "scenario_type: expected one that has a rule in the database (see `scenario-repo config get`)",
+                operation=operation,
+            )
+        return _only(operation, stored)
 
     async def _call(self, answer: TypeAdapter[T], operation: str, function: str, *arguments: object) -> T:
         """Call a function; all of them are idempotent."""

@@ -7,7 +7,7 @@ answer are parsed straight into the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import Final, Literal, Protocol, TypeVar
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from scenario_repo.models import (
     Settlement,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
+from scenario_repo.settings import ScenarioSettings
 
 T = TypeVar("T")
 
@@ -45,6 +46,8 @@ POLICIES: Final = "scenario_delivery_policy"
 POLICY_COLUMNS: Final = tuple(DeliveryPolicy.model_fields)
 DAYS_OFF: Final = "scenario_days_off"
 DAY_OFF_COLUMNS: Final = tuple(DayOff.model_fields)
+SETTINGS: Final = "scenario_evaluation_config"
+SETTINGS_COLUMNS: Final = tuple(ScenarioSettings.model_fields)
 MUTES: Final = "scenario_mutes"
 MUTE_COLUMNS: Final = tuple(Mute.model_fields)
 
@@ -70,9 +73,11 @@ FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
     "scenario_get_milestone_record_many": ("p_user_ids", "p_milestone_value"),
     "scenario_get_organization_report": ("p_organization_id", "p_since", "p_until"),
     "scenario_get_schema": (),
+    "scenario_get_status": (),
     "scenario_has_been_delivered_since_many": ("p_user_ids", "p_scenario_type", "p_cutoff"),
     "scenario_has_been_sent_since_threshold_many": ("p_user_ids", "p_scenario_type", "p_cutoff"),
     "scenario_lease_notifications": ("p_limit", "p_lease_seconds", "p_organization_id", "p_scenario_types"),
+    "scenario_list_pending": ("p_organization_id", "p_scenario_type", "p_after_at", "p_after_id", "p_limit"),
     "scenario_cancel_notifications": ("p_ids",),
     "scenario_retry_notifications": ("p_ids",),
     "scenario_purge_notifications": ("p_older_than_seconds", "p_after", "p_limit"),
@@ -182,6 +187,52 @@ def history_request(client: AsyncClient, user_id: UUID, before: ScenarioNotifica
         instant = before.triggered_at.isoformat()
         query = query.or_(f"triggered_at.lt.{instant},and(triggered_at.eq.{instant},id.lt.{before.id})")
     return query.order("triggered_at", desc=True).order("id", desc=True).limit(limit)
+
+
+def failed_request(
+    client: AsyncClient,
+    organization_id: UUID | None,
+    scenario_type: ScenarioType | str | None,
+    before: ScenarioNotification | None,
+    limit: int,
+) -> Sendable:
+    """Read notifications that failed, newest first; with ``before``, only those older than it."""
+    query = client.table(NOTIFICATIONS).select(*NOTIFICATION_COLUMNS).eq("is_failed", "true")
+    # The indexes scenario_notifications_failed_by_organization_idx and scenario_notifications_failed_idx.
+    if organization_id is not None:
+        query = query.eq("organization_id", organization_id)
+    if scenario_type is not None:
+        query = query.eq("scenario_type", scenario_type)
+    if before is not None:
+        instant = before.triggered_at.isoformat()
+        query = query.lte("triggered_at", instant)
+        query = query.or_(f"triggered_at.lt.{instant},id.lt.{before.id}")
+    return query.order("triggered_at", desc=True).order("id", desc=True).limit(limit)
+
+
+def settings_request(client: AsyncClient, organization_id: UUID | None) -> Sendable:
+    """Read the default settings, and with an organization what it overrides; the defaults come first."""
+    query = client.table(SETTINGS).select(*SETTINGS_COLUMNS)
+    if organization_id is None:
+        query = query.is_("organization_id", "null")
+    else:
+        query = query.or_(f"organization_id.is.null,organization_id.eq.{organization_id}")
+    return query.order("organization_id", nullsfirst=True).order("scenario_type")
+
+
+def set_settings_request(client: AsyncClient, settings: ScenarioSettings) -> Sendable:
+    """Change the settings that were given: of the default row, which is there, or of an organization's, or a new one.
+
+    A default row can't be upserted: PostgreSQL checks that it is complete before it sees that it is there.
+    """
+    row = settings.model_dump(mode="json", include=set(settings.changes), warnings=False)
+    lengths = {name: length for name, length in settings.changes.items() if isinstance(length, timedelta)}
+    row |= {name: f"{length.total_seconds()} seconds" for name, length in lengths.items()}
+    scope = {"scenario_type": settings.scenario_type, "organization_id": settings.organization_id}
+    if settings.organization_id is None:
+        return _of(client.table(SETTINGS).update(row), **scope).select(*SETTINGS_COLUMNS)
+    row |= {"scenario_type": str(settings.scenario_type), "organization_id": str(settings.organization_id)}
+    return client.table(SETTINGS).upsert(row, on_conflict="scenario_type,organization_id").select(*SETTINGS_COLUMNS)
 
 
 def policies_request(client: AsyncClient) -> Sendable:

@@ -142,6 +142,11 @@ _UNDELIVERED: Final = frozenset({FailureReason.EXPIRED})
 """Of these reasons, those that are failures to deliver all the same: nobody decided not to tell."""
 
 
+def was_withheld(failure_code: str | None) -> bool:
+    """Whether a failure of this code was a decision not to tell; else it is one that could not be delivered."""
+    return failure_code in set(FailureReason) - _UNDELIVERED
+
+
 class NewScenarioNotification(Input):
     """A notification to record without any check of the cooldown.
 
@@ -574,7 +579,7 @@ class ReportLine(Row):
     @property
     def was_withheld(self) -> bool:
         """Whether they failed because it was decided not to tell: a :class:`FailureReason` other than ``expired``."""
-        return self.delivery_status is DeliveryStatus.FAILED and self.failure_code in set(FailureReason) - _UNDELIVERED
+        return self.delivery_status is DeliveryStatus.FAILED and was_withheld(self.failure_code)
 
     @property
     def was_undelivered(self) -> bool:

@@ -64,6 +64,59 @@ def leased_row(**overrides: object) -> dict[str, Any]:
     return {**row, **lease, **overrides}
 
 
+def pending_row(**overrides: object) -> dict[str, Any]:
+    """Make a pending notification as scenario_list_pending returns it, as JSON."""
+    row = notification_row()
+    shared = ("id", "user_id", "organization_id", "scenario_type", "triggered_at", "deliver_until", "failure_code")
+    way = {"next_attempt_at": "2026-11-02T08:30:00+00:00", "attempt_count": 0, "leased_until": None}
+    return {**{name: row[name] for name in shared}, **way, "unsettled_leases": 0, **overrides}
+
+
+def settings_row(**overrides: object) -> dict[str, Any]:
+    """Make a row of scenario_evaluation_config as PostgREST returns its settings, as JSON."""
+    return {
+        "scenario_type": "inactivity",
+        "organization_id": None,
+        "is_enabled": True,
+        "cooldown": "30 days",
+        "inactive_after": "30 days",
+        "returned_within": None,
+        "expires_within": None,
+        "milestones": None,
+        "due_within": "30 days",
+        "max_reminders": 3,
+        "retry_failed_after": "1 day",
+        "deliver_within": "7 days",
+        "max_attempts": 8,
+        "priority": 5,
+        **overrides,
+    }
+
+
+def scenario_status(**overrides: object) -> dict[str, Any]:
+    """Make one scenario of scenario_get_status, as JSON."""
+    return {
+        "scenario_type": "inactivity",
+        "is_enabled": True,
+        "overriding": 0,
+        "evaluated": 0,
+        "due": 0,
+        "claimed": 0,
+        "skipped": 0,
+        "history": 0,
+        "seconds": 0.0,
+        "finished_at": None,
+        "is_under_way": False,
+        "organization_pass_finished_at": None,
+        "waiting": 0,
+        "due_now": 0,
+        "leased": 0,
+        "unsettled": 0,
+        "oldest_due_at": None,
+        **overrides,
+    }
+
+
 def claims_answer(**exceptions: object) -> dict[str, Any]:
     """Make the answer to a batch of claims, as JSON: all were granted, but for the exceptions."""
     return {

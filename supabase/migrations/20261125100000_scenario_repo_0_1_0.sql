@@ -1443,6 +1443,18 @@ create index if not exists scenario_notifications_outlasting_idx
 comment on index public.scenario_notifications_outlasting_idx is
   'Serves: the failures that hold against a claim, and what holds long after its trigger. Little is in it.';
 
+create index if not exists scenario_notifications_failed_idx
+  on public.scenario_notifications (triggered_at desc, id desc)
+  where is_failed;
+comment on index public.scenario_notifications_failed_idx is
+  'Serves: the failures of all organizations, newest first, and those of the last days by code.';
+
+create index if not exists scenario_notifications_failed_by_organization_idx
+  on public.scenario_notifications (organization_id, triggered_at desc, id desc)
+  where is_failed;
+comment on index public.scenario_notifications_failed_by_organization_idx is
+  'Serves: the failures of an organization, newest first.';
+
 create unique index if not exists scenario_notifications_one_notification_per_milestone
   on public.scenario_notifications (user_id, milestone_value)
   where scenario_type = 'milestone' and (not is_failed or held_until = 'infinity');
@@ -6827,6 +6839,101 @@ revoke all on function public.scenario_purge_notifications(double precision, uui
   from public, anon, authenticated;
 grant execute on function public.scenario_purge_notifications(double precision, uuid, integer, integer) to service_role;
 
+-- supabase/schemas/18_pending.sql =====================================================================================
+
+-- What waits, one by one.
+
+-- Lists pending notifications in the order in which they come due, after the place (p_after_at, p_after_id): the
+-- next_attempt_at and the id of the last one of the page before.
+--   out  {"pending": […]}, each {"id", "user_id", "organization_id", "scenario_type", "triggered_at", "deliver_until",
+--        "failure_code": of the last try, "next_attempt_at", "attempt_count", "leased_until": null unless somebody has it
+--        in hand, "unsettled_leases"}
+-- Of one organization, each scenario type is a range of handover_due_idx; of all, the pending ones are read once.
+-- Raises SR001 for a limit outside 1 to 1,000, or half a place.
+create or replace function public.scenario_list_pending(
+  p_organization_id uuid default null,
+  p_scenario_type text default null,
+  p_after_at timestamptz default null,
+  p_after_id uuid default null,
+  p_limit integer default 100,
+  p_needs_schema integer default null
+)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  after_at constant timestamptz := coalesce(p_after_at, '-infinity');
+  after_id constant uuid := coalesce(p_after_id, '00000000-0000-0000-0000-000000000000');
+  ids uuid[];
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
+  if p_after_at is not null then
+    perform scenario_private.require_given('p_after_id', p_after_id);
+  end if;
+  if p_organization_id is null then
+    ids := array(
+      select handover.notification_id
+      from scenario_private.handover as handover
+      where (handover.next_attempt_at, handover.notification_id) > (after_at, after_id)
+        and (p_scenario_type is null or handover.scenario_type = p_scenario_type)
+      order by handover.next_attempt_at, handover.notification_id
+      limit p_limit
+    );
+  else
+    ids := array(
+      select handover.notification_id
+      from unnest(
+        case when p_scenario_type is null then scenario_private.scenario_types() else array[p_scenario_type] end
+      ) as scenario (type)
+      cross join lateral (
+        select row.notification_id, row.next_attempt_at
+        from scenario_private.handover as row
+        where row.organization_id = p_organization_id
+          and row.scenario_type = scenario.type
+          and (row.next_attempt_at, row.notification_id) > (after_at, after_id)
+        order by row.next_attempt_at, row.notification_id
+        limit p_limit
+      ) as handover
+      order by handover.next_attempt_at, handover.notification_id
+      limit p_limit
+    );
+  end if;
+  return (
+    select json_build_object('pending', coalesce(
+      json_agg(
+        json_build_object(
+          'id', notification.id,
+          'user_id', notification.user_id,
+          'organization_id', notification.organization_id,
+          'scenario_type', notification.scenario_type,
+          'triggered_at', notification.triggered_at,
+          'deliver_until', notification.deliver_until,
+          'failure_code', notification.failure_code,
+          'next_attempt_at', handover.next_attempt_at,
+          'attempt_count', handover.attempt_count,
+          'leased_until', case when handover.leased_until > now() then handover.leased_until end,
+          'unsettled_leases', handover.unsettled_leases
+        )
+        order by handover.next_attempt_at, handover.notification_id
+      ),
+      '[]'
+    ))
+    from unnest(ids) as page (id)
+    join scenario_private.handover as handover on handover.notification_id = page.id
+    join public.scenario_notifications as notification on notification.id = page.id
+  );
+end
+$$;
+revoke all on function public.scenario_list_pending(uuid, text, timestamptz, uuid, integer, integer)
+  from public, anon, authenticated;
+grant execute on function public.scenario_list_pending(uuid, text, timestamptz, uuid, integer, integer)
+  to service_role;
+
 -- supabase/schemas/18_report.sql ======================================================================================
 
 -- Counts an organization's notifications from p_since (inclusive) to p_until (exclusive), per day in UTC, scenario type
@@ -6890,6 +6997,124 @@ revoke all on function public.scenario_get_organization_report(uuid, timestamptz
   from public, anon, authenticated;
 grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
   to service_role;
+
+-- supabase/schemas/18_status.sql ======================================================================================
+
+-- How things stand: one look at the passes, at what waits, and at what failed lately.
+
+-- Says how things stand, for each scenario type.
+--   out  {"version", "scenarios": […], "failures": […]}
+--   a scenario  {"scenario_type", "is_enabled", "overriding": how many organizations override something, "evaluated", "due", "claimed", "skipped", "history", "seconds": of the pass
+--        under way or the last one, "finished_at": when the last pass over all ended, "is_under_way",
+--        "organization_pass_finished_at": when the newest pass over one organization ended; of the pending ones
+--        "waiting": not due yet, "due_now", "leased", "unsettled": those whose last lease nobody settled,
+--        "oldest_due_at": since when the one waits that has been due longest; null if none is due}
+--   a failure   {"scenario_type", "failure_code", "last_day", "last_week"}: how many failed so in 24 hours and in 7 days
+-- A failure is found if it was triggered within the longest deliver_within and 30 days before these 7 days.
+create or replace function public.scenario_get_status(p_needs_schema integer default null)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  triggered_after timestamptz;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  select now() - interval '37 days' - max(config.deliver_within) into triggered_after
+  from public.scenario_evaluation_config as config;
+  return (
+    with backlog as materialized (
+      select
+        handover.scenario_type,
+        count(*) filter (where handover.is_leased) as leased,
+        count(*) filter (where handover.is_due and not handover.is_leased) as due_now,
+        count(*) filter (where not handover.is_due and not handover.is_leased) as waiting,
+        count(*) filter (where handover.unsettled_leases > 0) as unsettled,
+        min(handover.next_attempt_at) filter (where handover.is_due and not handover.is_leased) as oldest_due_at
+      from (
+        select
+          row.scenario_type, row.next_attempt_at, row.unsettled_leases,
+          row.next_attempt_at <= now() as is_due,
+          row.leased_until is not null and row.leased_until > now() as is_leased
+        from scenario_private.handover as row
+      ) as handover
+      group by handover.scenario_type
+    ),
+    organizations as (
+      select
+        config.scenario_type, count(*) as overriding, max(config.pass_finished_at) as finished_at
+      from public.scenario_evaluation_config as config
+      where config.organization_id is not null
+      group by config.scenario_type
+    )
+    select json_build_object(
+      'version', scenario_private.schema_version(),
+      'scenarios', (
+        select coalesce(
+          json_agg(
+            json_build_object(
+              'scenario_type', config.scenario_type,
+              'is_enabled', config.is_enabled,
+              'overriding', coalesce(organizations.overriding, 0),
+              'evaluated', config.pass_evaluated,
+              'due', config.pass_due,
+              'claimed', config.pass_claimed,
+              'skipped', config.pass_skipped,
+              'history', config.pass_history,
+              'seconds', extract(epoch from config.pass_duration),
+              'finished_at', config.pass_finished_at,
+              'is_under_way', config.resume_after is not null,
+              'organization_pass_finished_at', organizations.finished_at,
+              'waiting', coalesce(backlog.waiting, 0),
+              'due_now', coalesce(backlog.due_now, 0),
+              'leased', coalesce(backlog.leased, 0),
+              'unsettled', coalesce(backlog.unsettled, 0),
+              'oldest_due_at', backlog.oldest_due_at
+            )
+            order by array_position(scenario_private.scenario_types(), config.scenario_type), config.scenario_type
+          ),
+          '[]'
+        )
+        from public.scenario_evaluation_config as config
+        left join backlog on backlog.scenario_type = config.scenario_type
+        left join organizations on organizations.scenario_type = config.scenario_type
+        where config.organization_id is null
+      ),
+      'failures', (
+        select coalesce(
+          json_agg(
+            json_build_object(
+              'scenario_type', tally.scenario_type,
+              'failure_code', tally.failure_code,
+              'last_day', tally.last_day,
+              'last_week', tally.last_week
+            )
+            order by tally.scenario_type, tally.failure_code
+          ),
+          '[]'
+        )
+        from (
+          select
+            failed.scenario_type,
+            failed.failure_code,
+            count(*) filter (where failed.settled_at > now() - interval '1 day') as last_day,
+            count(*) as last_week
+          from public.scenario_notifications as failed
+          where failed.is_failed
+            and failed.triggered_at > triggered_after
+            and failed.settled_at > now() - interval '7 days'
+          group by failed.scenario_type, failed.failure_code
+        ) as tally
+      )
+    )
+  );
+end
+$$;
+revoke all on function public.scenario_get_status(integer) from public, anon, authenticated;
+grant execute on function public.scenario_get_status(integer) to service_role;
 
 -- supabase/schemas/19_inactive_mentors.sql ============================================================================
 

@@ -196,6 +196,18 @@ create index if not exists scenario_notifications_outlasting_idx
 comment on index public.scenario_notifications_outlasting_idx is
   'Serves: the failures that hold against a claim, and what holds long after its trigger. Little is in it.';
 
+create index if not exists scenario_notifications_failed_idx
+  on public.scenario_notifications (triggered_at desc, id desc)
+  where is_failed;
+comment on index public.scenario_notifications_failed_idx is
+  'Serves: the failures of all organizations, newest first, and those of the last days by code.';
+
+create index if not exists scenario_notifications_failed_by_organization_idx
+  on public.scenario_notifications (organization_id, triggered_at desc, id desc)
+  where is_failed;
+comment on index public.scenario_notifications_failed_by_organization_idx is
+  'Serves: the failures of an organization, newest first.';
+
 create unique index if not exists scenario_notifications_one_notification_per_milestone
   on public.scenario_notifications (user_id, milestone_value)
   where scenario_type = 'milestone' and (not is_failed or held_until = 'infinity');

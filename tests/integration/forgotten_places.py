@@ -25,8 +25,8 @@ from scenario_repo import (
     SettlementAnswer,
     SkipReason,
     _claims,
-    _console,
 )
+from scenario_repo._cli import findings as told
 from scenario_repo._translation import BY_CODE
 from tests.integration.database import Database
 from tests.postgres.install import ROOT
@@ -153,7 +153,7 @@ def codes(sources: Mapping[str, str]) -> list[str]:
 
 def words(sources: Mapping[str, str]) -> list[str]:
     """Name the findings, reasons, results, codes and answers that SQL has and Python lacks, or the other way round."""
-    console = inspect.getsource(_console)
+    console = inspect.getsource(told)
     findings = {finding for name, text in sources.items() if name.startswith("rules/") for finding in findings_of(text)}
     findings |= set(re.findall(r"(?:then |, )'([a-z_]+)'(?:\n| as finding)", sources["14_explanation.sql"]))
     refusals = set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["09_users.sql"]))
@@ -175,7 +175,7 @@ def words(sources: Mapping[str, str]) -> list[str]:
     assert findings, "no finding was found in the rules"
     untold = sorted(word for word in findings if f'"{word}"' not in console)
     return [
-        *(f"scenario_repo/_console.py has no words for {word}" for word in untold),
+        *(f"scenario_repo/_cli/findings.py has no words for {word}" for word in untold),
         *_compared(reasons, SkipReason),
         *_compared(answers, SettlementAnswer),
         *_compared(set(_quoted(results)), DeliveryResult),

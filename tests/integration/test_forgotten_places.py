@@ -161,11 +161,11 @@ def test_a_forgotten_code_is_named() -> None:
 _WORDS = {
     "a finding": (
         ("rules/inactivity.sql", "'never_active'", "'not_seen'"),
-        ["scenario_repo/_console.py has no words for not_seen"],
+        ["scenario_repo/_cli/findings.py has no words for not_seen"],
     ),
     "a verdict": (
         ("12_evaluation.sql", "then ''history''", "then ''long_ago''"),
-        ["scenario_repo/_console.py has no words for long_ago"],
+        ["scenario_repo/_cli/findings.py has no words for long_ago"],
     ),
     "a reason of a claim": (
         ("10_claim.sql", "then 'unknown_user'", "then 'nobody'"),

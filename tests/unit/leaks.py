@@ -14,6 +14,7 @@ from scenario_repo import (
     NotificationClaim,
     ScenarioNotificationRepository,
     ScenarioRepositoryException,
+    ScenarioSettings,
     ScenarioType,
     Settlement,
 )
@@ -73,6 +74,14 @@ CALLS: Final[dict[str, Callable[[ScenarioNotificationRepository], Any]]] = {
     "cancel_notifications": lambda r: r.cancel_notifications([USER_ID]),
     "delete_delivery_policy": lambda r: r.delete_delivery_policy(ORGANIZATION_ID),
     "get_delivery_policies": lambda r: r.get_delivery_policies(),
+    "get_settings": lambda r: r.get_settings(ORGANIZATION_ID),
+    "get_status": lambda r: r.get_status(),
+    "list_failed": lambda r: r.list_failed(ORGANIZATION_ID),
+    "list_pending": lambda r: r.list_pending(ORGANIZATION_ID),
+    "set_settings": lambda r: r.set_settings(
+        ScenarioSettings(scenario_type=ScenarioType.INACTIVITY, cooldown=timedelta(days=21))
+    ),
+    "purge_page": lambda r: r.purge_page(timedelta(days=365)),
     "list_days_off": lambda r: r.list_days_off(ORGANIZATION_ID),
     "list_mutes": lambda r: r.list_mutes(USER_ID),
     "mute": lambda r: r.mute(NewMute(user_id=USER_ID)),

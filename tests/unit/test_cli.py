@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from datetime import timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import httpx
 import pytest
 import respx
 
-from scenario_repo import ScenarioType, cli
+from scenario_repo import ScenarioType
 from scenario_repo._postgrest import SCHEMA_VERSION
 from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
 
@@ -26,12 +27,16 @@ pytest_plugins = ["tests.unit.command_line"]
 _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 
-COMMANDS = ("evaluate", "explain", "deliver", "report", "migrations", "new-scenario", "check-rules")
+COMMANDS = (
+    *("evaluate", "deliver", "status", "report", "explain", "check-rules", "pending", "failed", "retry", "cancel"),
+    *("purge", "mutes", "mute", "unmute", "migrations", "new-scenario", "config"),
+)
+SUBCOMMANDS = ("config get", "config set")
 
 
 def test_every_command_is_tried_here(run: Run) -> None:
     """The list of the commands is that of the help."""
-    assert tuple(re.findall(r"^    ([a-z][a-z-]+)(?: |$)", run("--help").out, re.MULTILINE)) == COMMANDS
+    assert tuple(re.findall(r"^│ ([a-z][a-z-]+)(?: |$)", run("--help").out, re.MULTILINE)) == COMMANDS
 
 
 def serve_schema(server: respx.MockRouter, *own: str) -> None:
@@ -194,15 +199,10 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("with_rich", [True, False])
-def test_evaluate_shows_progress_on_a_terminal_where_rich_is_there(
-    run: Run, server: respx.MockRouter, monkeypatch: pytest.MonkeyPatch, *, with_rich: bool
+def test_evaluate_shows_progress_on_a_terminal(
+    run: Run, server: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bar on the terminal, beside the plain lines of standard output; without rich, the lines alone."""
-    if with_rich:
-        pytest.importorskip("rich")
-    else:
-        monkeypatch.setitem(sys.modules, "rich.console", None)
+    """A bar on the terminal's standard error, beside the plain lines of standard output, which is a pipe."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
@@ -210,7 +210,7 @@ def test_evaluate_shows_progress_on_a_terminal_where_rich_is_there(
     told = run("evaluate", "--scenario", "inactivity")
     assert told.code == 0
     assert told.out.startswith("inactivity ")
-    assert ("mentors evaluated" in terminal.getvalue()) == with_rich
+    assert "mentors evaluated" in terminal.getvalue()
 
 
 # report ------------------------------------------------------------------
@@ -362,20 +362,68 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
     ],
 )
 def test_wrong_usage_ends_with_2(run: Run, line: str) -> None:
-    """Nothing is sent, and the usage is printed."""
+    """Nothing is sent; what is wrong and where the help is are one line."""
     told = run(*line.split())
-    assert told.code == 2
-    assert told.err.startswith("usage: scenario-repo")
+    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    assert told.err.startswith("scenario-repo: ")
+    assert (
+        f"see `{' '.join(['scenario-repo', *line.split()[:1]] if line != 'unknown' else ['scenario-repo'])} --help`"
+        in told.err
+    )
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *SUBCOMMANDS])
 def test_help_tells_the_exit_codes_and_the_settings(run: Run, command: str) -> None:
     """Every --help has the settings and exit codes; no option takes a key."""
     told = run(*command.split(), "--help")
     assert told.code == 0
-    for text in ("SUPABASE_SECRET_KEY", "exit codes:", "  3  the database is unavailable"):
+    for text in ("SUPABASE_SECRET_KEY", "Exit codes:", "3: the database is unavailable"):
         assert text in told.out
     assert "--key" not in told.out
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, *SUBCOMMANDS])
+def test_help_fits_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """At 40 columns no option is cut, and no line is longer but for a word or two beside a long option."""
+    monkeypatch.setenv("COLUMNS", "120")
+    wide = run(*command.split(), "--help").out
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = run(*command.split(), "--help").out
+    assert max(len(line) for line in narrow.splitlines()) <= 46
+    options = set(re.findall(r"^│ [* ]*(--[a-z-]+)", wide, re.MULTILINE))
+    assert "--help" in options
+    assert options <= set(re.findall(r"--[a-z-]+", narrow))
+
+
+def test_every_default_is_in_the_help(run: Run) -> None:
+    """Of numbers, lengths of time, and what is left to the settings."""
+    told = " ".join(run("evaluate", "--help").out.replace("│", "").split())
+    for default in ("(25s)", "10000", "(the settings' due_within)"):
+        assert f"[default: {default}]" in told
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich.console"])
+def test_without_the_extra_one_line_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Exit code 2, and the command to paste."""
+    for name in [name for name in sys.modules if name.startswith("scenario_repo._cli.")]:
+        if not name.endswith("endings"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    told = run("evaluate")
+    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    assert "pip install 'scenario_repo[cli]'" in told.err
+
+
+def test_the_versions_are_told(run: Run) -> None:
+    """The library's, and that of the schema it needs."""
+    told = run("--version")
+    assert (told.code, told.err) == (0, "")
+    assert (
+        told.out
+        == f"scenario-repo {metadata.version('scenario_repo')}, which needs version {SCHEMA_VERSION} of the schema\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -409,6 +457,6 @@ def test_what_nobody_expected_is_one_line_too(run: Run, monkeypatch: pytest.Monk
     def broken() -> Any:  # noqa: ANN401
         raise ZeroDivisionError(SECRET_KEY)
 
-    monkeypatch.setattr(cli, "connect", broken)
+    monkeypatch.setattr("scenario_repo._cli.running.connect", broken)
     told = run("evaluate")
     assert (told.code, told.err) == (4, "scenario-repo: failed unexpectedly with ZeroDivisionError\n")

@@ -159,7 +159,7 @@ def test_a_sender_that_swallows_cancellation_keeps_no_process_from_ending(
         ended.append(code)
         raise SystemExit(code)
 
-    monkeypatch.setattr("scenario_repo.cli.os._exit", end)
+    monkeypatch.setattr("scenario_repo._cli.running.os._exit", end)
     body = """
 async def send(n):
     os.kill(os.getpid(), signal.SIGINT)

@@ -27,9 +27,11 @@ from scenario_repo import (
     LeasedNotification,
     NewScenarioNotification,
     NotificationClaim,
+    PendingNotification,
     ScenarioNotification,
     ScenarioNotificationRepository,
     ScenarioRepositoryException,
+    ScenarioSettings,
     ScenarioTriggerEngine,
     ScenarioType,
     Settlement,
@@ -38,7 +40,15 @@ from scenario_repo import (
     connect_as_user,
 )
 from scenario_repo.policies import DeliveryPolicy, NewDayOff, NewMute
-from tests.factories import ORGANIZATION_ID, PROJECT_URL, SECRET_KEY, USER_ID, new_notification, notification_row
+from tests.factories import (
+    ORGANIZATION_ID,
+    PROJECT_URL,
+    SECRET_KEY,
+    USER_ID,
+    new_notification,
+    notification_row,
+    pending_row,
+)
 from tests.unit.hostile_values import ANYTHING, HOSTILE_TEXTS
 
 CLAIM = NotificationClaim(
@@ -94,6 +104,17 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     "get_organization_report": {"organization_id": ORGANIZATION_ID, "since": NOON, "until": NOON},
     "cancel_notifications": {"ids": [USER_ID]},
     "retry_notifications": {"ids": [USER_ID]},
+    "purge_page": {"older_than": timedelta(days=365), "after": USER_ID, "limit": 100},
+    "get_status": {},
+    "list_pending": {
+        "organization_id": ORGANIZATION_ID,
+        "scenario_type": "milestone",
+        "after": PendingNotification(**pending_row()),
+        "limit": 50,
+    },
+    "list_failed": {"organization_id": ORGANIZATION_ID, "scenario_type": "milestone", "before": ROW, "limit": 50},
+    "get_settings": {"organization_id": ORGANIZATION_ID},
+    "set_settings": {"settings": ScenarioSettings(scenario_type="milestone", milestones=(10, 25), is_enabled=None)},
     "get_delivery_policies": {},
     "set_delivery_policy": {"policy": DeliveryPolicy(time_zone="Europe/Oslo", min_gap=timedelta(hours=4))},
     "delete_delivery_policy": {"organization_id": ORGANIZATION_ID},

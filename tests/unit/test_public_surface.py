@@ -14,10 +14,14 @@ from typing import Final
 import pytest
 
 import scenario_repo
-from scenario_repo import exceptions, facts, models
+from scenario_repo import exceptions, facts, models, settings, status
 
 PACKAGE: Final = Path(scenario_repo.__path__[0])
-MODULES: Final = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES: Final = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("_cli/*.py")]
+    if path.stem != "__init__"
+)
 THE_SEAM: Final = {"_postgrest", "_translation", "client"}
 WITHOUT_A_CLIENT: Final = {
     "_fields",
@@ -28,19 +32,21 @@ WITHOUT_A_CLIENT: Final = {
     "exceptions",
     "facts",
     "models",
+    "settings",
+    "status",
 }
 
 
 def _imported_by(module: str) -> set[str]:
     """Read the names of the modules that a module imports."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            from_here = node.module == "scenario_repo"
-            names |= {f"scenario_repo.{alias.name}" for alias in node.names} if from_here else {node.module or ""}
+            from_here = node.module in {"scenario_repo", "scenario_repo._cli"}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if from_here else {node.module or ""}
     return names
 
 
@@ -50,7 +56,7 @@ def _foreign(module: str) -> set[str]:
 
 
 def _own(module: str) -> set[str]:
-    return {name.split(".")[1] for name in _imported_by(module) if name.startswith("scenario_repo.")}
+    return {name.partition(".")[2] for name in _imported_by(module) if name.startswith("scenario_repo.")}
 
 
 def _public_classes(module: ModuleType) -> set[str]:
@@ -74,7 +80,7 @@ def test_all_names_what_the_package_imports() -> None:
     assert all(hasattr(scenario_repo, name) for name in scenario_repo.__all__)
 
 
-@pytest.mark.parametrize("module", [exceptions, facts, models], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [exceptions, facts, models, settings, status], ids=lambda module: module.__name__)
 def test_every_exception_and_model_is_public(module: ModuleType) -> None:
     """No exception has to be caught, and no value annotated, by a name from an inner module."""
     assert _public_classes(module) <= set(scenario_repo.__all__)

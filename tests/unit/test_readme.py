@@ -221,7 +221,7 @@ def test_every_command_and_option_exists(document: str, run: Run) -> None:
 
 def test_every_command_is_in_the_readme(run: Run) -> None:
     """Whoever adds a command says in the README what it is for."""
-    commands = re.findall(r"^    ([a-z-]+)(?: |$)", run("--help").out, re.MULTILINE)
+    commands = re.findall(r"^│ ([a-z][a-z-]+) ", run("--help").out, re.MULTILINE)
     assert "evaluate" in commands
     assert [name for name in commands if f"scenario-repo {name}" not in _code("README.md")] == []
 
@@ -239,8 +239,10 @@ def test_the_readmes_figures_are_those_of_the_benchmarks() -> None:
 def test_no_room_is_left_out() -> None:
     """CONTRIBUTING.md has a line for each module, each schema file and each suite."""
     files = [*ROOT.glob("scenario_repo/*.py"), *ROOT.glob("supabase/schemas/*.sql")]
+    commands = {f"_cli/{file.name}" for file in ROOT.glob("scenario_repo/_cli/*.py") if file.name != "__init__.py"}
     suites = [path.parent for path in ROOT.glob("tests/*/__init__.py") if path.parent.name != "postgres"]
     names = {file.name for file in files if file.name != "__init__.py"} | {f"tests/{suite.name}" for suite in suites}
+    names |= commands
     described = {name for row in re.findall(r"^\| (`.*?) \| ", _text("CONTRIBUTING.md"), re.MULTILINE)
                  for name in re.findall(r"`([^`]+)`", row)}  # fmt: skip
     assert sorted(names - described) == []
@@ -251,10 +253,10 @@ def test_imports_point_up_the_table_of_modules() -> None:
     table = _text("CONTRIBUTING.md").partition("### Python")[2].partition("### SQL")[0]
     above: set[str] = set()
     for row in re.findall(r"^\| (`.*?) \| ", table, re.MULTILINE):
-        modules = set(re.findall(r"`(\w+)\.py`", row))
+        modules = {name.replace("/", ".") for name in re.findall(r"`([\w/]+)\.py`", row)}
         above |= modules
         for module in modules:
-            file = ROOT / "scenario_repo" / f"{module}.py"
+            file = ROOT / "scenario_repo" / f"{module.replace('.', '/')}.py"
             if file.exists():
                 assert _own_imports(file) <= above, module
 
@@ -262,8 +264,9 @@ def test_imports_point_up_the_table_of_modules() -> None:
 def _own_imports(file: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "scenario_repo":
-            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module in {"scenario_repo", "scenario_repo._cli"}:
+            room = "_cli." if node.module == "scenario_repo._cli" else ""
+            names |= {f"{room}{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scenario_repo."):
             names.add(str(node.module).removeprefix("scenario_repo."))
     return names

@@ -1,17 +1,20 @@
-"""The values of the command line's options: text to type, or the one sentence that argparse shows."""
+"""The values of options and arguments: each function takes the text, and refuses it in one sentence."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import typer
+
 from scenario_repo import _arguments
+from scenario_repo._limits import MAX_DAYS
 from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import ScenarioType
 from scenario_repo.senders import Send, SendToDevice
@@ -28,9 +31,9 @@ def own_scenario_type(text: str) -> str:
     """Take the name of a scenario type of the app's own."""
     name = scenario_type(text)
     if isinstance(name, ScenarioType):
-        raise argparse.ArgumentTypeError("expected a name of the app's own, got a built-in scenario type")
+        raise typer.BadParameter("expected a name of the app's own, got a built-in scenario type")
     if name.startswith("repo_"):
-        raise argparse.ArgumentTypeError("expected a name that does not begin with repo_, as scenario_repo's files do")
+        raise typer.BadParameter("expected a name that does not begin with repo_, as scenario_repo's files do")
     return name
 
 
@@ -39,7 +42,7 @@ def scenario_type(text: str) -> ScenarioType | str:
     try:
         return _arguments.scenario_type(text)
     except InvalidDataException as error:
-        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
+        raise typer.BadParameter(str(error).partition(": ")[2]) from None
 
 
 def sender(text: str) -> Send:
@@ -59,37 +62,39 @@ def rate(text: str) -> float:
     try:
         return _arguments.positive_number("rate", float(text))
     except (ValueError, InvalidDataException):
-        raise argparse.ArgumentTypeError("expected a positive number") from None
+        raise typer.BadParameter("expected a positive number") from None
 
 
 def _imported(text: str) -> Any:  # noqa: ANN401 - what the app's module has
     """Import an async function; its module may be in the working directory."""
     module, _, name = text.partition(":")
     if not module or not name:
-        raise argparse.ArgumentTypeError("expected MODULE:FUNCTION, such as my_app.push:send")
+        raise typer.BadParameter("expected MODULE:FUNCTION, such as my_app.push:send")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
         send = getattr(importlib.import_module(module), name)
     except Exception as error:  # noqa: BLE001 - the imported module may raise anything
-        raise argparse.ArgumentTypeError(f"could not import it ({type(error).__name__})") from None
+        raise typer.BadParameter(f"could not import it ({type(error).__name__})") from None
     if not inspect.iscoroutinefunction(send) and not inspect.iscoroutinefunction(getattr(send, "__call__", None)):  # noqa: B004
-        raise argparse.ArgumentTypeError("expected an async function")
+        raise typer.BadParameter("expected an async function")
     return send
 
 
-def duration(most_days: int = 1) -> Callable[[str], timedelta]:
+def duration(most_days: int = 1) -> Callable[[str | timedelta], timedelta]:
     """Make a type that takes a length of time: seconds, or a number and its unit (s, m, h, d), such as 90 or 30d."""
 
-    def length(text: str) -> timedelta:
+    def length(text: str | timedelta) -> timedelta:
+        if isinstance(text, timedelta):
+            return text  # a default
         number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
         try:
             given = float(number) * _UNITS[unit]
         except (ValueError, OverflowError):
             given = timedelta(0)
         if not timedelta(0) < given <= timedelta(days=most_days):
-            raise argparse.ArgumentTypeError(
+            raise typer.BadParameter(
                 f"expected seconds, or a number with s, m, h or d behind it: more than 0, at most {most_days}d"
             )
         return given
@@ -97,12 +102,36 @@ def duration(most_days: int = 1) -> Callable[[str], timedelta]:
     return length
 
 
-def up_to(most: int) -> Callable[[str], int]:
-    """Make a type that takes a number from 1 to ``most``."""
+def moment(text: str | datetime) -> datetime:
+    """Take a day or a moment, in UTC unless it says otherwise, or a length of time from now on."""
+    if isinstance(text, datetime):
+        return text
+    with suppress(ValueError):
+        given = datetime.fromisoformat(text)
+        return given if given.tzinfo else given.replace(tzinfo=UTC)
+    with suppress(typer.BadParameter):
+        return datetime.now(UTC) + duration(MAX_DAYS)(text)
+    raise typer.BadParameter("expected a day (2026-12-24), a moment (2026-12-24T18:00), or a time from now on (90d)")
 
-    def number(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"expected a number from 1 to {most}")
-        return int(text)
 
-    return number
+def boolean(text: str) -> bool:
+    """Take yes or no, in the words that are used for them."""
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise typer.BadParameter(f"expected one of {', '.join(words)}")
+    return words[text.lower()]
+
+
+def number(text: str) -> int:
+    """Take a whole number."""
+    if not (text.isascii() and text.isdecimal()):
+        raise typer.BadParameter("expected a whole number")
+    return int(text)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Take whole numbers with commas between them."""
+    try:
+        return tuple(number(part.strip()) for part in text.split(","))
+    except typer.BadParameter:
+        raise typer.BadParameter("expected whole numbers with commas between them, such as 10,25,50") from None

@@ -1,0 +1,162 @@
+"""scenario-repo evaluate: find who is due, and claim."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Annotated, Final
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from scenario_repo._cli import values
+from scenario_repo._cli.endings import DONE, STOPPED
+from scenario_repo._cli.output import Figures, is_terminal, print_error, print_figures, print_json, print_lines
+from scenario_repo._cli.running import command, database
+from scenario_repo._cli.words import counted
+from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_PAGE_SIZE
+from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
+from scenario_repo.models import EvaluationPage, ScenarioType
+
+_BUILT_IN: Final = ", ".join(ScenarioType)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "evaluate")(evaluate)
+
+
+async def evaluate(  # noqa: PLR0913 - one for each option
+    *,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            parser=values.scenario_type,
+            metavar="NAME",
+            help=f"Only this one (repeatable): {_BUILT_IN}, or one of the app's own.",
+        ),
+    ] = None,
+    organization: Annotated[UUID | None, typer.Option(metavar="UUID", help="Only this one's mentors.")] = None,
+    time_budget: Annotated[
+        timedelta,
+        typer.Option(parser=values.duration(), metavar="TIME", help="Stop after that long.", show_default="25s"),
+    ] = timedelta(seconds=25),
+    page_size: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE_SIZE, metavar="N", help="Mentors in a page, at most.")
+    ] = DEFAULT_PAGE_SIZE,
+    due_within: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=values.duration(MAX_DAYS),
+            metavar="TIME",
+            help="Tell what came true at most that long ago, such as 90d; what is older is history.",
+            show_default="the settings' due_within",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count who would be notified; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Find who is due, and claim their notifications."""
+    async with database() as repository:
+        with _progress() as on_page:
+            engine = ScenarioTriggerEngine(repository, page_size=page_size, on_page=on_page)
+            report = await engine.run(scenario, organization, time_budget, dry_run=dry_run, due_within=due_within)
+    if as_json:
+        print_json(_as_json(report))
+    elif is_terminal():
+        print_figures(_figures(report))
+        print_lines(_sums(report))
+    else:
+        print_lines([*_lines(report), *_sums(report)])
+    codes = [print_error(one.error, one.scenario_type) for one in report.scenarios if one.error is not None]
+    return max(codes, default=DONE if report.completed else STOPPED)
+
+
+def _end_of(one: ScenarioReport) -> str:
+    return "done" if one.completed else "failed" if one.error else "more to do"
+
+
+def _reasons(one: ScenarioReport) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(one.skipped.items()))
+
+
+def _figures(report: EngineReport) -> Figures:
+    """Describe a run as a table: one row per scenario."""
+    names = ("scenario", "evaluated", "due", "claimed", "skipped", "history", "pages", "seconds", "")
+    rows = [
+        (
+            str(one.scenario_type),
+            *(f"{number:,}" for number in (one.evaluated, one.due, one.claimed, sum(one.skipped.values()))),
+            *(f"{number:,}" for number in (one.history, one.pages)),
+            f"{one.seconds:.1f}",
+            _end_of(one),
+        )
+        for one in report.scenarios
+    ]
+    return Figures(names, rows, frozenset(names[1:-1]))
+
+
+def _lines(report: EngineReport) -> Iterator[str]:
+    """Describe a run: one line per scenario."""
+    width = max(len(name) for name in (*ScenarioType, *(one.scenario_type for one in report.scenarios)))
+    for one in report.scenarios:
+        reasons = f" ({_reasons(one)})" if one.skipped else ""
+        history = f"history {one.history:,}, " if one.history else ""
+        end = "" if one.completed else f", {_end_of(one)}"
+        yield (
+            f"{one.scenario_type:<{width}}  evaluated {one.evaluated:,}, due {one.due:,}, claimed {one.claimed:,}, "
+            f"skipped {sum(one.skipped.values()):,}{reasons}, "
+            f"{history}{counted(one.pages, 'page')}, {one.seconds:.1f} s{end}"
+        )
+
+
+def _sums(report: EngineReport) -> Iterator[str]:
+    claimed = sum(one.claimed for one in report.scenarios)
+    verb = "would be claimed" if report.dry_run else "claimed"
+    end = "" if report.completed else ", not finished"
+    yield f"{claimed:,} {verb} in {report.seconds:.1f} s{end}"
+    if report.history:
+        yield f"{report.history:,} left out as history: it came true longer ago than due_within (--due-within)"
+
+
+def _as_json(report: EngineReport) -> dict[str, object]:
+    scenarios = []
+    for one in report.scenarios:
+        error = one.error
+        error_json = error and {"type": type(error).__name__, "message": str(error), "retryable": error.retryable}
+        scenarios.append(one.model_dump(mode="json", exclude={"error"}) | {"error": error_json})
+    return {
+        "dry_run": report.dry_run,
+        "completed": report.completed,
+        "seconds": report.seconds,
+        "history": report.history,
+        "scenarios": scenarios,
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[ScenarioType | str, EvaluationPage], None] | None]:
+    """Show progress page by page; show nothing if standard error is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    figures = TextColumn("{task.completed:,} mentors evaluated, {task.fields[claimed]:,} claimed")
+    columns = (TextColumn("{task.description}"), BarColumn(20), figures, TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        shown: dict[str, TaskID] = {}
+        claimed: Counter[str] = Counter()
+
+        def on_page(kind: ScenarioType | str, page: EvaluationPage) -> None:
+            if kind not in shown:
+                shown[kind] = bars.add_task(kind, total=None, claimed=0)
+            claimed[kind] += page.claimed
+            bars.update(shown[kind], advance=page.evaluated, claimed=claimed[kind])
+            if page.next_after is None:
+                bars.update(shown[kind], total=max(bars.tasks[shown[kind]].completed, 1))
+
+        yield on_page
