@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Sequence
-from typing import Final
+from types import ModuleType
+from typing import Any, Final
 
-from scenario_repo import _options, cli
+import typer
+
+from scenario_repo._cli.app import app
 from tests.factories import ORGANIZATION_ID, USER_ID
 
 PLACEHOLDERS: Final = {
     "USER_ID": str(USER_ID),
     "ORGANIZATION_ID": str(ORGANIZATION_ID),
+    "NOTIFICATION_ID": str(USER_ID),
     "DIRECTORY": "supabase/migrations",
 }
+SENDERS: Final = ("app", "apns", "expo", "fcm", "mail")
+"""The modules of the documents that hold a sender."""
 
 
 class UnknownCommandError(AssertionError):
@@ -21,22 +27,33 @@ class UnknownCommandError(AssertionError):
 
 
 def parse(arguments: Sequence[str]) -> None:
-    """Fail unless the command, its options and their values are known; a sender need not be importable."""
-    given = [PLACEHOLDERS.get(argument, argument) for argument in arguments]
-    kept = {name: getattr(_options, name) for name in ("sender", "device_sender")}
+    """Fail unless the command, its options and their values are known; a sender is taken to be there."""
+    rest = [PLACEHOLDERS.get(argument, argument) for argument in arguments]
+    for module in SENDERS:
+        sys.modules[module] = _module_of_a_sender(module)
+    command: Any = typer.main.get_command(app)
+    context: Any = None
     try:
-        for name in kept:
-            setattr(_options, name, _module_and_function)
-        cli._parser().parse_args(given)  # noqa: SLF001 - what the command line itself asks
-    except SystemExit as ended:
-        if ended.code != 0:
-            raise UnknownCommandError(f"scenario-repo {' '.join(arguments)}") from None
+        name = "scenario-repo"
+        while True:
+            context = command.make_context(name, list(rest), parent=context)
+            if not hasattr(command, "resolve_command"):
+                return
+            name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])  # noqa: SLF001
+    except typer.Exit as ended:  # --help, --version
+        if ended.exit_code:
+            raise UnknownCommandError(" ".join(arguments)) from ended
+    except Exception as error:
+        raise UnknownCommandError(f"scenario-repo {' '.join(arguments)}") from error
     finally:
-        for name, function in kept.items():
-            setattr(_options, name, function)
+        for module in SENDERS:
+            del sys.modules[module]
 
 
-def _module_and_function(text: str) -> str:
-    if not re.fullmatch(r"[a-z_.]+:[a-z_]+", text):
-        raise ValueError(text)
-    return text
+def _module_of_a_sender(name: str) -> ModuleType:
+    async def send(notification: object, device: object = None) -> None:
+        """Send nothing."""
+
+    module = ModuleType(name)
+    vars(module)["send"] = send
+    return module

@@ -26,7 +26,10 @@ from tests.docs.typescript import TSC
 
 DRAWINGS: Final = {"CONTRIBUTING.md"}
 """Where a block without a language is a drawing."""
-OF_THEIR_OWN_TESTS: Final = {"docs/own-tables.md": "tests/integration/test_own_tables.py"}
+OF_THEIR_OWN_TESTS: Final = {
+    "docs/own-tables.md": "tests/integration/test_own_tables.py",
+    "docs/command-line.md": "tests/docs/test_site.py",
+}
 """Pages whose SQL and texts are taken by name in a test of their own."""
 DIRECTIVES: Final = {"{toctree}", "{include}", "{figure}", "{image}"}
 """Sphinx's: building the site checks them."""
@@ -105,6 +108,7 @@ def _elsewhere(block: Block) -> None:
     """Leave it to a test of its page, which takes it by its name, or to test_sql.py."""
     if block.page in OF_THEIR_OWN_TESTS:
         assert block.name
+        assert (ROOT / OF_THEIR_OWN_TESTS[block.page]).is_file()
     else:
         assert block.language == "sql", "a text needs a test that compares it"
 
@@ -132,8 +136,8 @@ CHECKS: Final[dict[str, Callable[[Block], None]]] = {
 def command_lines(text: str) -> list[list[str]]:
     """Return the arguments of each ``scenario-repo`` in a shell's text, without what is optional in brackets."""
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
-    found = (re.search(r"(?:^|[\s(])scenario-repo\s+([^|;&)]*)", line) for line in lines)
-    return [shlex.split(match[1], comments=True) for match in found if match]
+    found = (match for line in lines for match in re.finditer(r"(?:^|[\s(])scenario-repo\s+([^|;&)]*)", line))
+    return [shlex.split(match[1], comments=True) for match in found]
 
 
 @pytest.mark.parametrize("block", [one for one in BLOCKS if one.language not in DIRECTIVES], ids=_ids)
