@@ -53,12 +53,13 @@ def stored() -> Iterator[dict[str, list[dict[str, Any]]]]:
     def store(request: httpx.Request) -> httpx.Response:
         given = json.loads(request.content)
         rows = given if isinstance(given, list) else [given]
-        tables.setdefault(request.url.path.rpartition("/")[2], []).extend(rows)
-        columns = {"id": str(uuid4()), "organization_id": None, "scenario_type": None, "muted_until": None}
-        lengths = [{"min_gap": "PT4H"} if row.get("min_gap") else {} for row in rows]  # as Supabase writes intervals
-        return httpx.Response(
-            201, json=[{**columns, **row, **length} for row, length in zip(rows, lengths, strict=True)]
-        )
+        table = request.url.path.rpartition("/")[2]
+        tables.setdefault(table, []).extend(rows)
+        # As Supabase writes intervals; and with what the database adds.
+        added = [{"min_gap": "PT4H"} if row.get("min_gap") else {} for row in rows]
+        if table != "scenario_delivery_policy":
+            added = [{"id": str(uuid4())} for _ in rows]
+        return httpx.Response(201, json=[{**row, **more} for row, more in zip(rows, added, strict=True)])
 
     with respx.mock(base_url=REST_URL, assert_all_called=False) as server:
         server.route(method__in=["POST", "PUT"], path__regex="/scenario_[a-z_]+").mock(side_effect=store)
