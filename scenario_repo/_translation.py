@@ -19,7 +19,8 @@ from postgrest import APIError
 from postgrest.exceptions import APIErrorFromJSON, generate_default_error_message
 from pydantic import ValidationError
 
-from scenario_repo._keys import is_opaque
+from scenario_repo._keys import is_opaque, role_of
+from scenario_repo._named import Named, named_in, permission_remedy
 from scenario_repo.exceptions import (
     ConfigurationException,
     DuplicateNotificationException,
@@ -181,12 +182,18 @@ def exception_from_response(
     verdict = _passing(response, error) or _verdict(code) or BY_STATUS.get(response.status_code, _UNEXPECTED)
     if code == STATEMENT_TIMEOUT and if_too_large is not None:
         verdict = Verdict(UnavailableException, Repeat.NEVER, if_too_large)
+    named = named_in(code, error.message)
+    message = _own_sentence(code, error.message)
+    if code == "42501":
+        is_worker = role_of(response.request.headers.get("Authorization", "").removeprefix("Bearer ")) == "service_role"
+        message = permission_remedy(named, is_worker=is_worker)
     exception = _exception(
         verdict,
         operation=operation,
         idempotent=idempotent,
         code=code,
-        message=_own_sentence(code, error.message),
+        message=message,
+        named=named,
         constraint=_constraint_name(error.message) if code is not None and code.startswith("23") else None,
         http_status=response.status_code,
         retry_after=_retry_after(response),
@@ -253,6 +260,7 @@ def _exception(  # noqa: PLR0913 - the facts of one failure
     message: str | None = None,
     code: str | None = None,
     constraint: str | None = None,
+    named: Named = Named(),  # noqa: B008 - frozen
     http_status: int | None = None,
     retry_after: float | None = None,
 ) -> ScenarioRepositoryException:
@@ -262,6 +270,8 @@ def _exception(  # noqa: PLR0913 - the facts of one failure
         operation=operation,
         code=code,
         constraint=constraint,
+        relation=named.relation,
+        column=named.column,
         http_status=http_status,
         retryable=verdict.repeat is Repeat.ALWAYS or (idempotent and verdict.repeat is Repeat.IF_IDEMPOTENT),
         retry_after=retry_after,

@@ -140,10 +140,12 @@ class DeliveryWorker:
         sending: dict[asyncio.Task[Attempt], LeasedNotification] = {}
         try:
             while True:
-                lease = await self._lease_for_free_places(sending.values(), patient=not until_idle)
+                answer = await self._lease_for_free_places(sending.values(), patient=not until_idle)
+                lease = Lease() if answer is None else answer
                 for notification in [*lease, *self._suspect_alone(sending.values())]:
                     sending[asyncio.create_task(self._send_once(notification))] = notification
-                is_idle = not sending and not self._suspects and not lease.has_more and self._may_lease()
+                # Only the database tells that nothing is due: a lease that failed, or that was not asked for, does not.
+                is_idle = answer is not None and not sending and not self._suspects and not lease.has_more
                 is_over = not sending and (
                     self._stopping.is_set()
                     or (until_idle and (is_idle or self._pace.pause_seconds() > _PATIENCE_SECONDS))
@@ -171,11 +173,12 @@ class DeliveryWorker:
     def _may_lease(self) -> bool:
         return _pace.clock() >= max(self._lease_again_at, self._pace.lease_again_at)
 
-    async def _lease_for_free_places(self, sending: Collection[LeasedNotification], *, patient: bool) -> Lease:
+    async def _lease_for_free_places(self, sending: Collection[LeasedNotification], *, patient: bool) -> Lease | None:
+        """Lease for the places that are free; None if the database was not asked, or could not answer."""
         places = self._concurrency - len(sending)
         is_alone = bool(self._suspects) or any(one.unsettled_leases >= _SUSPECT for one in sending)
         if self._stopping.is_set() or not places or is_alone or not self._may_lease():
-            return Lease()
+            return None
         asked_at = _pace.clock()
         leasing = asyncio.ensure_future(
             self._repository.lease_notifications(places, self._lease, self._organization_id, self._scenario_types)
@@ -195,7 +198,7 @@ class DeliveryWorker:
                 raise
             _logger.warning("lease failed, will be tried again: %s", error)
             self._lease_later(error.retry_after)
-            return Lease()
+            return None
         self._failing_since = None
         self._pace.remember(lease, asked_at)
         self._log(lease)

@@ -31,6 +31,10 @@ class ScenarioRepositoryException(Exception):  # noqa: N818 - the name is part o
     """The SQLSTATE or PGRST code, if there was one."""
     constraint: str | None
     """The name of the constraint that refused a row."""
+    relation: str | None
+    """The table, view, function or schema that the server named, with its schema where it said it."""
+    column: str | None
+    """The column that the server named."""
     http_status: int | None
     """The status of the HTTP response, if there was one."""
     retryable: bool
@@ -45,6 +49,8 @@ class ScenarioRepositoryException(Exception):  # noqa: N818 - the name is part o
         operation: str | None = None,
         code: str | None = None,
         constraint: str | None = None,
+        relation: str | None = None,
+        column: str | None = None,
         http_status: int | None = None,
         retryable: bool | None = None,
         retry_after: float | None = None,
@@ -54,6 +60,8 @@ class ScenarioRepositoryException(Exception):  # noqa: N818 - the name is part o
         self.operation = operation
         self.code = code
         self.constraint = constraint
+        self.relation = relation
+        self.column = column
         self.http_status = http_status
         self.retryable = self._may_repeat if retryable is None else retryable
         self.retry_after = retry_after
@@ -65,6 +73,8 @@ class ScenarioRepositoryException(Exception):  # noqa: N818 - the name is part o
             for name, value in (
                 ("code", self.code),
                 ("constraint", self.constraint),
+                ("relation", self.relation),
+                ("column", self.column),
                 ("HTTP", self.http_status),
             )
             if value is not None

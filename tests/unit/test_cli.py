@@ -297,7 +297,7 @@ def test_migrations_that_differ_stay_and_hinder_no_other(
     releases.mkdir()
     for release in ("20261125100000_scenario_repo_0_1_0.sql", "20270101000000_scenario_repo_0_2_0.sql"):
         (releases / release).write_text(f"-- {release}")
-    monkeypatch.setattr("scenario_repo._project._releases", lambda: sorted(releases.iterdir()))
+    monkeypatch.setattr("scenario_repo._project.release_files", lambda: sorted(releases.iterdir()))
     for version in ("20990101000000", "20990102000000"):
         (migrations / f"{version}_scenario_repo_0_1_0.sql").write_text("-- edited")
 

@@ -14,6 +14,8 @@ FACTS = {
     "operation": "insert_notification",
     "code": "23505",
     "constraint": "scenario_notifications_pkey",
+    "relation": None,
+    "column": None,
     "http_status": 409,
     "retryable": True,
     "retry_after": 2.5,
@@ -35,6 +37,8 @@ def _make(cls: type[ScenarioRepositoryException]) -> ScenarioRepositoryException
         operation="insert_notification",
         code="23505",
         constraint="scenario_notifications_pkey",
+        relation=None,
+        column=None,
         http_status=409,
         retryable=True,
         retry_after=2.5,
@@ -61,6 +65,7 @@ def test_a_bare_exception_knows_nothing(cls: type[ScenarioRepositoryException]) 
     bare = cls()
 
     assert (bare.operation, bare.code, bare.constraint, bare.http_status, bare.retry_after) == (None,) * 5
+    assert (bare.relation, bare.column) == (None, None)
     assert bare.retryable is issubclass(cls, UnavailableException)
 
 

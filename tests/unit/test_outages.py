@@ -86,6 +86,27 @@ async def test_the_worker_goes_on(
     assert sorted(sent) == [UUID(int=number) for number in range(3)]
 
 
+async def test_a_lease_that_failed_is_not_idleness(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when its pause is over at once: only the database tells that nothing is due."""
+    monkeypatch.setattr("scenario_repo.delivery._pause_seconds", lambda *_: 0.0)
+    answers: list[httpx.Response | Exception] = [
+        httpx.ConnectError("refused"),
+        httpx.Response(200, json={"leased": [leased_row()]}),
+    ]
+    rest.post("/rpc/scenario_lease_notifications").mock(
+        side_effect=[*answers, *[httpx.Response(200, json={"leased": []})] * 9]
+    )
+    rest.post("/rpc/scenario_settle_notifications").mock(side_effect=_settle)
+
+    async def send(_: LeasedNotification) -> None:
+        """Send."""
+
+    delivery = DeliveryWorker(repository, send, idle_pause=MOMENT)
+    assert await delivery.run(until_idle=True) == {SettlementAnswer.SENT: 1}
+
+
 @every_outage
 async def test_the_engine_goes_on(
     outage: list[httpx.Response | Exception], rest: respx.MockRouter, repository: ScenarioNotificationRepository

@@ -419,11 +419,13 @@ async def test_no_more_begin_in_a_second_than_the_rate_allows() -> None:
     async def send(*_: object) -> None:
         begun.append(time.monotonic())
 
+    started = time.monotonic()
     await DeliveryWorker(script, send_to_device=send, send_timeout=LONG, rate=100, idle_pause=MOMENT).run(
         until_idle=True
     )
     assert len(begun) == 12
-    assert begun[-1] - begun[0] >= 0.1
+    # From the start, not from the first, which may have been late.
+    assert begun[-1] - started >= 0.11
 
 
 async def test_a_turn_that_is_long_in_coming_is_given_back() -> None:
