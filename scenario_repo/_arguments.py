@@ -130,6 +130,13 @@ def optional_positive(field: str, value: int | None) -> int | None:
     return None if value is None else positive(field, value)
 
 
+def only_with(field: str, value: bool, other: str, other_value: bool) -> bool:  # noqa: FBT001 - values of arguments
+    """Check a switch that another one must be on for."""
+    if value and not other_value:
+        raise InvalidDataException(f"{field}: expected only with {other}")
+    return bool(value)
+
+
 def notification(field: str, value: ScenarioNotification | None) -> ScenarioNotification | None:
     """Check a notification that may be left out."""
     return validated(_NOTIFICATION, field, value)

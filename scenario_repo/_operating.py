@@ -235,9 +235,10 @@ class Operating:
         claim, those sent and delivered last, as many reminders as a series may have, and the last that told each
         subject. A scenario type whose longest cooldown is longer than ``older_than`` is left alone.
         """
+        users = _arguments.positive("batch", batch, MAX_PAGE_SIZE)
         purged, after, more = 0, None, True
         while more:
-            page = await self._purged_page("purge_notifications", older_than, after, batch)
+            page = await self._purged_page("purge_notifications", older_than, after, users)
             purged, after, more = purged + page.purged, page.next_after, page.next_after is not None
         return purged
 

@@ -55,6 +55,7 @@ SCHEMA_VERSION: Final = 1
 """The version of the schema that this library needs; every function of an older schema refuses to run."""
 
 FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "scenario_begin_run": ("p_scenario_types", "p_organization_id"),
     "scenario_check_rule": ("p_scenario_type", "p_samples"),
     "scenario_claim_notifications": ("p_claims", "p_lease_seconds"),
     "scenario_evaluate": (
@@ -64,6 +65,7 @@ FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
         "p_limit",
         "p_dry_run",
         "p_due_within_seconds",
+        "p_list",
     ),
     "scenario_evaluate_next_page": ("p_scenario_type", "p_organization_id", "p_limit", "p_due_within_seconds"),
     "scenario_explain": ("p_user_id",),

@@ -15,14 +15,21 @@ from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field, field_serializer
 
 from scenario_repo import _arguments
 from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo._translation import STATEMENT_TIMEOUT
 from scenario_repo.exceptions import ScenarioRepositoryException
-from scenario_repo.models import EvaluationPage, ScenarioType, SkipReason, StoredScenarioType, StoredSkipReason
+from scenario_repo.models import (
+    DueMentor,
+    EvaluationPage,
+    ScenarioType,
+    SkipReason,
+    StoredScenarioType,
+    StoredSkipReason,
+)
 from scenario_repo.repository import ScenarioNotificationRepository
 
 T = TypeVar("T")
@@ -30,7 +37,7 @@ T = TypeVar("T")
 PAGE_TRIES: Final = 12
 """For half a minute in all: a database that restarts, and a schema cache that is read anew, take that long."""
 FIRST_PAGE_SIZE: Final = 1_000
-"""Pages begin small and double while they are fast, so that one too large for the server costs no whole run."""
+"""Where no size is known yet: pages double while they are fast, and one too large for the server costs no whole run."""
 _FAST_PAGE_SECONDS: Final = 2.0
 _PAGES_UNTIL_GROWTH: Final = 8
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -55,10 +62,28 @@ class ScenarioReport(BaseModel):
     """Whether the pass reached its end; if not, the next run continues where this one stopped."""
     error: ScenarioRepositoryException | None = None
     """The error that stopped this scenario; it did not stop the others."""
+    due_mentors: tuple[DueMentor, ...] = ()
+    """With ``list_due``: those who are counted as claimed, by ``user_id``; else empty."""
+
+    @field_serializer("error", when_used="json-unless-none")
+    def _error(self, error: ScenarioRepositoryException) -> dict[str, str | int | float | bool | None]:
+        return {
+            "type": type(error).__name__,
+            "message": str(error.args[0]),
+            "operation": error.operation,
+            "code": error.code,
+            "constraint": error.constraint,
+            "http_status": error.http_status,
+            "retryable": error.retryable,
+            "retry_after": error.retry_after,
+        }
 
 
 class EngineReport(BaseModel):
-    """What a run did: one report per scenario, in the order of the request."""
+    """What a run did: one report per scenario, in the order of the request.
+
+    ``model_dump_json()`` has all of it, also when a scenario failed: an error is its type, message and facts.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,11 +91,13 @@ class EngineReport(BaseModel):
     seconds: float
     dry_run: bool
 
+    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated property
     @property
     def completed(self) -> bool:
         """Whether the pass of every scenario reached its end."""
         return all(scenario.completed for scenario in self.scenarios)
 
+    @computed_field  # type: ignore[prop-decorator] # as above
     @property
     def history(self) -> int:
         """How many were left out in all, since it came true longer than ``due_within`` ago."""
@@ -89,6 +116,7 @@ class _Settings:
     organization_id: UUID | None
     dry_run: bool
     due_within: timedelta | None
+    list_due: bool
 
 
 @dataclass
@@ -96,6 +124,8 @@ class _Pass:
     """The sum of one scenario's pages so far."""
 
     scenario_type: ScenarioType | str
+    place: int = 0
+    """When it is served first, in this run."""
     evaluated: int = 0
     due: int = 0
     claimed: int = 0
@@ -106,6 +136,7 @@ class _Pass:
     longest_page_seconds: float = 0.0
     completed: bool = False
     error: ScenarioRepositoryException | None = None
+    due_mentors: list[DueMentor] = field(default_factory=list)
     after: UUID | None = None
     page_size: int = 0
     pages_until_growth: int = 0
@@ -120,6 +151,7 @@ class _Pass:
         self.claimed += page.claimed
         self.history += page.history
         self.skipped.update(page.skipped)
+        self.due_mentors += page.due_mentors
         self.pages += 1
         self.longest_page_seconds = max(self.longest_page_seconds, seconds)
         self.after = page.next_after
@@ -157,6 +189,7 @@ class _Pass:
             seconds=self.seconds,
             completed=self.completed,
             error=self.error,
+            due_mentors=tuple(self.due_mentors),
         )
 
 
@@ -177,8 +210,16 @@ class ScenarioTriggerEngine:
         self._repository = repository
         self._page_size = _arguments.positive("page_size", page_size, MAX_PAGE_SIZE)
         self._on_page = on_page
+        self._stopping = asyncio.Event()
 
-    async def run(
+    def stop(self) -> None:
+        """End the run after the page that is running, and start no other one (a handler for SIGTERM).
+
+        The next run, of another engine, continues there: every page is stored with what it claimed.
+        """
+        self._stopping.set()
+
+    async def run(  # noqa: PLR0913 - settings, three by name
         self,
         scenario_types: Collection[ScenarioType | str] | None = None,
         organization_id: UUID | None = None,
@@ -186,18 +227,21 @@ class ScenarioTriggerEngine:
         *,
         dry_run: bool = False,
         due_within: timedelta | None = None,
+        list_due: bool = False,
     ) -> EngineReport:
         """Evaluate the scenarios for one organization or all, within the time budget.
 
         Unless given, they are all that have a rule in the database, the app's own ones too.
 
-        The scenarios alternate page by page (round robin), so that none starves. When another page would not fit
-        the budget, the run stops, and the next run continues there. A page still running at the end of its share of the
-        time is cancelled; the database commits it as a whole or not at all. A page whose error may
-        pass is tried again for about half a minute, with growing pauses in which the others go on. Any other error
-        stops its scenario alone and is in the report.
+        The scenarios alternate page by page (round robin), and the first is who has waited longest, so that none
+        starves, in this run or in many short ones. Pages have the size that the last runs found to be done in time, and
+        grow again. When another page would not fit the budget, the run stops, and the next run continues there. A page
+        still running at the end of its share of the time is cancelled; the database commits it as a whole or not at
+        all. A page whose error may pass is tried again for about half a minute, with growing pauses in which the others
+        go on. Any other error stops its scenario alone and is in the report.
 
-        A dry run starts from the first mentor, writes nothing and returns the same numbers.
+        A dry run starts from the first mentor, writes nothing and returns the same numbers; with ``list_due`` also who
+        they are: :attr:`ScenarioReport.due_mentors`.
 
         What came true longer than ``due_within`` ago (unless given, the settings') is history: it is not told, and
         counted in the report.
@@ -207,13 +251,14 @@ class ScenarioTriggerEngine:
         started = time.monotonic()
         deadline = started + _arguments.seconds("time_budget", time_budget)
         _arguments.optional_seconds("due_within", due_within)
-        settings = _Settings(organization, dry_run, due_within)
-        passes = await self._all_passes(deadline) if given is None else [_Pass(kind) for kind in dict.fromkeys(given)]
-        for one in passes:
-            one.page_size = min(self._page_size, FIRST_PAGE_SIZE)
-        queue = deque(one for one in passes if one.error is None)
-        while queue:
-            scenario = await _next(queue)
+        _arguments.only_with("list_due", list_due, "dry_run", dry_run)
+        settings = _Settings(organization, dry_run, due_within, list_due)
+        passes = await self._begin(None if given is None else tuple(dict.fromkeys(given)), settings, deadline)
+        queue = deque(sorted((one for one in passes if one.error is None), key=lambda one: one.place))
+        while queue and not self._stopping.is_set():
+            scenario = await self._next(queue)
+            if self._stopping.is_set():
+                break
             if time.monotonic() + scenario.longest_page_seconds >= deadline:
                 continue
             # A page may take its share of the time that is left: a scenario whose pages hang delays no other for long.
@@ -247,16 +292,35 @@ class ScenarioTriggerEngine:
                 self._on_page(scenario.scenario_type, page)
         scenario.seconds += time.monotonic() - started
 
-    async def _all_passes(self, deadline: float) -> list[_Pass]:
-        """Return a pass for every scenario type of the database; its error, for the built-in ones, if it can't tell."""
+    async def _begin(
+        self, given: tuple[ScenarioType | str, ...] | None, settings: _Settings, deadline: float
+    ) -> list[_Pass]:
+        """Return the scenarios' passes, as the database says; with its error, if it can't tell."""
+        fallback = tuple(ScenarioType) if given is None else given
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
-                schema = await self._retried(self._repository.describe_schema, deadline)
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await self._retried(lambda: self._passes(given, settings), deadline)
         except TimeoutError:
-            return [_Pass(kind) for kind in ScenarioType]
+            return [_Pass(kind) for kind in fallback]
         except ScenarioRepositoryException as error:
-            return [_Pass(kind, error=error) for kind in ScenarioType]
-        return [_Pass(kind) for kind in schema.scenario_types]
+            return [_Pass(kind, error=error) for kind in fallback]
+
+    async def _passes(self, given: tuple[ScenarioType | str, ...] | None, settings: _Settings) -> list[_Pass]:
+        first_size = min(self._page_size, FIRST_PAGE_SIZE)
+        if settings.dry_run:
+            # It writes nothing, and so it begins no run: the order is that of the request.
+            kinds = (await self._repository.describe_schema()).scenario_types if given is None else given
+            return [_Pass(kind, page_size=first_size) for kind in kinds]
+        return [
+            _Pass(
+                one.scenario_type,
+                place=one.place,
+                page_size=min(self._page_size, one.page_size or FIRST_PAGE_SIZE),
+                # The last run may have found this size by meeting a timeout.
+                pages_until_growth=0 if one.page_size is None else _PAGES_UNTIL_GROWTH,
+            )
+            for one in await self._repository.begin_run(given, settings.organization_id)
+        ]
 
     async def _fetch_page(self, scenario: _Pass, settings: _Settings) -> EvaluationPage:
         if settings.dry_run:
@@ -267,13 +331,13 @@ class ScenarioTriggerEngine:
                 scenario.page_size,
                 dry_run=True,
                 due_within=settings.due_within,
+                list_due=settings.list_due,
             )
         return await self._repository.evaluate_next_page(
             scenario.scenario_type, settings.organization_id, scenario.page_size, due_within=settings.due_within
         )
 
-    @staticmethod
-    async def _retried(request: Callable[[], Awaitable[T]], deadline: float) -> T:
+    async def _retried(self, request: Callable[[], Awaitable[T]], deadline: float) -> T:
         """Make a request again and again, as long as it fails in a way that may pass and there is time left."""
         for tries in range(1, PAGE_TRIES + 1):
             try:
@@ -282,15 +346,24 @@ class ScenarioTriggerEngine:
                 pause = pause_seconds(tries, _LONGEST_PAUSE_SECONDS, error.retry_after)
                 if not error.retryable or tries == PAGE_TRIES or time.monotonic() + pause >= deadline:
                     raise
-                await asyncio.sleep(pause)
+                await self._pause(pause)
+                if self._stopping.is_set():
+                    raise
         raise AssertionError  # the last try returns or raises
 
+    async def _next(self, queue: deque[_Pass]) -> _Pass:
+        """Take the first scenario that waits for no other try; if all wait, wait for the one that is due first."""
+        scenario = next((one for one in queue if one.not_before <= time.monotonic()), None)
+        if scenario is None:
+            scenario = min(queue, key=lambda one: one.not_before)
+            await self._pause(scenario.not_before - time.monotonic())
+        queue.remove(scenario)
+        return scenario
 
-async def _next(queue: deque[_Pass]) -> _Pass:
-    """Take the first scenario that waits for no other try; if all wait, wait for the one that is due first."""
-    scenario = next((one for one in queue if one.not_before <= time.monotonic()), None)
-    if scenario is None:
-        scenario = min(queue, key=lambda one: one.not_before)
-        await asyncio.sleep(scenario.not_before - time.monotonic())
-    queue.remove(scenario)
-    return scenario
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, and wake up early on :meth:`stop`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return

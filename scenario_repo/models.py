@@ -14,7 +14,16 @@ from enum import Enum, StrEnum
 from typing import Annotated, Final, Self, overload
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from scenario_repo._fields import (
@@ -297,6 +306,26 @@ class ClaimOutcome(Row):
         return self.notification is not None
 
 
+class ScenarioPass(Row):
+    """Where a scenario stands when a run begins."""
+
+    scenario_type: StoredScenarioType
+    place: int
+    """1 for the first of the run: who has waited longest for a page, or to be the first."""
+    page_size: int | None
+    """The size of a page that was found to be done in time; None where none is known."""
+
+
+class DueMentor(Row):
+    """A mentor whom a dry run would claim for, in the organization it would be for: ids only."""
+
+    user_id: UUID
+    organization_id: UUID
+    milestone_value: int | None = None
+    finding: str | None = None
+    """The reason that the rule gives, as a code."""
+
+
 class EvaluationPage(Row):
     """The counts of one evaluated page of mentors."""
 
@@ -310,6 +339,8 @@ class EvaluationPage(Row):
     skipped: dict[StoredSkipReason, int]
     next_after: UUID | None
     """Where the next page starts; None after the last."""
+    due_mentors: tuple[DueMentor, ...] = ()
+    """With ``list_due``: those who are counted as claimed, by ``user_id``; else empty."""
 
 
 class SchemaDescription(Row):
@@ -588,7 +619,10 @@ class ReportLine(Row):
 
 
 class OrganizationReport(Row):
-    """An organization's notifications from ``since`` (inclusive) to ``until`` (exclusive), day by day."""
+    """An organization's notifications from ``since`` (inclusive) to ``until`` (exclusive), day by day.
+
+    A dump also has what failed, in two parts: ``undelivered`` and ``withheld``.
+    """
 
     organization_id: UUID
     since: AwareDatetime
@@ -604,6 +638,11 @@ class OrganizationReport(Row):
             for line in self.lines
             if scenario_type in {None, line.scenario_type} and delivery_status in {None, line.delivery_status}
         )
+
+    @model_serializer(mode="wrap")
+    def _with_what_failed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        dumped: dict[str, object] = handler(self)
+        return dumped | {"undelivered": self.undelivered(), "withheld": self.withheld()}
 
     def withheld(self, scenario_type: ScenarioType | str | None = None) -> dict[str, int]:
         """Count what it was decided not to tell, by failure code, optionally of one type."""

@@ -22,6 +22,7 @@ from scenario_repo.models import (
     NewScenarioNotification,
     NotificationClaim,
     ScenarioNotification,
+    ScenarioPass,
     ScenarioType,
     Settlement,
     SettlementAnswer,
@@ -35,6 +36,10 @@ class _Triggered(BaseModel):
     triggered_at: AwareDatetime
 
 
+class _Begun(BaseModel):
+    passes: tuple[ScenarioPass, ...]
+
+
 class _Delivered(BaseModel):
     settled_at: AwareDatetime
 
@@ -46,6 +51,7 @@ _TIMES = TypeAdapter(Answers[AwareDatetime | None])
 _TRUTHS = TypeAdapter(Answers[bool])
 _RECORDS = TypeAdapter(Answers[ScenarioNotification | None])
 _PAGE = TypeAdapter(EvaluationPage)
+_BEGUN = TypeAdapter(_Begun)
 _LEASE = TypeAdapter(Lease)
 _ANSWERS: TypeAdapter[Answers[SettlementAnswer | str]] = TypeAdapter(Answers[StoredSettlementAnswer])
 
@@ -274,7 +280,7 @@ class ScenarioNotificationRepository(Operating):
         _claims.log_duplicates(outcomes)
         return outcomes
 
-    async def evaluate_scenario(  # noqa: PLR0913 - settings, two by name
+    async def evaluate_scenario(  # noqa: PLR0913 - settings, three by name
         self,
         scenario_type: ScenarioType | str,
         organization_id: UUID | None = None,
@@ -283,11 +289,13 @@ class ScenarioNotificationRepository(Operating):
         *,
         dry_run: bool = False,
         due_within: timedelta | None = None,
+        list_due: bool = False,
     ) -> EvaluationPage:
         """Find who is due among the next ``limit`` mentors after the user ``after``, and claim for them.
 
-        For one organization's mentors, or all. A dry run writes nothing and returns the same numbers. Pages are
-        independent, and evaluating one twice claims nothing twice.
+        For one organization's mentors, or all. A dry run writes nothing and returns the same numbers, and with
+        ``list_due`` also who they are: :attr:`EvaluationPage.due_mentors`. Pages are independent, and evaluating one
+        twice claims nothing twice.
 
         What came true longer than ``due_within`` ago is history: it is not told, and counted in the page. Unless given,
         it is that of the settings.
@@ -302,7 +310,25 @@ class ScenarioNotificationRepository(Operating):
             _arguments.positive("limit", limit, MAX_PAGE_SIZE),
             bool(dry_run),
             _arguments.optional_seconds("due_within", due_within),
+            _arguments.only_with("list_due", list_due, "dry_run", dry_run),
         )
+
+    async def begin_run(
+        self, scenario_types: Collection[ScenarioType | str] | None = None, organization_id: UUID | None = None
+    ) -> tuple[ScenarioPass, ...]:
+        """Say in which order a run serves the scenarios, and how large their pages may be; in the order given.
+
+        Unless given, they are all that have a rule. The first one is recorded, and is not the first of the next run,
+        even if no page comes of it: scenarios take turns across runs. Where none came, its pages are halved next time.
+        """
+        begun = await self._call(
+            _BEGUN,
+            "begin_run",
+            "scenario_begin_run",
+            _arguments.scenario_types(scenario_types),
+            _arguments.optional_id("organization_id", organization_id),
+        )
+        return begun.passes
 
     async def evaluate_next_page(
         self,

@@ -10,7 +10,18 @@ from typing import Annotated, Final
 
 import typer
 
-from scenario_repo._cli import deliver, evaluate, notifications, people, project, report, rules, settings, status
+from scenario_repo._cli import (
+    deliver,
+    evaluate,
+    installation,
+    notifications,
+    people,
+    project,
+    report,
+    rules,
+    settings,
+    status,
+)
 from scenario_repo._cli.endings import DONE, FAILED, STOPPED, USAGE
 from scenario_repo._cli.output import forget_output, print_error, print_lines, print_note
 from scenario_repo._cli.running import EPILOG
@@ -25,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback may show a key
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (evaluate, deliver, status, report, rules, notifications, people, settings, project):
+for room in (evaluate, deliver, status, report, rules, notifications, people, settings, installation, project):
     room.add_to(app)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -16,8 +17,16 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from scenario_repo._cli import values
 from scenario_repo._cli.endings import DONE, STOPPED
-from scenario_repo._cli.output import Figures, is_terminal, print_error, print_figures, print_json, print_lines
-from scenario_repo._cli.running import command, database
+from scenario_repo._cli.output import (
+    Figures,
+    is_terminal,
+    print_error,
+    print_figures,
+    print_json,
+    print_lines,
+    print_note,
+)
+from scenario_repo._cli.running import command, database, handled_signals
 from scenario_repo._cli.words import counted
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_PAGE_SIZE
 from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
@@ -59,15 +68,32 @@ async def evaluate(  # noqa: PLR0913 - one for each option
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count who would be notified; write nothing.")] = False,
+    list_due: Annotated[
+        bool, typer.Option("--list", help="With --dry-run: tell who, by scenario, user and organization.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Find who is due, and claim their notifications."""
+    """Find who is due, and claim their notifications.
+
+    On SIGTERM or SIGINT it ends after the running page, on a second one at once; the next run continues there.
+    """
+    if list_due and not dry_run:
+        raise typer.BadParameter("expected --dry-run with it", param_hint="--list")
     async with database() as repository:
-        with _progress() as on_page:
+        with _progress(listed=list_due and not as_json) as on_page:
             engine = ScenarioTriggerEngine(repository, page_size=page_size, on_page=on_page)
-            report = await engine.run(scenario, organization, time_budget, dry_run=dry_run, due_within=due_within)
+            run = engine.run(
+                scenario, organization, time_budget, dry_run=dry_run, due_within=due_within, list_due=list_due
+            )
+            report = await _until_signalled(engine, run)
+    if report is None:
+        print_note("interrupted")
+        return STOPPED
     if as_json:
-        print_json(_as_json(report))
+        print_json(report)
+    elif list_due:  # standard output has the ids alone
+        for line in _sums(report):
+            print_note(line)
     elif is_terminal():
         print_figures(_figures(report))
         print_lines(_sums(report))
@@ -75,6 +101,31 @@ async def evaluate(  # noqa: PLR0913 - one for each option
         print_lines([*_lines(report), *_sums(report)])
     codes = [print_error(one.error, one.scenario_type) for one in report.scenarios if one.error is not None]
     return max(codes, default=DONE if report.completed else STOPPED)
+
+
+async def _until_signalled(
+    engine: ScenarioTriggerEngine, run: Coroutine[Any, Any, EngineReport]
+) -> EngineReport | None:
+    """Run to the end, or to the end of a page on a signal; None if a second signal ended it at once."""
+    evaluation = asyncio.ensure_future(run)
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            print_note("ending after the running page; a second signal ends at once")
+            engine.stop()
+        else:
+            evaluation.cancel()
+
+    try:
+        with handled_signals(on_signal):
+            return await evaluation
+    except asyncio.CancelledError:
+        if not signals:
+            raise
+        return None
 
 
 def _end_of(one: ScenarioReport) -> str:
@@ -124,26 +175,16 @@ def _sums(report: EngineReport) -> Iterator[str]:
         yield f"{report.history:,} left out as history: it came true longer ago than due_within (--due-within)"
 
 
-def _as_json(report: EngineReport) -> dict[str, object]:
-    scenarios = []
-    for one in report.scenarios:
-        error = one.error
-        error_json = error and {"type": type(error).__name__, "message": str(error), "retryable": error.retryable}
-        scenarios.append(one.model_dump(mode="json", exclude={"error"}) | {"error": error_json})
-    return {
-        "dry_run": report.dry_run,
-        "completed": report.completed,
-        "seconds": report.seconds,
-        "history": report.history,
-        "scenarios": scenarios,
-    }
-
-
 @contextmanager
-def _progress() -> Iterator[Callable[[ScenarioType | str, EvaluationPage], None] | None]:
-    """Show progress page by page; show nothing if standard error is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
+def _progress(*, listed: bool) -> Iterator[Callable[[ScenarioType | str, EvaluationPage], None]]:
+    """Print who is due as the pages come, if they are to be listed; show progress if standard error is a terminal."""
+
+    def print_due(kind: ScenarioType | str, page: EvaluationPage) -> None:
+        if listed:
+            print_lines(f"{kind}  {mentor.user_id}  {mentor.organization_id}" for mentor in page.due_mentors)
+
+    if not sys.stderr.isatty() or (listed and is_terminal()):
+        yield print_due
         return
     figures = TextColumn("{task.completed:,} mentors evaluated, {task.fields[claimed]:,} claimed")
     columns = (TextColumn("{task.description}"), BarColumn(20), figures, TimeElapsedColumn())
@@ -152,6 +193,7 @@ def _progress() -> Iterator[Callable[[ScenarioType | str, EvaluationPage], None]
         claimed: Counter[str] = Counter()
 
         def on_page(kind: ScenarioType | str, page: EvaluationPage) -> None:
+            print_due(kind, page)
             if kind not in shown:
                 shown[kind] = bars.add_task(kind, total=None, claimed=0)
             claimed[kind] += page.claimed

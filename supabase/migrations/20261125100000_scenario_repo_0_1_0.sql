@@ -2248,6 +2248,9 @@ create table if not exists public.scenario_evaluation_config (
   pass_duration interval not null default '0',
   pass_finished_at timestamptz,
   resume_after uuid,
+  page_size integer,
+  served_at timestamptz,
+  page_owed_since timestamptz,
 
   constraint scenario_evaluation_config_one_row_per_scope
     unique nulls not distinct (scenario_type, organization_id),
@@ -2304,7 +2307,12 @@ create table if not exists public.scenario_evaluation_config (
       and coalesce(extract(year from deliver_within) + extract(month from deliver_within), 0) = 0
     ),
   constraint scenario_evaluation_config_counts_are_in_bounds
-    check (max_reminders between 1 and 1000 and max_attempts between 1 and 1000 and priority between 0 and 9),
+    check (
+      max_reminders between 1 and 1000
+      and max_attempts between 1 and 1000
+      and priority between 0 and 9
+      and page_size between 1 and 100000
+    ),
   -- Else a gap inside the window could be one to welcome back from, and the rule would have to look at every activity.
   constraint scenario_evaluation_config_window_fits_inside_gap
     check (returned_within <= inactive_after),
@@ -2348,6 +2356,12 @@ comment on column public.scenario_evaluation_config.pass_finished_at is
   'When the last complete pass ended; the pass_ figures are those of the pass under way, or of the last one.';
 comment on column public.scenario_evaluation_config.resume_after is
   'The last user_id the pass under way has evaluated; null when none is under way.';
+comment on column public.scenario_evaluation_config.page_size is
+  'How many mentors a page may have, as the last runs found; null: not known yet.';
+comment on column public.scenario_evaluation_config.served_at is
+  'When the last page was evaluated, or a run began with this scenario: who has waited longest is the next run''s first.';
+comment on column public.scenario_evaluation_config.page_owed_since is
+  'When a run last began with this scenario; null once a page has come of it.';
 
 alter table public.scenario_evaluation_config enable row level security;
 
@@ -4398,12 +4412,14 @@ grant execute on function scenario_private.verdict_query(regclass, text, text, t
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
 -- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at
---        the end; history are those for whom it came true longer than due_within ago: they are not due
--- p_dry_run counts what would be claimed and writes nothing. p_due_within_seconds replaces the settings' due_within.
--- Raises SR001 for a limit outside 1 to 100,000 or a due_within that is negative or longer than 36,525 days, SR004 for
--- an unknown scenario type, SR005 without its default settings, SR008 without its rule. Every page stands for itself:
--- what repeated and overlapping calls find is held.
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
+--        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
+--        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
+-- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
+-- p_due_within_seconds replaces the settings' due_within.
+-- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
+-- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default settings,
+-- SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function public.scenario_evaluate(
@@ -4413,6 +4429,7 @@ create or replace function public.scenario_evaluate(
   p_limit integer default 10000,
   p_dry_run boolean default false,
   p_due_within_seconds double precision default null,
+  p_list boolean default false,
   p_needs_schema integer default null
 )
 returns json
@@ -4443,6 +4460,8 @@ declare
   facts jsonb[];
   subjects jsonb[];
   predecessors timestamptz[];
+  findings text[];
+  due_mentors json;
   claimed_count integer;
   lost_count integer;
   away_user_ids uuid[];
@@ -4454,6 +4473,10 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_given('p_dry_run', p_dry_run);
+  perform scenario_private.require_given('p_list', p_list);
+  if p_list and not p_dry_run then
+    raise exception using errcode = 'SR001', message = 'expected p_list only with p_dry_run';
+  end if;
   if p_due_within_seconds is not null then
     perform scenario_private.require_between('p_due_within_seconds', p_due_within_seconds, 0, 36525 * 86400.0);
     history_before := now() - make_interval(secs => p_due_within_seconds);
@@ -4531,7 +4554,8 @@ begin
                end
              ) as facts,
              array_agg(case when candidate.subjects <> ''{}'' then to_jsonb(candidate.subjects) end) as subjects,
-             array_agg(candidate.predecessor_at) as predecessors
+             array_agg(candidate.predecessor_at) as predecessors,
+             %4$s as findings
            from (
              select distinct on (mentor.user_id) mentor.*
              from mentor
@@ -4547,12 +4571,13 @@ begin
             then format('scenario_private.is_muted(verdict.user_id, verdict.organization_id, %L)', p_scenario_type)
           else 'false'
         end,
-        scenario_private.has_delivery_policies()
+        scenario_private.has_delivery_policies(),
+        case when p_list then 'array_agg(candidate.finding)' else 'null::text[]' end
       )
       into
         evaluated_count, due_count, history_count, held_count, spent_count, muted_count, candidate_count,
         user_ids,
-        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors;
+        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors, findings;
 
       -- Users who are gone or banned are not notified: the lease asks the same again.
       select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
@@ -4576,6 +4601,13 @@ begin
         )
       end;
       claimed_count := coalesce(cardinality(places), candidate_count);
+      if p_list then
+        select json_agg(to_json(candidate) order by candidate.user_id)
+        into due_mentors
+        from unnest(user_ids, organization_ids, milestone_values, findings)
+          as candidate (user_id, organization_id, milestone_value, finding)
+        where (candidate.user_id = any (away_user_ids)) is not true;
+      end if;
       exit when p_dry_run;
       outcome := scenario_private.claim(
         scenario_private.new_id_prefix(), 'evaluation', user_ids, organization_ids, null, null, p_scenario_type,
@@ -4609,7 +4641,8 @@ begin
       'claimed', claimed_count,
       'history', history_count,
       'skipped', coalesce(json_object_agg(tally.reason, tally.mentors), '{}'),
-      'next_after', last_user_id
+      'next_after', last_user_id,
+      'due_mentors', coalesce(due_mentors, '[]')
     )
     from (
       select skipped.reason, count(*) as mentors
@@ -4620,16 +4653,117 @@ begin
 end
 $$;
 revoke all on function
-  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   from public, anon, authenticated;
 grant execute on function
-  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   to service_role;
+
+-- supabase/schemas/12_passes.sql ======================================================================================
+
+-- Passes: which scenario a run begins with, where each pass stands, and how large its pages are.
+--
+-- A run may end before every scenario had a page, and a page may hang or fail for the whole run, in every run. So who
+-- has waited longest comes first, by the database's clock, and what is remembered of a run is stored before its first
+-- page: a page that is undone takes nothing with it.
+
+-- The scenario types to evaluate: those that have default settings or a rule.
+create or replace function scenario_private.evaluated_types()
+returns text[]
+language sql
+stable
+set search_path = ''
+as $$
+  select array(
+    select listed.scenario_type
+    from unnest(scenario_private.scenario_types()) with ordinality as listed (scenario_type, ordinal)
+    where exists (
+      select
+      from public.scenario_evaluation_config as config
+      where config.scenario_type = listed.scenario_type and config.organization_id is null
+    ) or to_regclass(format('scenario_private.%I', listed.scenario_type || '_rule')) is not null
+    order by listed.ordinal
+  )
+$$;
+revoke all on function scenario_private.evaluated_types() from public, anon, authenticated;
+grant execute on function scenario_private.evaluated_types() to service_role;
+
+-- Begins a run over some scenario types, or all that are evaluated: says in which order, and how large a page may be.
+--   out  {"passes": [{"scenario_type", "place", "page_size"}]}, in the order of p_scenario_types; place 1 is the first of
+--        the run: who has waited longest for a page or to be the first; page_size is the size that was found to be done
+--        in time, null where none is known
+-- The first one is recorded as served, so that the next run begins with another one even if no page comes of it; if none
+-- has come since it was the first one before, its pages are halved. One whose page is running elsewhere is not the first.
+-- A type that is unknown or has no settings has a place as well: its page is refused.
+create or replace function public.scenario_begin_run(
+  p_scenario_types text[] default null, p_organization_id uuid default null, p_needs_schema integer default null
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+declare
+  kinds text[];
+  first_id uuid;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  kinds := coalesce(p_scenario_types, scenario_private.evaluated_types());
+  if p_organization_id is not null then
+    insert into public.scenario_evaluation_config (scenario_type, organization_id)
+    select config.scenario_type, p_organization_id
+    from public.scenario_evaluation_config as config
+    where config.scenario_type = any (kinds) and config.organization_id is null
+    on conflict do nothing;
+  end if;
+
+  select config.id into first_id
+  from unnest(kinds) with ordinality as given (scenario_type, place)
+  join public.scenario_evaluation_config as config
+    on config.scenario_type = given.scenario_type
+    and config.organization_id is not distinct from p_organization_id
+  order by config.served_at nulls first, given.place
+  limit 1
+  for no key update of config skip locked;
+  update public.scenario_evaluation_config as config
+  set
+    page_size = case
+      -- Not where another run has begun just now: its first page is on its way.
+      when config.page_owed_since < clock_timestamp() - interval '1 second'
+        then greatest(1, coalesce(config.page_size, 1000) / 2)
+      else config.page_size
+    end,
+    served_at = clock_timestamp(),
+    page_owed_since = clock_timestamp()
+  where config.id = first_id;
+
+  return json_build_object(
+    'passes', array(
+      select json_build_object(
+        'scenario_type', given.scenario_type,
+        'place', row_number() over (
+          order by coalesce(config.id = first_id, false) desc, config.served_at nulls first, given.place
+        ),
+        'page_size', config.page_size
+      )
+      from unnest(kinds) with ordinality as given (scenario_type, place)
+      left join public.scenario_evaluation_config as config
+        on config.scenario_type = given.scenario_type
+        and config.organization_id is not distinct from p_organization_id
+      order by given.place
+    )
+  );
+end
+$$;
+revoke all on function public.scenario_begin_run(text[], uuid, integer) from public, anon, authenticated;
+grant execute on function public.scenario_begin_run(text[], uuid, integer) to service_role;
 
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
 -- far, in the row of p_organization_id (made when there is none), or in the default row for all organizations.
 -- Page, figures and resume point are one transaction: a pass goes on where it stood, whoever died in between. Two
 -- callers take turns, page by page, and share one pass.
+-- p_limit is kept as the size that the scenario's pages have: a whole page of it was done in time.
 create or replace function public.scenario_evaluate_next_page(
   p_scenario_type text,
   p_organization_id uuid default null,
@@ -4684,7 +4818,13 @@ begin
     pass_history = pass.pass_history + (page ->> 'history')::bigint,
     pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
     pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
-    resume_after = (page ->> 'next_after')::uuid
+    resume_after = (page ->> 'next_after')::uuid,
+    page_size = case
+      when page ->> 'next_after' is null then least(config.page_size, p_limit)
+      else p_limit
+    end,
+    served_at = clock_timestamp(),
+    page_owed_since = null
   where config.id = pass.id;
   return page;
 end
@@ -4835,16 +4975,7 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   return json_build_object(
     'version', scenario_private.schema_version(),
-    'scenario_types', array(
-      select listed.scenario_type
-      from unnest(scenario_private.scenario_types()) with ordinality as listed (scenario_type, ordinal)
-      where exists (
-        select
-        from public.scenario_evaluation_config as config
-        where config.scenario_type = listed.scenario_type and config.organization_id is null
-      ) or to_regclass(format('scenario_private.%I', listed.scenario_type || '_rule')) is not null
-      order by listed.ordinal
-    )
+    'scenario_types', scenario_private.evaluated_types()
   );
 end
 $$;
@@ -6924,8 +7055,12 @@ begin
       '[]'
     ))
     from unnest(ids) as page (id)
-    join scenario_private.handover as handover on handover.notification_id = page.id
-    join public.scenario_notifications as notification on notification.id = page.id
+    cross join lateral (
+      select * from scenario_private.handover as row where row.notification_id = page.id offset 0
+    ) as handover
+    cross join lateral (
+      select * from public.scenario_notifications as row where row.id = page.id offset 0
+    ) as notification
   );
 end
 $$;

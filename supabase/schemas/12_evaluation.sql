@@ -180,12 +180,14 @@ grant execute on function scenario_private.verdict_query(regclass, text, text, t
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
 -- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after"}; next_after is null at
---        the end; history are those for whom it came true longer than due_within ago: they are not due
--- p_dry_run counts what would be claimed and writes nothing. p_due_within_seconds replaces the settings' due_within.
--- Raises SR001 for a limit outside 1 to 100,000 or a due_within that is negative or longer than 36,525 days, SR004 for
--- an unknown scenario type, SR005 without its default settings, SR008 without its rule. Every page stands for itself:
--- what repeated and overlapping calls find is held.
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
+--        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
+--        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
+-- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
+-- p_due_within_seconds replaces the settings' due_within.
+-- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
+-- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default settings,
+-- SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function public.scenario_evaluate(
@@ -195,6 +197,7 @@ create or replace function public.scenario_evaluate(
   p_limit integer default 10000,
   p_dry_run boolean default false,
   p_due_within_seconds double precision default null,
+  p_list boolean default false,
   p_needs_schema integer default null
 )
 returns json
@@ -225,6 +228,8 @@ declare
   facts jsonb[];
   subjects jsonb[];
   predecessors timestamptz[];
+  findings text[];
+  due_mentors json;
   claimed_count integer;
   lost_count integer;
   away_user_ids uuid[];
@@ -236,6 +241,10 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_given('p_dry_run', p_dry_run);
+  perform scenario_private.require_given('p_list', p_list);
+  if p_list and not p_dry_run then
+    raise exception using errcode = 'SR001', message = 'expected p_list only with p_dry_run';
+  end if;
   if p_due_within_seconds is not null then
     perform scenario_private.require_between('p_due_within_seconds', p_due_within_seconds, 0, 36525 * 86400.0);
     history_before := now() - make_interval(secs => p_due_within_seconds);
@@ -313,7 +322,8 @@ begin
                end
              ) as facts,
              array_agg(case when candidate.subjects <> ''{}'' then to_jsonb(candidate.subjects) end) as subjects,
-             array_agg(candidate.predecessor_at) as predecessors
+             array_agg(candidate.predecessor_at) as predecessors,
+             %4$s as findings
            from (
              select distinct on (mentor.user_id) mentor.*
              from mentor
@@ -329,12 +339,13 @@ begin
             then format('scenario_private.is_muted(verdict.user_id, verdict.organization_id, %L)', p_scenario_type)
           else 'false'
         end,
-        scenario_private.has_delivery_policies()
+        scenario_private.has_delivery_policies(),
+        case when p_list then 'array_agg(candidate.finding)' else 'null::text[]' end
       )
       into
         evaluated_count, due_count, history_count, held_count, spent_count, muted_count, candidate_count,
         user_ids,
-        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors;
+        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors, findings;
 
       -- Users who are gone or banned are not notified: the lease asks the same again.
       select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
@@ -358,6 +369,13 @@ begin
         )
       end;
       claimed_count := coalesce(cardinality(places), candidate_count);
+      if p_list then
+        select json_agg(to_json(candidate) order by candidate.user_id)
+        into due_mentors
+        from unnest(user_ids, organization_ids, milestone_values, findings)
+          as candidate (user_id, organization_id, milestone_value, finding)
+        where (candidate.user_id = any (away_user_ids)) is not true;
+      end if;
       exit when p_dry_run;
       outcome := scenario_private.claim(
         scenario_private.new_id_prefix(), 'evaluation', user_ids, organization_ids, null, null, p_scenario_type,
@@ -391,7 +409,8 @@ begin
       'claimed', claimed_count,
       'history', history_count,
       'skipped', coalesce(json_object_agg(tally.reason, tally.mentors), '{}'),
-      'next_after', last_user_id
+      'next_after', last_user_id,
+      'due_mentors', coalesce(due_mentors, '[]')
     )
     from (
       select skipped.reason, count(*) as mentors
@@ -402,76 +421,8 @@ begin
 end
 $$;
 revoke all on function
-  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   from public, anon, authenticated;
 grant execute on function
-  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, integer)
-  to service_role;
-
--- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
--- far, in the row of p_organization_id (made when there is none), or in the default row for all organizations.
--- Page, figures and resume point are one transaction: a pass goes on where it stood, whoever died in between. Two
--- callers take turns, page by page, and share one pass.
-create or replace function public.scenario_evaluate_next_page(
-  p_scenario_type text,
-  p_organization_id uuid default null,
-  p_limit integer default 10000,
-  p_due_within_seconds double precision default null,
-  p_needs_schema integer default null
-)
-returns json
-language plpgsql
-volatile
-security invoker
-set search_path = ''
-set timezone = 'UTC'
-as $$
-declare
-  pass public.scenario_evaluation_config;
-  page json;
-  started_at timestamptz;
-begin
-  perform scenario_private.require_schema(p_needs_schema);
-  perform scenario_private.require_scenario_type(p_scenario_type);
-  perform scenario_private.require_default_settings(p_scenario_type);
-  if p_organization_id is not null then
-    insert into public.scenario_evaluation_config (scenario_type, organization_id)
-    values (p_scenario_type, p_organization_id)
-    on conflict do nothing;
-  end if;
-  select * into pass
-  from public.scenario_evaluation_config as config
-  where config.scenario_type = p_scenario_type
-    and config.organization_id is not distinct from p_organization_id
-  for no key update;
-
-  started_at := clock_timestamp();
-  page := public.scenario_evaluate(
-    p_scenario_type, p_organization_id, pass.resume_after, p_limit, false, p_due_within_seconds
-  );
-
-  if pass.resume_after is null then
-    pass.pass_evaluated := 0;
-    pass.pass_due := 0;
-    pass.pass_claimed := 0;
-    pass.pass_history := 0;
-    pass.pass_duration := '0';
-  end if;
-  update public.scenario_evaluation_config as config
-  set
-    pass_evaluated = pass.pass_evaluated + (page ->> 'evaluated')::bigint,
-    pass_due = pass.pass_due + (page ->> 'due')::bigint,
-    pass_claimed = pass.pass_claimed + (page ->> 'claimed')::bigint,
-    pass_skipped = pass.pass_due + (page ->> 'due')::bigint - pass.pass_claimed - (page ->> 'claimed')::bigint,
-    pass_history = pass.pass_history + (page ->> 'history')::bigint,
-    pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
-    pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
-    resume_after = (page ->> 'next_after')::uuid
-  where config.id = pass.id;
-  return page;
-end
-$$;
-revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
-  from public, anon, authenticated;
-grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
+  public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   to service_role;

@@ -137,16 +137,7 @@ begin
   perform scenario_private.require_schema(p_needs_schema);
   return json_build_object(
     'version', scenario_private.schema_version(),
-    'scenario_types', array(
-      select listed.scenario_type
-      from unnest(scenario_private.scenario_types()) with ordinality as listed (scenario_type, ordinal)
-      where exists (
-        select
-        from public.scenario_evaluation_config as config
-        where config.scenario_type = listed.scenario_type and config.organization_id is null
-      ) or to_regclass(format('scenario_private.%I', listed.scenario_type || '_rule')) is not null
-      order by listed.ordinal
-    )
+    'scenario_types', scenario_private.evaluated_types()
   );
 end
 $$;

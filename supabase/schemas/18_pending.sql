@@ -81,8 +81,12 @@ begin
       '[]'
     ))
     from unnest(ids) as page (id)
-    join scenario_private.handover as handover on handover.notification_id = page.id
-    join public.scenario_notifications as notification on notification.id = page.id
+    cross join lateral (
+      select * from scenario_private.handover as row where row.notification_id = page.id offset 0
+    ) as handover
+    cross join lateral (
+      select * from public.scenario_notifications as row where row.id = page.id offset 0
+    ) as notification
   );
 end
 $$;

@@ -58,11 +58,14 @@ insert into known_function values
   ('public.scenario_cancel_notifications(p_ids uuid[], p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_check_rule(p_scenario_type text, p_samples integer, p_needs_schema integer)',
    'service_role', 'invoker'),
+  ('public.scenario_begin_run(p_scenario_types text[], p_organization_id uuid, p_needs_schema integer)',
+   'service_role', 'invoker'),
   ('public.scenario_claim_notifications(p_claims jsonb, p_lease_seconds double precision, p_needs_schema'
    ' integer)',
    'service_role', 'invoker'),
   ('public.scenario_evaluate(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit '
-   'integer, p_dry_run boolean, p_due_within_seconds double precision, p_needs_schema integer)',
+   'integer, p_dry_run boolean, p_due_within_seconds double precision, p_list boolean, p_needs_schema '
+   'integer)',
    'service_role', 'invoker'),
   ('public.scenario_evaluate_next_page(p_scenario_type text, p_organization_id uuid, p_limit integer, '
    'p_due_within_seconds double precision, p_needs_schema integer)',
@@ -85,6 +88,7 @@ insert into known_function values
    'p_until timestamp with time zone, p_needs_schema integer)',
    'service_role', 'invoker'),
   ('public.scenario_get_schema(p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_get_status(p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_has_been_delivered_since_many(p_user_ids uuid[], p_scenario_type text, p_cutoff '
    'timestamp with time zone, p_needs_schema integer)',
    'service_role', 'invoker'),
@@ -93,6 +97,9 @@ insert into known_function values
    'service_role', 'invoker'),
   ('public.scenario_lease_notifications(p_limit integer, p_lease_seconds double precision, '
    'p_organization_id uuid, p_scenario_types text[], p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_list_pending(p_organization_id uuid, p_scenario_type text, p_after_at timestamp with '
+   'time zone, p_after_id uuid, p_limit integer, p_needs_schema integer)',
    'service_role', 'invoker'),
   ('public.scenario_purge_notifications(p_older_than_seconds double precision, p_after uuid, p_limit '
    'integer, p_needs_schema integer)',
@@ -140,6 +147,7 @@ insert into known_function values
   ('scenario_private.delivery_setting_of(p_scenario_type text, p_organization_id uuid)', 'service_role', 'invoker'),
   ('scenario_private.end_handovers()', 'nobody', 'definer'),
   ('scenario_private.end_suppressions(p_user_ids uuid[])', 'service_role', 'invoker'),
+  ('scenario_private.evaluated_types()', 'service_role', 'invoker'),
   ('scenario_private.give_turns_back(p_ids uuid[], p_user_ids uuid[])', 'service_role', 'invoker'),
   ('scenario_private.hand_over_plain_insert()', 'nobody', 'invoker'),
   ('scenario_private.has_delivery_policies()', 'service_role', 'invoker'),

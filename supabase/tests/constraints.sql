@@ -387,6 +387,8 @@ from (values
   ('counts_are_in_bounds', '1,001 attempts', '{"max_attempts": 1001}'),
   ('counts_are_in_bounds', 'more urgent than urgent', '{"priority": -1}'),
   ('counts_are_in_bounds', 'priority 10', '{"priority": 10}'),
+  ('counts_are_in_bounds', 'a page of nobody', '{"page_size": 0}'),
+  ('counts_are_in_bounds', 'a page of 100,001', '{"page_size": 100001}'),
   ('window_fits_inside_gap', 'a return longer than the absence',
    '{"scenario_type": "welcome_back", "inactive_after": "7 days", "returned_within": "7 days 1 second"}'),
   ('milestones_are_positive', 'milestone 0', '{"scenario_type": "milestone", "milestones": [10, 0]}'),

@@ -116,6 +116,9 @@ select set_eq(
      ' btree (organization_id, scenario_type, triggered_at DESC)'),
     ('scenario_notifications_not_failed_idx',
      ' btree (user_id, scenario_type, triggered_at DESC) WHERE (NOT is_failed)'),
+    ('scenario_notifications_failed_idx', ' btree (triggered_at DESC, id DESC) WHERE is_failed'),
+    ('scenario_notifications_failed_by_organization_idx',
+     ' btree (organization_id, triggered_at DESC, id DESC) WHERE is_failed'),
     ('scenario_notifications_outlasting_idx',
      ' btree (user_id, scenario_type, outlasts_at DESC) WHERE (outlasts_at IS NOT NULL)'),
     ('scenario_notifications_one_notification_per_milestone',
@@ -353,7 +356,10 @@ select set_eq(
     ('pass_history', 'bigint', false, '0'),
     ('pass_duration', 'interval', false, '''00:00:00''::interval'),
     ('pass_finished_at', 'timestamp with time zone', true, ''),
-    ('resume_after', 'uuid', true, '')
+    ('resume_after', 'uuid', true, ''),
+    ('page_size', 'integer', true, ''),
+    ('served_at', 'timestamp with time zone', true, ''),
+    ('page_owed_since', 'timestamp with time zone', true, '')
   $$,
   'scenario_evaluation_config: columns'
 );

@@ -120,6 +120,7 @@ OUT_OF_BOUNDS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
         "p_limit": (None, 0, 1_001),
         "p_lease_seconds": (None, 0, -1, 86_401, "NaN", "Infinity"),
     },
+    "scenario_list_pending": {"p_limit": (None, 0, 1_001), "p_after_at": ("2026-06-01T00:00:00Z",)},
     "scenario_purge_notifications": {"p_limit": (None, 0, 100_001), "p_older_than_seconds": (None, -1, 4e9, "NaN")},
     "scenario_evaluate": {
         "p_limit": (None, 0, 100_001),

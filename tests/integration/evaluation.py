@@ -55,11 +55,12 @@ def evaluate(  # noqa: PLR0913 - the function's own arguments
     *,
     dry_run: bool = False,
     due_within: timedelta | None = None,
+    list_due: bool | None = False,
 ) -> dict[str, Any]:
     """Evaluate one page, the first one unless told otherwise."""
     row = worker.execute(
-        "select public.scenario_evaluate(%s, %s, %s, %s, %s, %s)",
-        [kind, organization_id, after, limit, dry_run, due_within and due_within.total_seconds()],
+        "select public.scenario_evaluate(%s, %s, %s, %s, %s, %s, %s)",
+        [kind, organization_id, after, limit, dry_run, due_within and due_within.total_seconds(), list_due],
     ).fetchone()
     assert row is not None
     page: dict[str, Any] = row[0]

@@ -16,6 +16,8 @@ OFTEN_FAILED: Final = 3_333
 
 FULL = "scenario_notifications_user_id_scenario_type_triggered_at_idx"
 NOT_FAILED = "scenario_notifications_not_failed_idx"
+FAILED = "scenario_notifications_failed_idx"
+FAILED_OF_ORGANIZATION = "scenario_notifications_failed_by_organization_idx"
 OUTLASTING = "scenario_notifications_outlasting_idx"
 MILESTONE = "scenario_notifications_one_notification_per_milestone"
 WINDOW = "scenario_notifications_one_claim_per_window"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -79,7 +80,7 @@ def lost(recorded: Any, present: Any, where: str) -> list[str]:  # noqa: ANN401 
 
 
 @pytest.fixture
-def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:
+def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  # noqa: PLR0915 - a call a line
     """Call every function with what gives it something of everything to say, and return the shapes of the answers."""
     quiet, holder, busy, owner = database.new_mentors(4, ORGANIZATION)
     act(worker, quiet, "40 days")
@@ -101,10 +102,11 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:
     call("scenario_get_catalogue", "")
     call("scenario_check_rule", "'inactivity'")
     call("scenario_find_inactive_mentors", "%s, '30 days'", ORGANIZATION)
-    for dry_run in (True, False, False):
-        call("scenario_evaluate", "'inactivity', null, null, 1, %s", dry_run)
-        call("scenario_evaluate", "'inactivity', null, null, 100, %s", dry_run)
+    for dry_run, limit in product((True, False, False), (1, 100)):
+        call("scenario_evaluate", "'inactivity', null, null, %s, %s, null, %s", limit, dry_run, dry_run)
     for _ in range(6):
+        # Before a page and after one.
+        call("scenario_begin_run", "")
         call("scenario_evaluate_next_page", "'milestone', null, 1")
     call("scenario_evaluate", "'certification_expiry'")
     claims = [
@@ -128,11 +130,16 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:
     call("scenario_claim_notifications", "%s, 60", json.dumps([new_claim(owner)], default=str))
     for user in (quiet, holder, busy, owner):
         call("scenario_explain", "%s", user)
+    call("scenario_list_pending", "")
+    call("scenario_get_status", "")
     leased = call("scenario_lease_notifications", "100, 60")["leased"]
+    call("scenario_list_pending", "")
     results = [settlement(row, _RESULTS.get(row["scenario_type"], "sent"), "x") for row in leased]
     call("scenario_settle_notifications", "%s", json.dumps([*results, results[0] | {"lease_number": 9}, None]))
     settled = "update public.scenario_notifications set delivery_status = 'sent', failure_code = null"
     worker.execute(f"{settled} where delivery_status = 'pending'".encode())
+    call("scenario_list_pending", "null, null, now() + interval '1 year', gen_random_uuid()")
+    call("scenario_get_status", "")
     kept = [row["id"] for row in leased]
     call("scenario_cancel_notifications", "%s::uuid[]", kept)
     call("scenario_retry_notifications", "%s::uuid[]", [*kept, str(uuid4())])

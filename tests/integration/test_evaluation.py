@@ -159,14 +159,22 @@ def test_history_is_counted_and_not_told(database: Database, worker: psycopg.Con
     quiet = quiet_mentors(database, 3)
     long_gone = database.new_mentors(2, ORGANIZATION)
     insert_activities(worker, long_gone, ago("400 days"))
-    nobody = {"evaluated": 5, "due": 3, "claimed": 3, "history": 2, "skipped": {}, "next_after": None}
+    whole: dict[str, object] = {"next_after": None, "due_mentors": []}
+    nobody: dict[str, object] = {"evaluated": 5, "due": 3, "claimed": 3, "history": 2, "skipped": {}, **whole}
     assert evaluate(worker, "inactivity", dry_run=True) == nobody
     assert next_page(worker, 100) == nobody
     kept = pass_of(worker)
     assert [kept[name] for name in ("evaluated", "due", "claimed", "skipped", "history")] == [5, 3, 3, 0, 2]
     assert notified(worker) == quiet
 
-    everybody = {"evaluated": 5, "due": 5, "claimed": 2, "history": 0, "skipped": {"cooldown": 3}, "next_after": None}
+    everybody: dict[str, object] = {
+        "evaluated": 5,
+        "due": 5,
+        "claimed": 2,
+        "history": 0,
+        "skipped": {"cooldown": 3},
+        **whole,
+    }
     assert evaluate(worker, "inactivity", dry_run=True, due_within=timedelta(days=371)) == everybody
     call = "select public.scenario_evaluate_next_page('inactivity', null, 100, %s)"
     assert worker.execute(call, [371 * 86_400]).fetchone() == (everybody,)
@@ -344,6 +352,43 @@ def test_a_dry_run_writes_nothing(database: Database, worker: psycopg.Connection
         assert evaluate(worker, "inactivity", dry_run=True)["claimed"] == 2
         with pytest.raises(errors.ReadOnlySqlTransaction), worker.transaction():
             evaluate(worker, "inactivity")
+
+
+def test_a_dry_run_names_who_is_due(database: Database, worker: psycopg.Connection) -> None:
+    """Who would be claimed for, in her organization and why; not who is banned, in a cooldown, or not due."""
+    ids = quiet_mentors(database, 5)
+    act(worker, ids[0], "1 day")
+    with database.connect(role=None) as owner:
+        owner.execute("update auth.users set banned_until = 'infinity' where id = %s", [ids[1]])
+        owner.execute(
+            "update public.peer_mentors set organization_id = %s where user_id = %s", [OTHER_ORGANIZATION, ids[3]]
+        )
+    evaluate(worker, "inactivity", after=ids[1], limit=1)
+    page = evaluate(worker, "inactivity", dry_run=True, list_due=True)
+    assert [(one["user_id"], one["organization_id"], one["milestone_value"]) for one in page["due_mentors"]] == [
+        (str(ids[3]), str(OTHER_ORGANIZATION), None),
+        (str(ids[4]), str(ORGANIZATION), None),
+    ]
+    assert page["claimed"] == 2
+    assert {one["finding"] for one in page["due_mentors"]} == {"inactive"}
+    assert evaluate(worker, "inactivity", dry_run=True)["due_mentors"] == []
+    assert evaluate(worker, "inactivity", after=ids[4], dry_run=True, list_due=True)["due_mentors"] == []
+
+
+def test_a_dry_run_names_the_milestone(database: Database, worker: psycopg.Connection) -> None:
+    """The milestone that she would be told of."""
+    user_id = database.new_mentors(1, ORGANIZATION)[0]
+    insert_activities(worker, [user_id] * 10, ago("1 day"))
+    page = evaluate(worker, "milestone", dry_run=True, list_due=True)
+    assert [(one["user_id"], one["milestone_value"]) for one in page["due_mentors"]] == [(str(user_id), 10)]
+
+
+def test_only_a_dry_run_names_who_is_due(worker: psycopg.Connection) -> None:
+    """A claim answers in counts: p_list without p_dry_run is refused, and a null is too."""
+    for dry_run, list_due in ((False, True), (True, None)):
+        with pytest.raises(psycopg.DatabaseError) as refused:
+            evaluate(worker, "inactivity", dry_run=dry_run, list_due=list_due)
+        assert refused.value.sqlstate == "SR001"
 
 
 def test_a_dry_run_knows_the_cooldown(database: Database, worker: psycopg.Connection) -> None:

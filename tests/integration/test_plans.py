@@ -22,6 +22,8 @@ from tests.integration.plans import (
     DATABASE,
     DEVICES,
     DUE,
+    FAILED,
+    FAILED_OF_ORGANIZATION,
     FILL,
     FULL,
     HANDOVER,
@@ -290,6 +292,38 @@ def test_suspects_come_from_an_index_of_their_own(connection: psycopg.Connection
     assert plan.buffers <= 3, plan
 
 
+@pytest.mark.parametrize(
+    ("scope", "index"),
+    [("", FAILED), ("and organization_id = md5('organization 7')::uuid", FAILED_OF_ORGANIZATION)],
+)
+@pytest.mark.parametrize("page", ["", "and triggered_at <= now() and (triggered_at < now() or id < gen_random_uuid())"])
+def test_what_failed_is_the_beginning_of_an_index(
+    connection: psycopg.Connection, scope: str, page: str, index: str
+) -> None:
+    """Newest first, of all or of one organization, behind a place or from the newest: no sort, a row for each."""
+    where = f"is_failed = $1 {scope} {page}"
+    plan = _explain(
+        connection,
+        AS_POSTGREST.format(f"select * from {_TABLE} where {where} order by triggered_at desc, id desc", "$2"),
+        ("true", "20"),
+    )
+    assert plan.indexes == {index}, plan
+    assert not any("Sort" in node["Node Type"] for node in plan.nodes), plan
+    assert plan.buffers <= 20 + 6, plan
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+def test_the_status_reads_what_is_pending_and_what_failed_lately(filled: PostgresServer, mode: str) -> None:
+    """All that is pending, once; of the notifications, a range of the failed ones."""
+    with _watched(filled) as (connection, plans):
+        connection.execute(sql.SQL("set local plan_cache_mode = {}").format(sql.Identifier(mode)))
+        connection.execute("select public.scenario_get_status()")
+    inside = plans[:-1]
+    explained = "\n".join(map(str, inside))
+    assert FAILED in set().union(*(plan.indexes for plan in inside)), explained
+    assert "scenario_notifications" not in set().union(*(plan.scanned_tables for plan in inside)), explained
+
+
 # Inside functions ---------------------------------------------------------------------------------
 
 
@@ -417,6 +451,10 @@ CALLS = {
         "scenario_purge_notifications(90 * 86400, null, 10)",
         frozenset({PRIMARY_KEY, FULL, NOT_FAILED, WINDOW}),
     ),
+    "pending": Call(
+        "scenario_list_pending(md5('organization 10')::uuid)",
+        frozenset({DUE, HANDOVER, PRIMARY_KEY}),
+    ),
     "find inactive mentors": Call(
         "scenario_find_inactive_mentors(md5('organization 49')::uuid, '30 days')",
         frozenset({ORGANIZATION_MENTORS, ACTIVITIES}),
@@ -497,6 +535,12 @@ def test_every_index_is_named_here(connection: psycopg.Connection) -> None:
         where relnamespace in ('public'::regnamespace, 'scenario_private'::regnamespace) and relkind = 'i'
           and not exists (select from pg_constraint where conindid = pg_class.oid)
     """).fetchall()
-    proven = {query.index for query in HOT_QUERIES.values()} | {ORGANIZATION, DUE, SUSPECTS}
+    proven = {query.index for query in HOT_QUERIES.values()} | {
+        ORGANIZATION,
+        DUE,
+        SUSPECTS,
+        FAILED,
+        FAILED_OF_ORGANIZATION,
+    }
     proven |= {index for call in CALLS.values() for index in call.indexes}
     assert {name for (name,) in rows} <= proven

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import psycopg
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from scenario_repo import _postgrest
 from scenario_repo._limits import MAX_METADATA_BYTES
 from scenario_repo.models import DeliveryStatus, NewScenarioNotification, ScenarioNotification, ScenarioType
+from scenario_repo.settings import ScenarioSettings
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import PostgresServer
 
@@ -73,6 +75,23 @@ def _resolved(kind: dict[str, Any]) -> dict[str, Any]:
 def test_seam_reads_the_columns_that_exist(columns: dict[str, tuple[str, bool]]) -> None:
     """Every column that a look-up names is a column of the table."""
     assert set(_postgrest.NOTIFICATION_COLUMNS) <= columns.keys()
+
+
+def test_every_setting_has_a_field(connection: psycopg.Connection) -> None:
+    """A column of the settings that is forgotten in ScenarioSettings is named; figures of passes are no settings."""
+    rows = connection.execute(
+        "select column_name, data_type from information_schema.columns"
+        " where table_schema = 'public' and table_name = %s",
+        [_postgrest.SETTINGS],
+    ).fetchall()
+    figures = {"id", "resume_after"}
+    columns = {name: kind for name, kind in rows if not name.startswith("pass_") and name not in figures}
+    assert columns.keys() == set(ScenarioSettings.model_fields) == set(_postgrest.SETTINGS_COLUMNS)
+    kinds = {"interval": timedelta, "boolean": bool, "integer": int, "smallint": int, "ARRAY": tuple[int, ...]}
+    hints = get_type_hints(ScenarioSettings)
+    assert {name: get_args(hints[name])[0] for name, kind in columns.items() if kind in kinds} == {
+        name: kinds[kind] for name, kind in columns.items() if kind in kinds
+    }
 
 
 def test_every_model_field_is_read() -> None:

@@ -26,6 +26,7 @@ def arguments(user: UUID) -> dict[str, str]:
     """Return arguments for every function with which it would write, if it writes at all."""
     return {
         "scenario_cancel_notifications": f"array['{user}'::uuid]",
+        "scenario_begin_run": "null, null",
         "scenario_check_rule": "'inactivity', 10",
         "scenario_claim_notifications": f"'{json.dumps([new_claim(user)], default=str)}'",
         "scenario_evaluate": "'inactivity', null, null, 10, false",
@@ -37,10 +38,12 @@ def arguments(user: UUID) -> dict[str, str]:
         "scenario_get_milestone_record_many": f"array['{user}'::uuid], 10",
         "scenario_get_organization_report": f"'{ORGANIZATION}', now(), now()",
         "scenario_get_schema": "",
+        "scenario_get_status": "",
         "scenario_get_catalogue": "",
         "scenario_has_been_delivered_since_many": f"array['{user}'::uuid], 'inactivity', now()",
         "scenario_has_been_sent_since_threshold_many": f"array['{user}'::uuid], 'inactivity', now()",
         "scenario_lease_notifications": "10, 60, null, null",
+        "scenario_list_pending": "null, null, null, null, 10",
         "scenario_purge_notifications": "31536000, null, 10",
         "scenario_retry_notifications": f"array['{user}'::uuid]",
         "scenario_settle_notifications": "'[]', 8",

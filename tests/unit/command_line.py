@@ -10,6 +10,7 @@ import respx
 
 from scenario_repo import cli
 from tests.factories import PROJECT_URL, PUBLISHABLE_KEY, REST_URL, SECRET_KEY
+from tests.unit.begun_runs import serve_run
 
 _VARIABLES = ("SUPABASE_URL", "SUPABASE_SECRET_KEYS", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 
@@ -27,6 +28,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[respx.MockRouter]:
     """Mock the project's functions."""
     with respx.mock(base_url=REST_URL, assert_all_called=False) as router:
+        serve_run(router)
         yield router
 
 

@@ -117,6 +117,7 @@ CALLS: Final[dict[str, Callable[[ScenarioNotificationRepository], Any]]] = {
     ),
     "evaluate_scenario": lambda r: r.evaluate_scenario(ScenarioType.INACTIVITY),
     "evaluate_next_page": lambda r: r.evaluate_next_page(ScenarioType.INACTIVITY),
+    "begin_run": lambda r: r.begin_run(),
     "describe_schema": lambda r: r.describe_schema(),
     "verify_installation": lambda r: r.verify_installation(),
     "check_rule": lambda r: r.check_rule(ScenarioType.INACTIVITY),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import re
+import signal
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -15,9 +19,17 @@ import httpx
 import pytest
 import respx
 
-from scenario_repo import ScenarioType
+from scenario_repo import (
+    InstallationFault,
+    PermissionDeniedException,
+    ScenarioNotificationRepository,
+    ScenarioType,
+    Verification,
+)
+from scenario_repo._cli.endings import code_of, line_of
 from scenario_repo._postgrest import SCHEMA_VERSION
 from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
+from tests.unit.begun_runs import serve_run
 
 if TYPE_CHECKING:  # pytest imports it first, as a plugin
     from tests.unit.command_line import Run
@@ -29,7 +41,7 @@ _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 COMMANDS = (
     *("evaluate", "deliver", "status", "report", "explain", "check-rules", "pending", "failed", "retry", "cancel"),
-    *("purge", "mutes", "mute", "unmute", "migrations", "new-scenario", "config"),
+    *("purge", "mutes", "mute", "unmute", "verify", "migrations", "new-scenario", "config"),
 )
 SUBCOMMANDS = ("config get", "config set")
 
@@ -41,6 +53,7 @@ def test_every_command_is_tried_here(run: Run) -> None:
 
 def serve_schema(server: respx.MockRouter, *own: str) -> None:
     """Answer which scenario types there are: the built-in ones, and the app's own."""
+    serve_run(server, *own)
     types = {"version": SCHEMA_VERSION, "scenario_types": [*ScenarioType, *own]}
     server.post("/rpc/scenario_get_schema").mock(return_value=httpx.Response(200, json=types))
 
@@ -85,6 +98,7 @@ def test_evaluate_asks_for_what_the_options_say(run: Run, server: respx.MockRout
             "p_limit": 7,
             "p_dry_run": True,
             "p_due_within_seconds": 7_776_000.0,
+            "p_list": False,
         }
         for after in (None, str(USER_ID))
     ]
@@ -211,6 +225,122 @@ def test_evaluate_shows_progress_on_a_terminal(
     assert told.code == 0
     assert told.out.startswith("inactivity ")
     assert "mentors evaluated" in terminal.getvalue()
+
+
+_MENTORS = [
+    {"user_id": str(USER_ID), "organization_id": str(ORGANIZATION_ID), "milestone_value": None, "finding": "inactive"}
+]
+
+
+def test_a_dry_run_lists_who_is_due_as_the_pages_come(run: Run, server: respx.MockRouter) -> None:
+    """Ids alone on standard output, one line each; the sums are aside. As JSON, with the figures."""
+    route = server.post("/rpc/scenario_evaluate").mock(side_effect=lambda _: page(claimed=1, due_mentors=_MENTORS))
+    told = run("evaluate", "--scenario", "inactivity", "--dry-run", "--list")
+    assert (told.code, told.out) == (0, f"inactivity  {USER_ID}  {ORGANIZATION_ID}\n")
+    assert told.err.startswith("scenario-repo: 1 would be claimed")
+    assert function_arguments(route.calls.last.request)["p_list"] is True
+    (one,) = json.loads(run("evaluate", "--scenario", "inactivity", "--dry-run", "--list", "--json").out)["scenarios"]
+    assert one["due_mentors"] == _MENTORS
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_an_evaluation_after_its_page(run: Run, server: respx.MockRouter, name: str) -> None:
+    """The page counts, no other one is begun, and the exit code is that of a run that stopped."""
+
+    async def signalled(_: httpx.Request) -> httpx.Response:
+        os.kill(os.getpid(), getattr(signal, name))
+        await asyncio.sleep(0.05)
+        return page(next_after=str(USER_ID))
+
+    route = server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=signalled)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, route.call_count, len(told.err.splitlines())) == (1, 1, 1)
+    assert "claimed 70" in told.out
+    assert "not finished" in told.out
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_signal_ends_an_evaluation_at_once(run: Run, server: respx.MockRouter) -> None:
+    """A page that hangs is not waited for; nothing is printed but that."""
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        for _signal in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(60)
+        return page()
+
+    server.post("/rpc/scenario_evaluate_next_page").mock(side_effect=hang)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, told.out) == (1, "")
+    assert told.err.splitlines()[-1] == "scenario-repo: interrupted"
+
+
+def test_a_rule_that_raises_is_looked_at_with_check_rules(run: Run, server: respx.MockRouter) -> None:
+    """Its error names no setting of the caller's: exit code 4, and the command that says where it is."""
+    server.post("/rpc/scenario_evaluate_next_page").respond(400, json={"code": "22012", "message": "division by zero"})
+    told = run("evaluate", "--scenario", "first_session")
+    assert (told.code, len(told.err.splitlines())) == (4, 1)
+    assert told.err.startswith("scenario-repo: first_session: ")
+    assert "scenario-repo check-rules first_session" in told.err
+
+
+def test_a_grant_that_is_missing_is_not_blamed_on_the_key() -> None:
+    """An error that names a table has its own remedy; one that says nothing of it gets the plain one."""
+    named = PermissionDeniedException("grant select on public.activities to service_role", code="42501")
+    plain = PermissionDeniedException(code="42501")
+    assert (code_of(named), code_of(plain)) == (4, 4)
+    assert "SUPABASE_SECRET_KEY" not in line_of(named)
+    assert "SUPABASE_SECRET_KEY" in line_of(plain)
+
+
+# verify ------------------------------------------------------------------
+
+
+_WHOLE = Verification(schema_version=SCHEMA_VERSION, faults=())
+_FAULTY = Verification(
+    schema_version=SCHEMA_VERSION,
+    faults=(
+        InstallationFault(what="the index x: expected it to be valid", mend="reindex index public.x;"),
+        InstallationFault(what="the clock: expected it to be right"),
+    ),
+)
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> Callable[[Verification], None]:
+    """Answer with a verification."""
+
+    def answer(verification: Verification) -> None:
+        async def verify(_: object) -> Verification:
+            return verification
+
+        monkeypatch.setattr(ScenarioNotificationRepository, "verify_installation", verify)
+
+    return answer
+
+
+def test_verify_tells_each_fault_and_what_mends_it(run: Run, verified: Callable[[Verification], None]) -> None:
+    """Exit code 1; the SQL alone with --sql, as one script; all of it as JSON."""
+    verified(_FAULTY)
+    told = run("verify")
+    assert (told.code, told.out.splitlines()) == (
+        1,
+        ["the index x: expected it to be valid", "    reindex index public.x;", "the clock: expected it to be right"],
+    )
+    assert told.err.startswith("scenario-repo: 2 faults; ")
+    assert run("verify", "--sql").out == "reindex index public.x;\n"
+    as_json = run("verify", "--json")
+    assert (as_json.code, json.loads(as_json.out)["ok"], len(json.loads(as_json.out)["faults"])) == (1, False, 2)
+
+
+def test_verify_ends_with_0_if_all_is_well(run: Run, verified: Callable[[Verification], None]) -> None:
+    """One line, or JSON."""
+    verified(_WHOLE)
+    told = run("verify")
+    assert (told.code, told.out, told.err) == (0, f"ok: version {SCHEMA_VERSION} of the schema is whole\n", "")
+    assert run("verify", "--sql").out == ""
+    assert json.loads(run("verify", "--json").out) == {"schema_version": SCHEMA_VERSION, "faults": [], "ok": True}
 
 
 # report ------------------------------------------------------------------
@@ -341,6 +471,7 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
         "report 0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d --days 0",
         "evaluate --organization x",
         "evaluate --scenario Birthday",
+        "evaluate --list",
         "new-scenario",
         "new-scenario Birthday",
         "new-scenario inactivity",

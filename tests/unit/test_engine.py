@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from uuid import UUID
 import pytest
 
 from scenario_repo import (
+    DueMentor,
     EvaluationPage,
     InvalidDataException,
     PermissionDeniedException,
+    ScenarioPass,
     ScenarioRepositoryException,
     ScenarioTriggerEngine,
     ScenarioType,
@@ -58,6 +61,10 @@ class Script:
         self._steps: defaultdict[str, deque[Step]] = defaultdict(deque, {k: deque(v) for k, v in steps.items()})
         self.calls: list[tuple[str, str, dict[str, object]]] = []
         self.due_within: set[timedelta | None] = set()
+        self.list_due: set[bool] = set()
+        self.begun: list[tuple[tuple[ScenarioType, ...] | None, UUID | None]] = []
+        self.places: dict[ScenarioType | str, int] = {}
+        self.page_sizes: dict[ScenarioType | str, int] = {}
         self.schema: SchemaDescription | Exception = SchemaDescription(version=1, scenario_types=tuple(ScenarioType))
 
     def add(self, kind: str, *steps: Step) -> None:
@@ -75,6 +82,21 @@ class Script:
             raise self.schema
         return self.schema
 
+    async def begin_run(
+        self, kinds: tuple[ScenarioType, ...] | None, organization_id: UUID | None
+    ) -> tuple[ScenarioPass, ...]:
+        """Play the method that says in which order, and how large the pages are."""
+        self.begun.append((kinds, organization_id))
+        given = (await self.describe_schema()).scenario_types if kinds is None else kinds
+        return tuple(
+            ScenarioPass(
+                scenario_type=kind,
+                place=self.places.get(kind, place),
+                page_size=self.page_sizes.get(kind),
+            )
+            for place, kind in enumerate(given, 1)
+        )
+
     async def evaluate_next_page(
         self, kind: ScenarioType, organization_id: UUID | None, limit: int, *, due_within: timedelta | None
     ) -> EvaluationPage:
@@ -91,9 +113,11 @@ class Script:
         *,
         dry_run: bool = False,
         due_within: timedelta | None,
+        list_due: bool,
     ) -> EvaluationPage:
         """Play the method that a dry run uses."""
         assert dry_run
+        self.list_due.add(list_due)
         self.due_within.add(due_within)
         return await self._play("dry_run", kind, organization_id=organization_id, after=after, limit=limit)
 
@@ -124,10 +148,10 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Skip the pauses before another try, and record them."""
     pauses: list[float] = []
 
-    async def sleep(seconds: float) -> None:
+    async def pause(_: ScenarioTriggerEngine, seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr("scenario_repo.engine.asyncio.sleep", sleep)
+    monkeypatch.setattr(ScenarioTriggerEngine, "_pause", pause)
     return pauses
 
 
@@ -151,6 +175,26 @@ async def test_scenarios_take_turns() -> None:
     script = Script(inactivity=[page(1), page(2)], welcome_back=[page(1)])
     await engine(script).run()
     assert script.order == [*ScenarioType, "inactivity", "welcome_back", "inactivity"]
+
+
+async def test_the_database_says_who_is_first() -> None:
+    """The run serves the scenarios by their places; the report keeps the order of the request."""
+    script = Script(inactivity=[page(1)])
+    script.places = {INACTIVITY: 3, MILESTONE: 1, ScenarioType.WELCOME_BACK: 2}
+    report = await engine(script).run([INACTIVITY, MILESTONE, ScenarioType.WELCOME_BACK], ORGANIZATION_ID)
+    assert script.order == ["milestone", "welcome_back", "inactivity", "inactivity"]
+    assert [one.scenario_type for one in report.scenarios] == [INACTIVITY, MILESTONE, ScenarioType.WELCOME_BACK]
+    assert script.begun == [((INACTIVITY, MILESTONE, ScenarioType.WELCOME_BACK), ORGANIZATION_ID)]
+
+
+async def test_a_dry_run_begins_no_run() -> None:
+    """It writes nothing, not even whose turn it was: the order is that of the request."""
+    script = Script()
+    script.places = {INACTIVITY: 2, MILESTONE: 1}
+    await engine(script).run([INACTIVITY, MILESTONE], dry_run=True)
+    assert script.order == ["inactivity", "milestone"]
+    await engine(script).run(dry_run=True)
+    assert script.begun == []
 
 
 async def test_only_what_is_asked_for_is_evaluated() -> None:
@@ -188,6 +232,17 @@ async def test_a_dry_run_follows_its_own_pages() -> None:
     assert script.calls == [
         ("dry_run", "inactivity", shared | {"after": after}) for after in (None, UUID(int=5), UUID(int=9))
     ]
+
+
+async def test_a_dry_run_names_who_is_due() -> None:
+    """With ``list_due`` the report has the mentors of all pages, in their order; without it nobody is asked for."""
+    first, second = (DueMentor(user_id=UUID(int=number), organization_id=ORGANIZATION_ID) for number in (1, 2))
+    script = Script(inactivity=[page(1, due_mentors=(first,)), page(due_mentors=(second,))])
+    report = await engine(script).run([INACTIVITY], dry_run=True, list_due=True)
+    assert report.scenarios[0].due_mentors == (first, second)
+    assert script.list_due == {True}
+    assert (await engine(script).run([INACTIVITY], dry_run=True)).scenarios[0].due_mentors == ()
+    assert script.list_due == {True, False}
 
 
 async def test_each_page_is_shown_as_it_comes() -> None:
@@ -252,6 +307,47 @@ async def test_the_last_scenario_may_take_all_the_time_that_is_left() -> None:
     report = await engine(script).run([INACTIVITY], time_budget=0.2 * _SECOND)
     assert 0.2 <= time.monotonic() - started < 5
     assert (script.order, report.completed, report.errors) == (["inactivity"], False, ())
+
+
+async def test_a_report_is_dumped_as_json() -> None:
+    """Also when a scenario failed: the error is its type, message and facts, and the sums are there."""
+    refused = PermissionDeniedException("no", operation="evaluate_next_page", code="42501", http_status=403)
+    away = ScenarioRepositoryException(retryable=True, retry_after=2.5)
+    script = Script(inactivity=[refused], milestone=[page(1, skipped={"cooldown": 2}, history=3), page()])
+    report = await engine(script).run([INACTIVITY, MILESTONE])
+    dumped = json.loads(report.model_dump_json())
+    assert dumped == report.model_dump(mode="json")
+    assert set(dumped) == {"scenarios", "seconds", "dry_run", "completed", "history"}
+    assert (dumped["completed"], dumped["history"], dumped["dry_run"]) == (False, 3, False)
+    failed, went_on = dumped["scenarios"]
+    assert failed["error"] == {
+        "type": "PermissionDeniedException",
+        "message": "no",
+        "operation": "evaluate_next_page",
+        "code": "42501",
+        "constraint": None,
+        "http_status": 403,
+        "retryable": False,
+        "retry_after": None,
+    }
+    assert (went_on["error"], went_on["skipped"], went_on["claimed"]) == (None, {"cooldown": 2}, 2)
+    assert report.model_dump()["scenarios"][0]["error"] is refused
+    other = report.scenarios[0].model_copy(update={"error": away}).model_dump(mode="json")["error"]
+    assert (other["retryable"], other["retry_after"], other["message"]) == (True, 2.5, away.args[0])
+
+
+async def test_a_dry_runs_list_is_dumped_as_json() -> None:
+    """It is ids and codes."""
+    due = DueMentor(user_id=UUID(int=1), organization_id=ORGANIZATION_ID, milestone_value=10, finding="reached")
+    report = await engine(Script(milestone=[page(due_mentors=(due,))])).run([MILESTONE], dry_run=True, list_due=True)
+    assert json.loads(report.model_dump_json())["scenarios"][0]["due_mentors"] == [
+        {
+            "user_id": str(UUID(int=1)),
+            "organization_id": str(ORGANIZATION_ID),
+            "milestone_value": 10,
+            "finding": "reached",
+        }
+    ]
 
 
 # Failures ----------------------------------------------------------------
@@ -363,6 +459,16 @@ async def test_pages_begin_small_and_grow_while_they_are_fast() -> None:
     ]
 
 
+async def test_pages_begin_with_the_size_of_the_last_run() -> None:
+    """It may have been found by meeting a timeout: it grows after a while, and up to what was asked for."""
+    script = Script(inactivity=[page(1)] * 10, milestone=[page(1)])
+    script.page_sizes = {INACTIVITY: 500, MILESTONE: 9_000}
+    await engine(script, page_size=1_500).run([INACTIVITY, MILESTONE])
+    asked = [(kind, arguments["limit"]) for _, kind, arguments in script.calls]
+    assert [limit for kind, limit in asked if kind == "inactivity"] == [*[500] * 8, 1_000, 1_500, 1_500]
+    assert [limit for kind, limit in asked if kind == "milestone"] == [1_500, 1_500]
+
+
 async def test_a_single_mentor_who_takes_too_long_stops_the_scenario() -> None:
     """There is nothing left to halve: the timeout is the scenario's error."""
     script = Script()
@@ -370,6 +476,45 @@ async def test_a_single_mentor_who_takes_too_long_stops_the_scenario() -> None:
     report = await engine(script, page_size=2).run([INACTIVITY, MILESTONE])
     assert [one.completed for one in report.scenarios] == [False, True]
     assert [error.code for error in report.errors] == ["57014"]
+
+
+async def test_a_stopped_run_ends_after_the_page_that_is_running() -> None:
+    """The page counts, no other one is asked for, and the report says that the passes have not reached their end."""
+    script = Script(milestone=[page(1)])
+    stopped = engine(script)
+
+    def stopped_meanwhile() -> EvaluationPage:
+        stopped.stop()
+        return page(1)
+
+    script.add("inactivity", stopped_meanwhile)
+    report = await stopped.run([INACTIVITY, MILESTONE])
+    assert script.order == ["inactivity"]
+    assert [(one.pages, one.completed, one.error) for one in report.scenarios] == [(1, False, None), (0, False, None)]
+
+
+async def test_a_run_is_stopped_in_a_pause() -> None:
+    """It does not wait for the end of the pause, neither before a page nor before the scenario types are asked for."""
+    failing: list[Step] = [UnavailableException(retry_after=20)]
+    for given in ([INACTIVITY], None):
+        script = Script(inactivity=failing)
+        script.schema = UnavailableException(retry_after=20)
+        stopped = engine(script)
+        running = asyncio.create_task(stopped.run(given))
+        await asyncio.sleep(0.05)
+        stopped.stop()
+        report = await asyncio.wait_for(running, 5)
+        assert not report.completed
+        assert script.order == (["inactivity"] if given else [])
+
+
+async def test_an_engine_stopped_before_its_run_evaluates_nothing() -> None:
+    """A signal that comes early is not lost."""
+    script = Script()
+    stopped = engine(script)
+    stopped.stop()
+    assert not (await stopped.run([INACTIVITY])).completed
+    assert script.calls == []
 
 
 async def test_cancellation_passes_through() -> None:
@@ -393,6 +538,7 @@ async def test_cancellation_passes_through() -> None:
         ({"time_budget": 25}, "time_budget"),
         ({"due_within": timedelta(0)}, "due_within"),
         ({"due_within": 90}, "due_within"),
+        ({"list_due": True}, "list_due"),
     ],
 )
 async def test_bad_arguments_are_refused_before_anything_is_asked(arguments: dict[str, Any], name: str) -> None:

@@ -80,6 +80,7 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         "limit": 10,
         "due_within": timedelta(days=90),
     },
+    "begin_run": {"scenario_types": ["milestone"], "organization_id": ORGANIZATION_ID},
     "evaluate_next_page": {
         "scenario_type": "milestone",
         "organization_id": None,
@@ -177,9 +178,9 @@ IN_URL: Final = {
     "scenario_type": r"eq\.[a-z][a-z0-9_]{0,39}|is\.null",
     "organization_id": r"eq\.[0-9a-f-]{36}|is\.null",
     "id": r"in\.\([0-9a-f,-]*\)",
-    "is_failed": r"eq\.false",
+    "is_failed": r"eq\.(true|false)",
     "settled_at": r"gte\.[0-9T:.-]+\+00:00",
-    "triggered_at": r"gte\.[0-9T:.-]+\+00:00",
+    "triggered_at": r"[gl]te\.[0-9T:.-]+\+00:00",
     "milestone_value": r"eq\.\d+",
     "limit": r"\d+",
 }
@@ -190,7 +191,7 @@ def test_every_public_method_is_attacked() -> None:
     """A new method, or a new argument, has to be listed here."""
     for name, method in inspect.getmembers(ScenarioNotificationRepository):
         if not name.startswith("_"):
-            assert set(inspect.signature(method).parameters) - {"self", "dry_run"} == set(VALID[name])
+            assert set(inspect.signature(method).parameters) - {"self", "dry_run", "list_due"} == set(VALID[name])
 
 
 @pytest.mark.parametrize(("method", "argument"), [(name, key) for name, given in VALID.items() for key in given])
@@ -232,7 +233,7 @@ def assert_plain(request: httpx.Request) -> None:
             assert 0 < value < 2**31
         elif name in {"p_cutoff", "p_since", "p_until"}:
             assert datetime.fromisoformat(value).utcoffset() == timedelta(0)
-        elif name == "p_scenario_type":
+        elif name == "p_scenario_type" and value is not None:
             assert re.fullmatch(r"[a-z][a-z0-9_]{0,39}", value)
 
 

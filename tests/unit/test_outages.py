@@ -21,6 +21,7 @@ from scenario_repo import (
     SettlementAnswer,
 )
 from tests.factories import leased_row
+from tests.unit.begun_runs import serve_run
 
 MOMENT: Final = timedelta(milliseconds=20)
 HTML: Final = "<html><body><h1>Something went wrong</h1></body></html>"
@@ -113,6 +114,7 @@ async def test_the_engine_goes_on(
 ) -> None:
     """The page is asked for again, until it comes."""
     page = {"evaluated": 1, "due": 1, "claimed": 1, "history": 0, "skipped": {}, "next_after": None}
+    serve_run(rest)
     rest.post("/rpc/scenario_evaluate_next_page").mock(side_effect=[*outage, httpx.Response(200, json=page)])
     report = await ScenarioTriggerEngine(repository).run([ScenarioType.INACTIVITY])
     assert (report.completed, report.errors, report.scenarios[0].claimed) == (True, (), 1)

@@ -89,7 +89,8 @@ def one_pending(server: respx.MockRouter) -> respx.MockRouter:
     """Answer as a database with one mentor who is due for one scenario."""
     page = {"evaluated": 1, "due": 1, "claimed": 1, "history": 0, "skipped": {}, "next_after": None}
     leased = leased_row(device_tokens=[{"token": "token", "platform": "ios"}])
-    server.post("/rpc/scenario_get_schema").respond(json={"version": 1, "scenario_types": ["inactivity"]})
+    run = {"scenario_type": "inactivity", "place": 1, "page_size": None}
+    server.post("/rpc/scenario_begin_run").respond(json={"passes": [run]})
     server.post("/rpc/scenario_evaluate_next_page").respond(json=page)
     server.post("/rpc/scenario_lease_notifications").mock(
         side_effect=[httpx.Response(200, json={"leased": rows}) for rows in ([leased], *[[]] * 9)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Final
 from uuid import UUID
@@ -14,6 +15,7 @@ from scenario_repo import (
     DeliveryResult,
     DeliveryStatus,
     DeviceToken,
+    DueMentor,
     EvaluationPage,
     FailureReason,
     InvalidDataException,
@@ -23,6 +25,7 @@ from scenario_repo import (
     ScenarioExplanation,
     ScenarioNotification,
     ScenarioNotificationRepository,
+    ScenarioPass,
     ScenarioType,
     Settlement,
     SettlementAnswer,
@@ -43,6 +46,9 @@ PAGE: Final = {
     "history": 4,
     "skipped": {"cooldown": 1, "reminders_spent": 1},
     "next_after": str(NEXT),
+    "due_mentors": [
+        {"user_id": str(USER_ID), "organization_id": str(ORGANIZATION_ID), "milestone_value": None, "finding": "quiet"}
+    ],
 }
 
 
@@ -249,6 +255,9 @@ def test_a_report_splits_what_failed() -> None:
     assert list(report.undelivered()) == sorted(undelivered)
     failed = report.count(delivery_status=DeliveryStatus.FAILED)
     assert sum(report.undelivered().values()) + sum(report.withheld().values()) == failed
+    dumped = json.loads(report.model_dump_json())
+    assert (dumped["undelivered"], dumped["withheld"]) == (report.undelivered(), report.withheld())
+    assert OrganizationReport.model_validate(dumped) == report
 
 
 async def test_a_page_of_history_is_asked_for(
@@ -273,15 +282,21 @@ async def test_a_page_of_history_is_asked_for(
     }
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(("dry_run", "list_due"), [(False, False), (True, False), (True, True)])
 async def test_a_page_is_evaluated(
-    rest: respx.MockRouter, repository: ScenarioNotificationRepository, *, dry_run: bool
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository, *, dry_run: bool, list_due: bool
 ) -> None:
     """The page's counts are typed, with the start of the next page."""
     rest.route().respond(200, json=PAGE)
 
     page = await repository.evaluate_scenario(
-        INACTIVITY, ORGANIZATION_ID, USER_ID, 100_000, dry_run=dry_run, due_within=timedelta(days=90)
+        INACTIVITY,
+        ORGANIZATION_ID,
+        USER_ID,
+        100_000,
+        dry_run=dry_run,
+        due_within=timedelta(days=90),
+        list_due=list_due,
     )
 
     assert _only(rest, "scenario_evaluate") == {
@@ -291,10 +306,38 @@ async def test_a_page_is_evaluated(
         "p_limit": 100_000,
         "p_dry_run": dry_run,
         "p_due_within_seconds": 7_776_000.0,
+        "p_list": list_due,
     }
     assert page == EvaluationPage.model_validate(PAGE)
+    assert page.due_mentors == (DueMentor(user_id=USER_ID, organization_id=ORGANIZATION_ID, finding="quiet"),)
     assert page.skipped == {SkipReason.COOLDOWN: 1, SkipReason.REMINDERS_SPENT: 1}
     assert (page.history, page.next_after) == (4, NEXT)
+
+
+async def test_only_a_dry_run_names_who_is_due(
+    rest: respx.MockRouter, repository: ScenarioNotificationRepository
+) -> None:
+    """A list of an evaluation that claims is refused before anything is sent."""
+    with pytest.raises(InvalidDataException, match=r"^list_due: expected only with dry_run$"):
+        await repository.evaluate_scenario(INACTIVITY, list_due=True)
+    assert rest.calls.call_count == 0
+
+
+async def test_a_run_is_begun(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
+    """All scenarios of all organizations, or some of one; the answer is typed, with types of the app's own."""
+    passes = [
+        {"scenario_type": "inactivity", "place": 2, "page_size": None},
+        {"scenario_type": "first_session", "place": 1, "page_size": 500},
+    ]
+    rest.route().respond(200, json={"passes": passes})
+    begun = await repository.begin_run()
+    assert begun == tuple(ScenarioPass.model_validate(one) for one in passes)
+    assert [one.scenario_type for one in begun] == [INACTIVITY, "first_session"]
+    await repository.begin_run([INACTIVITY, "first_session"], ORGANIZATION_ID)
+    assert [_called(call.request, "scenario_begin_run") for call in rest.calls] == [
+        {"p_scenario_types": None, "p_organization_id": None},
+        {"p_scenario_types": ["inactivity", "first_session"], "p_organization_id": str(ORGANIZATION_ID)},
+    ]
 
 
 async def test_the_next_page_of_a_pass_is_evaluated(
