@@ -45,14 +45,17 @@ check: $(VENV)/.installed ## lint, formatting, strict types, and whether what is
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python supabase/generators/personal_data.py --check
 	$(BIN)/python supabase/generators/migration.py --check
+	$(BIN)/python supabase/generators/blocking.py --check
 	$(BIN)/python docs/reference.py --check
 
 .PHONY: generate
-generate: $(VENV)/.installed ## write what is generated: personal data's patterns, the migration, the reference
+generate: $(VENV)/.installed ## write what is generated: personal data's patterns, the migration, blocking.py, the reference
 	$(BIN)/python supabase/generators/personal_data.py
 	$(BIN)/python supabase/generators/migration.py
+	$(BIN)/python supabase/generators/blocking.py
 	$(BIN)/python docs/reference.py
 
 .PHONY: docs

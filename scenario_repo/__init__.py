@@ -6,11 +6,13 @@ A worker opens a client and asks; PostgreSQL makes every decision::
         repository = ScenarioNotificationRepository(client)
         last = await repository.get_last_sent_at(user_id, ScenarioType.INACTIVITY)
 
+Code without an event loop has the same surface in :mod:`scenario_repo.blocking`.
+
 Values are frozen models (:mod:`scenario_repo.models`); every error is a
 :class:`ScenarioRepositoryException` (:mod:`scenario_repo.exceptions`).
 """
 
-from scenario_repo.client import connect, connect_as_user
+from scenario_repo.client import connect, connect_as_user, open_http_client
 from scenario_repo.delivery import DeliveryWorker
 from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
 from scenario_repo.exceptions import (
@@ -142,4 +144,5 @@ __all__ = [
     "WelcomeBackFacts",
     "connect",
     "connect_as_user",
+    "open_http_client",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Self, TypeVar, cast
+from typing import Annotated, ClassVar, Final, Self, TypeVar, cast
 from uuid import UUID
 
 from pydantic import (
@@ -73,6 +73,14 @@ def _subjects(value: object) -> tuple[str, ...]:
     return tuple(sorted(set(given)))
 
 
+def _encodable(value: object) -> object:
+    try:
+        _ = value.encode() if isinstance(value, str) else None
+    except UnicodeEncodeError:
+        raise PydanticCustomError("expected", "expected text that UTF-8 can hold, got a lone surrogate") from None
+    return value
+
+
 def _instant_or_for_good(value: object) -> object:
     return FOR_GOOD if value == "infinity" else value
 
@@ -91,6 +99,8 @@ Metadata = Annotated[dict[str, JsonValue] | None, BeforeValidator(_metadata)]
 """A small JSON object that holds no personal data."""
 Subjects = Annotated[tuple[str, ...], BeforeValidator(_subjects)]
 """Ids of what a notification names: at most 50, of 1 to 100 characters, no personal data; sorted, each once."""
+Token = Annotated[str, BeforeValidator(_encodable)]
+"""The token of a device."""
 StoredInstant = Annotated[AwareDatetime, BeforeValidator(_instant_or_for_good)]
 """A moment from the database; its infinity is the last moment of a datetime, in UTC."""
 
@@ -124,7 +134,7 @@ def validated(adapter: TypeAdapter[T], field: str, value: object) -> T:
 class Input(BaseModel):
     """A frozen value from the caller; invalid input raises InvalidDataException on construction."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -139,7 +149,7 @@ class Input(BaseModel):
 class Row(BaseModel):
     """A frozen value from the database; columns this version does not know are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 def _refusal(name: str, error: ValidationError) -> InvalidDataException:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from supabase import AsyncClient
 
 from scenario_repo import _arguments, _installation, _postgrest
+from scenario_repo._clients import checked_client
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LISTED, MAX_PAGE_SIZE, MAX_SAMPLES
 from scenario_repo.exceptions import InvalidDataException, UnexpectedResponseException
 from scenario_repo.models import (
@@ -81,8 +82,13 @@ class Operating:
     """What operators ask and change."""
 
     def __init__(self, client: AsyncClient) -> None:
-        """Keep the client; its owner closes it."""
-        self._client = client
+        """Keep the client; its owner closes it.
+
+        Raises:
+            ConfigurationException: it is none that can be awaited, such as a blocking ``supabase.Client``.
+
+        """
+        self._client = checked_client(client)
 
     async def describe_schema(self) -> SchemaDescription:
         """Return the schema's version and the scenario types to evaluate, the app's own ones too."""

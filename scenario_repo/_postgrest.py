@@ -18,6 +18,7 @@ from postgrest.base_request_builder import RequestConfig
 from pydantic import TypeAdapter, ValidationError
 from supabase import AsyncClient
 
+from scenario_repo._clients import fault_of_use
 from scenario_repo._keys import acts_as_user, is_downgraded
 from scenario_repo._translation import exception_from_error, exception_from_response, exception_from_unfit_answer
 from scenario_repo.exceptions import ConfigurationException, ScenarioRepositoryException
@@ -119,8 +120,9 @@ async def fetch(
     failure: ScenarioRepositoryException
     try:
         request = build().request
-        if is_downgraded(request.headers):
-            failure = ConfigurationException(_DOWNGRADED, operation=operation)
+        fault = _DOWNGRADED if is_downgraded(request.headers) else fault_of_use(request.session)
+        if fault is not None:
+            failure = ConfigurationException(fault, operation=operation)
         else:
             response = await request.send(Headers())
             if response.is_success:

@@ -37,6 +37,7 @@ from scenario_repo._fields import (
     Row,
     StoredInstant,
     Subjects,
+    Token,
 )
 from scenario_repo._limits import MAX_RETRY_AFTER
 from scenario_repo.exceptions import InvalidDataException
@@ -432,9 +433,9 @@ class Settlement(Input):
     failure_code: FailureCode | None = None
     retry_after: Duration | None = None
     """With a retry: due again after so long, at most 30 days, and no attempt is spent."""
-    reached: tuple[str, ...] = Field(default=(), repr=False)
+    reached: tuple[Token, ...] = Field(default=(), repr=False)
     """The tokens of the devices that it has reached: it goes to the others alone, and is sent where it would fail."""
-    invalid_tokens: tuple[str, ...] = Field(default=(), repr=False)
+    invalid_tokens: tuple[Token, ...] = Field(default=(), repr=False)
     """The tokens that the provider does not know; removed, unless they were registered since."""
 
     @model_validator(mode="after")

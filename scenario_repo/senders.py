@@ -72,7 +72,7 @@ class DeliverLater(Exception):  # noqa: N818 - no error: the provider asks to wa
 
         """
         super().__init__()
-        self.after = validated(_DURATION, "DeliverLater.after", after)
+        self.after: timedelta = validated(_DURATION, "DeliverLater.after", after)
         if self.after > MAX_RETRY_AFTER:
             raise InvalidDataException("DeliverLater.after: expected at most 30 days, got a longer one")
         self.everybody = everybody

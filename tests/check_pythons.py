@@ -28,6 +28,7 @@ CONSTRAINTS: Final = "tests/constraints.txt"
 CHECKS: Final = (
     ("-m", "pytest", "tests/unit", "--numprocesses", "2", "--dist", "loadfile", "--quiet"),
     ("-m", "mypy"),
+    ("-m", "pyright", "--pythonpath", "{python}"),
 )
 
 
@@ -81,7 +82,8 @@ def main() -> int:
         print(f"-- Python {version}", flush=True)
         interpreter = environment(version, python)
         for check in CHECKS:
-            if subprocess.run([interpreter, *check], cwd=ROOT, check=False).returncode != 0:
+            command = [interpreter, *(part.format(python=interpreter) for part in check)]
+            if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
                 print(f"Python {version}: {' '.join(check[1:])} failed", file=sys.stderr)
                 return 1
         print(f"-- Python {version}: {time.monotonic() - started:.0f} s", flush=True)

@@ -254,7 +254,8 @@ async def test_the_timeout_is_the_one_given(
     """Each request has the timeout that was asked for, fractions of a second included."""
     rest.route().respond(200, json=[])
 
-    async with connect(PROJECT_URL, SECRET_KEY, **({} if given is None else {"timeout": given})) as client:
+    opened = connect(PROJECT_URL, SECRET_KEY) if given is None else connect(PROJECT_URL, SECRET_KEY, timeout=given)
+    async with opened as client:
         await ScenarioNotificationRepository(client).get_last_sent_at(USER_ID, ScenarioType.INACTIVITY)
 
     assert rest.calls.last.request.extensions["timeout"] == seconds

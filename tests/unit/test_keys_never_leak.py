@@ -20,6 +20,7 @@ from scenario_repo import (
     ConfigurationException,
     DeliveryWorker,
     LeasedNotification,
+    PermissionDeniedException,
     ScenarioNotificationRepository,
     ScenarioRepositoryException,
     ScenarioTriggerEngine,
@@ -176,8 +177,14 @@ async def test_a_bad_setting_is_refused_without_being_told(url: Any, key: Any, w
 async def test_a_users_client_refuses_a_secret_key(key: str) -> None:
     """A user's client refuses a secret key, as key and as token: everybody could read it there."""
     publishable = PUBLISHABLE_KEYS["sb_publishable_"]
-    for token, given in ((TOKEN, key), (key, publishable), (key, key), (publishable, publishable)):
-        with pytest.raises(ConfigurationException) as refused:
+    bad_key, bad_token = ConfigurationException, PermissionDeniedException
+    for token, given, kind in (
+        (TOKEN, key, bad_key),
+        (key, publishable, bad_token),
+        (key, key, bad_key),
+        (publishable, publishable, bad_token),
+    ):
+        with pytest.raises(kind) as refused:
             async with connect_as_user(token, PROJECT_URL, given):
                 pass
         hushed(everything_about(refused.value), key)

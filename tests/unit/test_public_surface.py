@@ -22,7 +22,7 @@ MODULES: Final = sorted(
     for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("_cli/*.py")]
     if path.stem != "__init__"
 )
-THE_SEAM: Final = {"_postgrest", "_translation", "client"}
+THE_SEAM: Final = {"_clients", "_portal", "_postgrest", "_translation", "blocking", "client"}
 WITHOUT_A_CLIENT: Final = {
     "_fields",
     "_limits",

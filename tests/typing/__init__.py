@@ -1,0 +1,1 @@
+"""The types of the public surface, checked by mypy and pyright and never run."""
