@@ -25,6 +25,8 @@ from packaging.requirements import Requirement
 ROOT: Final = Path(__file__).resolve().parents[1]
 CACHE: Final = ROOT / ".cache" / "dependencies"
 RESOLUTIONS: Final = ("lowest", "newest")
+LEFT_OUT: Final = frozenset({"testing"})
+"""Extras that bring the tests' own tools, which are pinned."""
 
 
 class NoFloorError(ValueError):
@@ -36,13 +38,14 @@ def lowest(requirement: Requirement) -> str:
     floors = [one.version for one in requirement.specifier if one.operator in {">=", "==", "~="}]
     if len(floors) != 1:
         raise NoFloorError(f"expected one floor, got {requirement}")
-    return f"{requirement.name}=={floors[0]}"
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return f"{requirement.name}{extras}=={floors[0]}"
 
 
 def requirements(project: dict[str, Any]) -> list[Requirement]:
     """Return what the library requires, with its extras."""
     optional = project.get("optional-dependencies", {}).items()
-    texts = [*project["dependencies"], *(text for name, texts in optional for text in texts)]
+    texts = [*project["dependencies"], *(text for name, texts in optional if name not in LEFT_OUT for text in texts)]
     return [one for one in map(Requirement, texts) if one.name.replace("-", "_") != "scenario_repo"]
 
 

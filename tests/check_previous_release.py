@@ -23,8 +23,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "supabase" / "local")]
 
-from embedded_stack import embedded_stack  # noqa: E402 - found by the line above
-
+from scenario_repo.testing.embedded_stack import embedded_stack  # noqa: E402 - found by the line above
 from tests.postgres.migrations import apply_migrations  # noqa: E402 - the same
 from tests.postgres.server import postgres_server  # noqa: E402 - the same
 

@@ -4,12 +4,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import venv
 from pathlib import Path
 
+TESTING_PROOF = """
+import pathlib
+from scenario_repo.testing import a_claim, embedded_stack
+assert not embedded_stack.IS_CHECKOUT and embedded_stack.folder().parent.name == "scenario_repo"
+assert not embedded_stack.is_installed() and embedded_stack.npm_command and a_claim()
+"""
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "tests" / "constraints.txt"
 PROOF = """
@@ -18,6 +25,8 @@ files = importlib.resources.files("scenario_repo")
 assert files.joinpath("py.typed").is_file(), "not marked as typed"
 migrations = sorted(file.name for file in files.joinpath("migrations").iterdir())
 assert migrations, "no migrations in the wheel"
+stack = {file.name for file in files.joinpath("testing", "stack").iterdir()}
+assert {"stack.mjs", "exclusive.mjs", "postgres_socket.mjs", "package.json", "package-lock.json"} == stack, stack
 print(importlib.metadata.version("scenario_repo"), len(scenario_repo.__all__), "names,", len(migrations), "migrations")
 """
 
@@ -37,6 +46,12 @@ def main() -> None:
         subprocess.run([str(here / "venv" / "bin" / "scenario-repo"), "--help"], check=True, stdout=subprocess.DEVNULL)
         scenario = [str(here / "venv" / "bin" / "scenario-repo"), "new-scenario", "first_session", "--project", folder]
         subprocess.run(scenario, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*pip, "--constraint", str(CONSTRAINTS), f"{wheel}[testing]"], check=True)
+        empty = {**os.environ, "XDG_CACHE_HOME": folder}
+        subprocess.run([str(python), "-W", "error", "-c", TESTING_PROOF], check=True, cwd=folder, env=empty)
+        fixtures = [str(python), "-m", "pytest", "--fixtures", "-q", "-p", "no:cacheprovider", folder]
+        told = subprocess.run(fixtures, check=False, cwd=folder, capture_output=True, text=True).stdout
+        assert "scenario_repository" in told, f"pytest does not know the fixtures:\n{told}"  # noqa: S101 - a check
         print(f"{wheel.name} works in an environment of its own")
 
 

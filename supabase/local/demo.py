@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx
-from embedded_stack import EmbeddedStack, EmbeddedStackError, embedded_stack
 from pydantic import BaseModel, Field, TypeAdapter
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +39,7 @@ from scenario_repo import (
     connect,
     connect_as_user,
 )
+from scenario_repo.testing.embedded_stack import EmbeddedStack, EmbeddedStackError, embedded_stack
 
 SAMPLE_ORGANIZATION = UUID("5ca1ab1e-0000-4000-8000-000000000001")
 """The organization of supabase/seed.sql, with its 500 mentors."""

@@ -2,7 +2,7 @@
  * A local Supabase without Docker: Supabase Lite embedded in one process.
  *
  *   node stack.mjs [--database-url postgresql://…] [--migrate | --no-migrate]
- *                  [--seed] [--port 0] [--verbose]
+ *                  [--migrations DIR] [--seed] [--port 0] [--verbose]
  *   node stack.mjs --prepare      (once, to make every start faster)
  *
  * PGlite in memory by default, or a PostgreSQL that is already running. When it
@@ -14,6 +14,8 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { Console } from "node:console";
+import { resolve as absolute } from "node:path";
+import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
 import { PGlite } from "@electric-sql/pglite";
@@ -35,6 +37,7 @@ const { values: options } = parseArgs({
     "database-url": { type: "string" },
     migrate: { type: "boolean" },
     "no-migrate": { type: "boolean" },
+    migrations: { type: "string" },
     seed: { type: "boolean", default: false },
     port: { type: "string", default: "0" },
     prepare: { type: "boolean", default: false },
@@ -44,6 +47,11 @@ const { values: options } = parseArgs({
 // by the environment, a password in the URL doesn't show in the list of processes
 const databaseUrl = options["database-url"] ?? process.env.EMBEDDED_STACK_DATABASE_URL;
 const migrate = options.migrate ?? (options["no-migrate"] ? false : databaseUrl === undefined);
+
+const MIGRATIONS =
+  options.migrations === undefined
+    ? new URL("migrations/", SUPABASE)
+    : pathToFileURL(`${absolute(options.migrations)}/`);
 
 // stdout carries the one line that a program reads. Lite prints every refused
 // statement, row values included, so it is quiet unless asked.
@@ -253,17 +261,18 @@ async function maxRows() {
 }
 
 async function sqlFiles(folder) {
-  const names = await readdir(new URL(folder, SUPABASE)).catch(() => []);
-  return names.filter((name) => name.endsWith(".sql")).sort().map((name) => `${folder}${name}`);
+  const names = await readdir(folder).catch(() => []);
+  return names.filter((name) => name.endsWith(".sql")).sort().map((name) => new URL(name, folder));
 }
 
-async function applyFile(database, name) {
-  const text = await readFile(new URL(name, SUPABASE), "utf8");
+async function applyFile(database, file) {
+  const text = await readFile(file, "utf8");
   try {
     await database.script(text);
   } catch (error) {
     const line = error.position ? `, line ${text.slice(0, Number(error.position)).split("\n").length}` : "";
-    throw new Error(`supabase/${name}${databaseUrl === undefined ? line : ""}: ${error.code ?? ""} ${error.message}`);
+    const name = decodeURIComponent(file.pathname.split("/").slice(-2).join("/"));
+    throw new Error(`${name}${databaseUrl === undefined ? line : ""}: ${error.code ?? ""} ${error.message}`);
   }
 }
 
@@ -340,9 +349,9 @@ async function start() {
   if (!provided) await database.script(PLATFORM);
   await provisionAuth(app, database);
   if (!provided) await database.script(AUTH_COLUMNS);
-  if (migrate) for (const name of await sqlFiles("migrations/")) await applyFile(database, name);
+  if (migrate) for (const file of await sqlFiles(MIGRATIONS)) await applyFile(database, file);
   if (options.seed) {
-    await applyFile(database, "seed.sql");
+    await applyFile(database, new URL("seed.sql", SUPABASE));
     await database.script("discard temporary");
   }
   await connection.clearSchemaCache();

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import psycopg
-from embedded_stack import EmbeddedStack, embedded_stack, install
 
+from scenario_repo.testing.embedded_stack import EmbeddedStack, embedded_stack, install
 from tests.benchmarks.measure import timed
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import SUPERUSER, PostgresServer

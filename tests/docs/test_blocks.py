@@ -100,6 +100,17 @@ def _dockerfile(block: Block) -> None:
     parse(arguments)
 
 
+def _crontab(block: Block) -> None:
+    """Read settings, and lines of five fields and a command."""
+    for line in block.text.splitlines():
+        if line and not line.startswith("#") and not re.match(r"[A-Z_]+=", line):
+            fields = line.split(maxsplit=5)
+            assert all(re.fullmatch(r"[\d*/,-]+", field) for field in fields[:5])
+            assert fields[5:]
+    for command in command_lines(block.text):
+        parse(command)
+
+
 def _drawing(block: Block) -> None:
     assert block.page in DRAWINGS, "a block needs its language"
 
@@ -120,6 +131,7 @@ def _together(block: Block) -> None:
 
 CHECKS: Final[dict[str, Callable[[Block], None]]] = {
     "": _drawing,
+    "crontab": _crontab,
     "dockerfile": _dockerfile,
     "ini": _ini,
     "json": _json,
@@ -163,6 +175,7 @@ def test_python_passes_strict_type_checks(tmp_path: Path) -> None:
         folder = folders.setdefault(block.page, tmp_path / re.sub(r"\W", "_", block.page))
         folder.mkdir(exist_ok=True)
         name = block.name or f"{folder.name}_{block.line}.py"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("\n" * block.line + block.text, encoding="utf-8")
     said = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"),

@@ -14,9 +14,9 @@ from functools import cache
 from uuid import UUID, uuid4
 
 import pytest
-from embedded_stack import embedded_stack
 
 from scenario_repo import ScenarioNotificationRepository
+from scenario_repo.testing.embedded_stack import embedded_stack
 from tests.http.supabase_platform import Platform
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import PostgresServer

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from embedded_stack import embedded_stack
 
 from scenario_repo import (
     DeliveryWorker,
@@ -23,6 +22,7 @@ from scenario_repo import (
     ScenarioType,
     cli,
 )
+from scenario_repo.testing.embedded_stack import embedded_stack
 from tests import own_scenario
 from tests.http.supabase_platform import Platform
 from tests.own_scenario import NAME

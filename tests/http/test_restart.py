@@ -15,7 +15,6 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 import pytest
-from embedded_stack import embedded_stack
 
 from scenario_repo import (
     DeliveryWorker,
@@ -25,6 +24,7 @@ from scenario_repo import (
     ScenarioTriggerEngine,
     ScenarioType,
 )
+from scenario_repo.testing.embedded_stack import embedded_stack
 from tests.http.counting import counted_worker
 from tests.http.platform_differences import DATABASE_GONE, SURVIVES_ITS_DATABASE
 from tests.http.supabase_platform import Platform

@@ -9,8 +9,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection
 
+from scenario_repo.testing import travel
 from tests.rows import ago as moment_ago
 from tests.rows import insert_activities, insert_mentors, insert_users
 
@@ -49,55 +50,8 @@ class Database:
             insert_activities(worker, [user_id], *map(moment_ago, ago), organization_id=uuid4())
 
     def let_pass(self, time: timedelta) -> None:
-        """Move the whole past back, which is what time passing looks like from inside a database.
-
-        The triggers that keep history are off meanwhile; the exclusive lock lets no claim see half of it.
-        """
-        with self.connect(role=None) as owner, owner.transaction():
-            owner.execute(
-                "lock table public.scenario_notifications, scenario_private.handover in access exclusive mode"
-            )
-            owner.execute("alter table public.scenario_notifications disable trigger user")
-            owner.execute(
-                """
-                update public.scenario_notifications
-                set triggered_at = triggered_at - %(time)s,
-                    deliver_until = deliver_until - %(time)s,
-                    settled_at = settled_at - %(time)s,
-                    held_until = held_until - %(time)s,
-                    unsettled_at = unsettled_at - %(time)s,
-                    cooldown_window_start = case
-                      when cooldown_window_start > 'epoch' then cooldown_window_start - %(time)s
-                      else cooldown_window_start
-                    end
-                """,
-                {"time": time},
-            )
-            owner.execute("alter table public.scenario_notifications enable trigger user")
-            owner.execute(
-                """
-                update scenario_private.handover
-                set next_attempt_at = next_attempt_at - %(time)s,
-                    leased_at = leased_at - %(time)s,
-                    leased_until = leased_until - %(time)s,
-                    unsettled_at = unsettled_at - %(time)s
-                """,
-                {"time": time},
-            )
-            for table, column in (
-                ("activities", "activity_date"),
-                ("certifications", "expires_at"),
-                ("device_tokens", "registered_at"),
-                ("scenario_mutes", "muted_until"),
-                ("scenario_private.delivery_turn", "handed_at"),
-                ("scenario_private.delivery_turn", "previously_handed_at"),
-            ):
-                owner.execute(
-                    sql.SQL("update {table} set {column} = {column} - %s").format(
-                        table=sql.Identifier(*table.split(".")), column=sql.Identifier(column)
-                    ),
-                    [time],
-                )
+        """Let time pass, as an app's own tests do."""
+        travel(self.url, time)
 
 
 def claim(

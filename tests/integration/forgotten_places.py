@@ -28,7 +28,7 @@ from scenario_repo import (
 )
 from scenario_repo._cli import findings as told
 from scenario_repo._translation import BY_CODE
-from tests.integration.database import Database
+from scenario_repo.testing.time_travel import moving_columns
 from tests.postgres.install import ROOT
 
 SCHEMAS: Final = ROOT / "supabase" / "schemas"
@@ -52,6 +52,11 @@ _INSIDE: Final = {"cooldown", "unsettled_at"}
 """The columns that ScenarioNotification leaves out: only the next claim asks for them."""
 _LEFT_TO_THE_DEFAULT: Final = {"delivery_status", "failure_code", "settled_at", "held_until", "unsettled_at"}
 """The columns that a claim does not insert."""
+_ON_THE_CALENDAR: Final[Mapping[str, tuple[str, ...]]] = {
+    "public.scenario_days_off": ("first_day", "last_day"),
+    "public.scenario_delivery_policy": ("opens_at", "closes_at"),
+}
+"""The times that are no moments: they do not move when time passes."""
 _NO_HOLD_OF_ITS_OWN: Final = {"attempts_spent", "unnamed_failure"}
 """The failure codes that SQL writes and that hold as a sender's own code does."""
 _ONLY_TOLD: Final = {"settled", "left", "rule_failed", "sent", "not_now"}
@@ -107,7 +112,7 @@ def statuses(connection: psycopg.Connection, sources: Mapping[str, str]) -> list
 
 
 def columns(connection: psycopg.Connection) -> list[str]:
-    """Name the places that lack a column of scenario_notifications, or a time of the hand-over."""
+    """Name the places that lack a column of scenario_notifications."""
     rows = _columns_of(connection, _TABLE)
     fixed: set[str] = set()
     compared: set[str] = set()
@@ -120,7 +125,6 @@ def columns(connection: psycopg.Connection) -> list[str]:
         ).fetchall()
         fixed |= set(watched)
         compared |= set(re.findall(r"old\.([a-z_]+)", definition)) & set(re.findall(r"new\.([a-z_]+)", definition))
-    of_notifications, of_handover = inspect.getsource(Database.let_pass).split("update scenario_private.handover")
     lists: dict[str, set[str]] = {
         f"the triggers {' and '.join(_HISTORY)}": fixed | _MOVING,
         f"the comparisons of the triggers {' and '.join(_HISTORY)}": compared | _MOVING,
@@ -130,13 +134,34 @@ def columns(connection: psycopg.Connection) -> list[str]:
             f"scenario_private.claim_once ({way})": there | _LEFT_TO_THE_DEFAULT
             for way, there in _inserted_by_claims(connection).items()
         },
-        "Database.let_pass of the tests": _moved(rows, of_notifications),
     }
-    found = [f"{place} lacks {name}" for place, there in lists.items() for name in rows if name not in there]
-    waiting = _columns_of(connection, "scenario_private.handover")
-    moved = _moved(waiting, of_handover)
-    return found + [
-        f"Database.let_pass of the tests lacks {name} of the hand-over" for name in waiting if name not in moved
+    return [f"{place} lacks {name}" for place, there in lists.items() for name in rows if name not in there]
+
+
+def times(connection: psycopg.Connection) -> list[str]:
+    """Name the times of our tables that scenario_repo.testing.travel leaves where they are."""
+    moving = moving_columns(connection)
+    rows = connection.execute(
+        """
+        select format('%s.%s', class.relnamespace::regnamespace, class.relname), attname
+        from pg_class as class
+        join pg_attribute as attribute on attrelid = class.oid and attnum > 0 and not attisdropped
+        join pg_type as type on type.oid = atttypid
+        left join pg_type as element on element.oid = type.typelem
+        where class.relkind in ('r', 'p')
+          and relnamespace in ('public'::regnamespace, 'scenario_private'::regnamespace)
+          and attgenerated = ''
+          and (
+            'D' in (type.typcategory, element.typcategory)
+            or coalesce(element.typname, type.typname) ~ '^(date|ts|tstz)(multi)?range$'
+          )
+        order by class.relnamespace::regnamespace::text, class.relname, attnum
+        """
+    ).fetchall()
+    return [
+        f"scenario_repo.testing.travel leaves {name} of {table}"
+        for table, name in rows
+        if name not in moving.get(table, ()) and name not in _ON_THE_CALENDAR.get(table, ())
     ]
 
 
@@ -221,19 +246,14 @@ def _named_in_part(kind: str, words: list[str], sources: Mapping[str, str]) -> I
             yield from (f"{place} names a {kind} of several, and lacks {word}" for word in words if word not in named)
 
 
-def _columns_of(connection: psycopg.Connection, table: str) -> dict[str, bool]:
-    """Read a table's columns, with whether each is a time; a generated one follows from the others."""
+def _columns_of(connection: psycopg.Connection, table: str) -> list[str]:
+    """Read a table's columns; a generated one follows from the others."""
     rows = connection.execute(
-        "select attname, atttypid = 'timestamptz'::regtype from pg_attribute"
+        "select attname from pg_attribute"
         " where attrelid = %s::regclass and attnum > 0 and attgenerated = '' and not attisdropped",
         [table],
     ).fetchall()
-    return dict(rows)
-
-
-def _moved(columns: Mapping[str, bool], statement: str) -> set[str]:
-    """Return the columns that are no time, or that a statement sets."""
-    return {name for name, is_time in columns.items() if not is_time or re.search(rf"\b{name} = ", statement)}
+    return [name for (name,) in rows]
 
 
 def _inserted_by_claims(connection: psycopg.Connection) -> dict[str, set[str]]:

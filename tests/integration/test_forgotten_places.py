@@ -28,6 +28,7 @@ def test_no_place_is_forgotten(owner: psycopg.Connection) -> None:
     assert forgotten_places.scenario_types(owner, live | snippets) == []
     assert forgotten_places.statuses(owner, live) == []
     assert forgotten_places.columns(owner) == []
+    assert forgotten_places.times(owner) == []
     assert forgotten_places.codes(sources) == []
     assert forgotten_places.words(sources) == []
 
@@ -108,7 +109,7 @@ def test_a_forgotten_delivery_status_is_named(owner: psycopg.Connection) -> None
 
 
 def test_a_forgotten_column_is_named(owner: psycopg.Connection) -> None:
-    """A column with a default: history, the model, the claim's way in and out, and the tests' clock are asked for."""
+    """A column with a default: history, the model, and the claim's way in and out are asked for."""
     owner.execute("alter table public.scenario_notifications add column opened_at timestamptz default now()")
     history = "scenario_notifications_past_is_fixed and scenario_notifications_outcome_is_fixed"
     assert forgotten_places.columns(owner) == [
@@ -120,15 +121,24 @@ def test_a_forgotten_column_is_named(owner: psycopg.Connection) -> None:
             "the outcome of a claim in scenario_repo/_claims.py",
             "scenario_private.claim_once (inserted)",
             "scenario_private.claim_once (inserted_with_care)",
-            "Database.let_pass of the tests",
         )
     ]
 
 
-def test_a_forgotten_time_of_the_hand_over_is_named(owner: psycopg.Connection) -> None:
-    """The tests' clock moves it, or it is said; what is no time is nothing to move."""
+def test_a_forgotten_time_is_named(owner: psycopg.Connection) -> None:
+    """A new moment moves by itself when tests let time pass; a time of another kind is asked for."""
     owner.execute("alter table scenario_private.handover add column seen_at timestamptz, add column note text")
-    assert forgotten_places.columns(owner) == ["Database.let_pass of the tests lacks seen_at of the hand-over"]
+    assert forgotten_places.times(owner) == []
+    owner.execute("alter table scenario_private.handover add column seen_on date, add column away tstzrange[]")
+    owner.execute("alter table public.scenario_mutes add column during tstzrange")
+    assert forgotten_places.times(owner) == [
+        f"scenario_repo.testing.travel leaves {place}"
+        for place in (
+            "during of public.scenario_mutes",
+            "seen_on of scenario_private.handover",
+            "away of scenario_private.handover",
+        )
+    ]
 
 
 def test_a_column_of_a_claim_is_named_that_one_way_forgets(owner: psycopg.Connection) -> None:

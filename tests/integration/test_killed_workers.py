@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from embedded_stack import EmbeddedStack, embedded_stack, is_installed
 
+from scenario_repo.testing.embedded_stack import EmbeddedStack, embedded_stack, is_installed
 from tests.integration.database import Database
 from tests.postgres.install import ROOT
 from tests.rows import insert_devices, insert_notifications

@@ -13,7 +13,6 @@ from functools import partial
 from time import perf_counter
 
 import psycopg
-from embedded_stack import EmbeddedStack
 
 from scenario_repo import (
     DeliveryWorker,
@@ -22,6 +21,7 @@ from scenario_repo import (
     SettlementAnswer,
     connect,
 )
+from scenario_repo.testing.embedded_stack import EmbeddedStack
 from tests.benchmarks.measure import Aim, Figure, compared, contest, require, single, timed
 from tests.benchmarks.population import fill_mentors, fill_users, user
 from tests.benchmarks.setting import Bench, Database, run, value

@@ -14,7 +14,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from embedded_stack import EmbeddedStack
 
 from scenario_repo import (
     NewScenarioNotification,
@@ -23,6 +22,7 @@ from scenario_repo import (
     ScenarioType,
     connect,
 )
+from scenario_repo.testing.embedded_stack import EmbeddedStack
 from tests.benchmarks.measure import Aim, Figure, compared, contest, require, single
 from tests.benchmarks.population import empty_notifications, fill_failures, fill_mentors, fill_users, user
 from tests.benchmarks.sections.claim_statements import duplicates

