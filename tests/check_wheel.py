@@ -51,7 +51,7 @@ def main() -> None:
         subprocess.run([str(python), "-W", "error", "-c", TESTING_PROOF], check=True, cwd=folder, env=empty)
         fixtures = [str(python), "-m", "pytest", "--fixtures", "-q", "-p", "no:cacheprovider", folder]
         told = subprocess.run(fixtures, check=False, cwd=folder, capture_output=True, text=True).stdout
-        assert "scenario_repository" in told, f"pytest does not know the fixtures:\n{told}"  # noqa: S101 - a check
+        assert "scenario_repository" in told, f"pytest does not know the fixtures:\n{told}"
         print(f"{wheel.name} works in an environment of its own")
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from embedded_stack import NODE_MODULES, node_command
+from scenario_repo.testing.embedded_stack import node_command
+from tests.docs.pages import ROOT
 
 __all__ = ["TSC", "node_command"]
 
-TSC: Final = (*node_command(), str(NODE_MODULES / "typescript" / "bin" / "tsc"))
+TSC: Final = (
+    *node_command(),
+    str(ROOT / "supabase" / "local" / "node_modules" / "typescript" / "bin" / "tsc"),
+)
