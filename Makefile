@@ -84,7 +84,7 @@ bench: $(VENV)/.bench $(STACK) postgres ## measure, against floors and peers (BE
 
 .PHONY: stack
 stack: $(VENV)/.installed $(STACK) ## run the embedded stack until Ctrl-C, with the sample data
-	@$(BIN)/python supabase/local/embedded_stack.py serve --seed
+	@$(BIN)/python supabase/local/serve.py --seed
 
 .PHONY: postgres
 postgres: $(VENV)/.installed
@@ -95,16 +95,11 @@ clean: ## remove everything that was set up or built here
 	rm -rf $(VENV) supabase/local/node_modules dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml tests/constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scenario_repo needs Python 3.11 or later")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint tests/constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable . --group dev
-	@touch $@
+	@$(PYTHON) supabase/local/set_up.py python
 
 $(VENV)/.bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --group bench
 	@touch $@
 
 $(STACK): supabase/local/package-lock.json | $(VENV)/.installed
-	$(BIN)/python supabase/local/embedded_stack.py install
-	@touch $@
+	@$(BIN)/python supabase/local/set_up.py node

@@ -5,6 +5,11 @@ Every request takes the same way as a worker's or an app's: supabase-py, HTTP, r
 
 from __future__ import annotations
 
+import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_in_one_line()
+
 import asyncio
 import secrets
 import sys
@@ -15,9 +20,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx
+from demo_tables import console, meaning, new_table, reasons
 from pydantic import BaseModel, Field, TypeAdapter
-from rich.console import Console
-from rich.table import Table
 from supabase import AsyncClient
 
 from scenario_repo import (
@@ -44,21 +48,6 @@ from scenario_repo.testing.embedded_stack import EmbeddedStack, EmbeddedStackErr
 SAMPLE_ORGANIZATION = UUID("5ca1ab1e-0000-4000-8000-000000000001")
 """The organization of supabase/seed.sql, with its 500 mentors."""
 CLAIMERS = 4
-TEXTS = {
-    "who asks",
-    "worker",
-    "scenario",
-    "reason",
-    "rests on",
-    "to the sender",
-    "entered",
-    "names",
-    "new",
-    "who",
-    "then",
-    "outcome",
-}
-"""The columns of text, aligned left."""
 
 
 class Mentor(BaseModel):
@@ -75,24 +64,27 @@ class SampleMentor(Mentor):
 
 
 MENTORS = TypeAdapter(list[Mentor])
-console = Console()
+DEVICES = TypeAdapter(list[DeviceToken])
 
 
 def main() -> int:
     """Run the demo, and stop everything it started."""
     try:
         started = time.monotonic()
+        console.print("starting the local Supabase, a few seconds …")
         with embedded_stack(seed=True) as stack:
-            console.print(f"embedded stack on {stack.url}, migrated and seeded in {time.monotonic() - started:.1f} s")
+            console.print(f"it runs on {stack.url}, migrated and with sample data ({seconds_since(started)})")
             asyncio.run(demonstrate(stack))
-    except KeyboardInterrupt:
-        console.print("stopped; nothing is left running")
-        return 130
     except EmbeddedStackError as error:
         print(error, file=sys.stderr)
         return 1
-    console.print("\nstopped; nothing is left running")
+    console.print(f"\n{interrupts.LINE}")
     return 0
+
+
+def seconds_since(started: float) -> str:
+    """Write how long ago a moment of the monotonic clock was."""
+    return f"{time.monotonic() - started:.1f} s"
 
 
 async def demonstrate(stack: EmbeddedStack) -> None:
@@ -129,6 +121,7 @@ async def record_and_read(stack: EmbeddedStack, repository: ScenarioNotification
             own = ScenarioNotificationRepository(client)
             table.add_row(name, *[str(len(await own.list_notifications(user_id))) for user_id, _ in people.values()])
     console.print(table)
+    meaning("rows: what each can read. Row level security shows each user her own alone")
 
     ada, _ = people["Ada"]
     last = await repository.get_last_sent_at(ada, ScenarioType.WELCOME_BACK)
@@ -136,7 +129,8 @@ async def record_and_read(stack: EmbeddedStack, repository: ScenarioNotification
         ada, ScenarioType.WELCOME_BACK, datetime.now(UTC) - timedelta(hours=1)
     )
     never = await repository.get_last_sent_at(ada, ScenarioType.INACTIVITY)
-    console.print(f"  Ada: welcome_back last sent {last:%H:%M:%S}, within the hour: {recently}; inactivity: {never}")
+    meaning(f"get_last_sent_at, of Ada's welcome_back: {last:%H:%M:%S} UTC, when the last one was sent")
+    meaning(f"has_been_sent_since_threshold, of an hour ago: {recently}; of inactivity none was ever sent: {never}")
 
 
 async def sign_up(stack: EmbeddedStack, name: str) -> tuple[UUID, str]:
@@ -170,7 +164,7 @@ async def claim_at_once(stack: EmbeddedStack, mentors: list[UUID]) -> None:
         started = time.monotonic()
         # Each worker claims in parts and starts at another mentor, so that they overlap.
         answers = await asyncio.gather(*(in_parts(claimer, claims, number) for number, claimer in enumerate(claimers)))
-        seconds = time.monotonic() - started
+        took = seconds_since(started)
     table = new_table(f"{CLAIMERS} workers claim for the same {len(mentors)} mentors", "worker", "claimed", "skipped")
     winners: Counter[UUID] = Counter()
     for number, outcomes in enumerate(answers, start=1):
@@ -180,9 +174,10 @@ async def claim_at_once(stack: EmbeddedStack, mentors: list[UUID]) -> None:
             f"worker {number}", str(len(won)), reasons(Counter(o.skip_reason for o in outcomes if not o.claimed))
         )
     console.print(table)
-    console.print(
-        f"  {len(winners)} mentors claimed, {sum(n > 1 for n in winners.values())} of them twice, in {seconds:.2f} s"
-    )
+    meaning("claimed: granted, the notification is recorded and this worker's alone")
+    meaning("skipped: refused, since another worker's notification holds for the cooldown of 30 days")
+    twice = sum(times > 1 for times in winners.values())
+    meaning(f"{len(winners)} mentors claimed, {twice} of them twice, in {took}")
 
 
 async def in_parts(
@@ -202,7 +197,7 @@ async def evaluate_and_explain(repository: ScenarioNotificationRepository) -> No
     engine = ScenarioTriggerEngine(repository)
     for title in ("All four scenarios evaluated", "The same again: nobody is notified twice"):
         report = await engine.run(organization_id=SAMPLE_ORGANIZATION)
-        table = new_table(title, "scenario", "evaluated", "due", "history", "claimed", "skipped", "seconds")
+        table = new_table(title, "scenario", "evaluated", "due", "history", "claimed", "skipped")
         for scenario in report.scenarios:
             table.add_row(
                 scenario.scenario_type,
@@ -211,10 +206,12 @@ async def evaluate_and_explain(repository: ScenarioNotificationRepository) -> No
                 str(scenario.history),
                 str(scenario.claimed),
                 reasons(Counter(scenario.skipped)),
-                f"{scenario.seconds:.2f}",
             )
         console.print(table)
-    console.print("  history: it came true more than 30 days ago, before anybody asked; a first run tells nobody of it")
+        meaning(f"all mentors of the organization, in {report.seconds:.1f} s")
+    meaning("evaluated: active mentors looked at. Of the 500, 10 are not active")
+    meaning("due: the rule finds them now. history: it came true more than 30 days ago, before anybody asked; not told")
+    meaning("claimed: due, and nothing held, so a worker will tell them. skipped: due, and told or claimed before")
     leased = await repository.lease_notifications(1, timedelta(seconds=1), scenario_types=[ScenarioType.INACTIVITY])
     mentor = leased[0].user_id
     table = new_table(f"Why, and why not: mentor {str(mentor)[:8]}…", "scenario", "reason", "rests on", "cooldown ends")
@@ -223,6 +220,7 @@ async def evaluate_and_explain(repository: ScenarioNotificationRepository) -> No
         ends_at = f"{explanation.ends_at:%Y-%m-%d}" if explanation.ends_at else ""
         table.add_row(explanation.scenario_type, explanation.reason, facts, ends_at)
     console.print(table)
+    meaning("rests on: the rule's facts, such as the last activity. cooldown ends: until then, not again")
 
 
 async def deliver_and_report(repository: ScenarioNotificationRepository) -> None:
@@ -235,17 +233,20 @@ async def deliver_and_report(repository: ScenarioNotificationRepository) -> None
     await asyncio.sleep(1)  # until the lease taken by evaluate_and_explain has run out
     started = time.monotonic()
     settled = await DeliveryWorker(repository, send, concurrency=200).run(until_idle=True)
-    seconds = time.monotonic() - started
-    table = new_table(f"Delivered {settled.total()} in {seconds:.1f} s", "to the sender", "notifications")
+    title = f"Delivered {settled.total()} in {seconds_since(started)}"
+    table = new_table(title, "to the sender", "notifications")
     for name, number in sorted(delivered.items()):
         table.add_row(name, str(number))
     console.print(table)
+    meaning("all that was claimed above, each handed to the sender once; this one only counts")
+    meaning("to 0 device(s): nobody to push to; a sender may use another channel, such as e-mail")
     now = datetime.now(UTC)
     report = await repository.get_organization_report(SAMPLE_ORGANIZATION, now - timedelta(days=1), now)
     table = new_table("The organization's last day", "scenario", *DeliveryStatus)
     for kind in ScenarioType:
         table.add_row(kind, *[str(report.count(kind, status)) for status in DeliveryStatus])
     console.print(table)
+    meaning("notifications by status: none waits, none failed. Two of welcome_back are Ada's and Bo's of the beginning")
 
 
 async def remember(stack: EmbeddedStack, client: AsyncClient) -> None:
@@ -282,6 +283,8 @@ async def remember(stack: EmbeddedStack, client: AsyncClient) -> None:
     for number, outcomes in enumerate(zip(*lines.values(), strict=True), start=1):
         table.add_row(str(number), *outcomes)
     console.print(table)
+    meaning("told: claimed and handed to the sender. cooldown 1: one mentor is due, and the failure still holds")
+    meaning("reminders_spent 1: one mentor is due, and was reminded as often as the settings allow")
 
     table = new_table("Two certificates: told of the first, the second is still news", "entered", "names", "new")
     for kind, ahead in (("first aid", 29), ("life saving", 10)):
@@ -302,6 +305,7 @@ async def remember(stack: EmbeddedStack, client: AsyncClient) -> None:
         new = facts.new_subjects if isinstance(facts, CertificationExpiryFacts) else ()
         table.add_row(kind, ", ".join(told[-1].subjects), ", ".join(new))
     console.print(table)
+    meaning("names: every certificate that expires soon. new: those of them that she was not told of before")
 
 
 async def ask_again(stack: EmbeddedStack, client: AsyncClient) -> None:
@@ -346,8 +350,10 @@ async def ask_again(stack: EmbeddedStack, client: AsyncClient) -> None:
             outcome += f", looked at again {lease.next_due_at:%A %H:%M}"
         table.add_row(name, then, outcome)
     console.print(table)
-    left = (await client.table("device_tokens").select("token").eq("user_id", ivar.user_id).execute()).data
-    console.print(f"  Ivar's devices now: {left}")
+    meaning("outcome: the notification's status, and why it failed: nobody is told what is no longer so")
+    rows = (await client.table("device_tokens").select("token,platform").eq("user_id", ivar.user_id).execute()).data
+    left = ", ".join(device.token for device in DEVICES.validate_python(rows))
+    meaning(f"Ivar's devices now, without the dead one: {left}")
 
 
 async def mentor(stack: EmbeddedStack, client: AsyncClient, name: str, days_away: int) -> SampleMentor:
@@ -363,20 +369,6 @@ async def mentor(stack: EmbeddedStack, client: AsyncClient, name: str, days_away
 def days_from_now(days: int) -> str:
     """Write the moment that many days ahead."""
     return (datetime.now(UTC) + timedelta(days=days)).isoformat()
-
-
-def reasons(counts: Counter[object]) -> str:
-    """Format counts as `cooldown 3, unknown_user 1`."""
-    return ", ".join(f"{reason} {number}" for reason, number in sorted(counts.items(), key=str)) or "0"
-
-
-def new_table(title: str, *columns: str) -> Table:
-    """Print a table's title, and return the table with its numbers aligned right."""
-    console.print(f"\n[bold]{title}[/bold]")
-    table = Table()
-    for column in columns:
-        table.add_column(column, justify="left" if column in TEXTS else "right")
-    return table
 
 
 if __name__ == "__main__":
