@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers.shell import BashLexer
 from pygments.lexers.sql import PostgresLexer
 from sphinx.application import Sphinx
 
@@ -33,5 +34,6 @@ html_theme_options: dict[str, Any] = {"navigation_with_keys": True}
 
 
 def setup(app: Sphinx) -> None:
-    """Read SQL as PostgreSQL's: with dollar quotes and named arguments."""
+    """Read SQL as PostgreSQL's, with dollar quotes and named arguments; and a crontab as a shell's."""
     app.add_lexer("sql", PostgresLexer)
+    app.add_lexer("crontab", BashLexer)
