@@ -14,7 +14,7 @@ Values are frozen models (:mod:`scenario_repo.models`); every error is a
 
 from scenario_repo.client import connect, connect_as_user, open_http_client
 from scenario_repo.delivery import DeliveryWorker
-from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
+from scenario_repo.engine import ScenarioTriggerEngine
 from scenario_repo.exceptions import (
     ConfigurationException,
     DuplicateNotificationException,
@@ -64,6 +64,7 @@ from scenario_repo.models import (
     SkipReason,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
+from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.repository import ScenarioNotificationRepository
 from scenario_repo.senders import (
     DeliverLater,

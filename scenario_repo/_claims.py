@@ -7,7 +7,6 @@ claim was granted as usual.
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field, JsonValue, TypeAdapter
 from supabase import AsyncClient
 
+from scenario_repo import _logs
 from scenario_repo._postgrest import Sendable, function_request, texts
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
@@ -104,7 +104,6 @@ _DUPLICATES: Final = frozenset(
     {SkipReason.COOLDOWN, SkipReason.MILESTONE_REACHED, SkipReason.DUPLICATE_IN_BATCH, SkipReason.CONCURRENT_CLAIM}
 )
 TIMED_OUT: Final = "the statement timed out and was rolled back, nothing was claimed: claim fewer at once"
-_logger = logging.getLogger("scenario_repo")
 
 
 def claims_request(client: AsyncClient, claims: Sequence[NotificationClaim], lease_seconds: float | None) -> Sendable:
@@ -232,5 +231,7 @@ def log_duplicates(outcomes: Sequence[ClaimOutcome]) -> None:
     """Log how many claims were duplicates, by reason: counts only, no ids."""
     skipped = Counter(outcome.skip_reason for outcome in outcomes if outcome.skip_reason in _DUPLICATES)
     if skipped:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(skipped.items()))
-        _logger.info("%d of %d claims were duplicates: %s", skipped.total(), len(outcomes), reasons)
+        reasons = {str(reason): count for reason, count in skipped.items()}
+        _logs.CLAIM_DUPLICATES.tell(
+            duplicates=skipped.total(), claims=len(outcomes), by_reason=_logs.counts(reasons), reasons=reasons
+        )

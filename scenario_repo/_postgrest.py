@@ -18,6 +18,7 @@ from postgrest.base_request_builder import RequestConfig
 from pydantic import TypeAdapter, ValidationError
 from supabase import AsyncClient
 
+from scenario_repo import _watching
 from scenario_repo._clients import fault_of_use
 from scenario_repo._keys import acts_as_user, is_downgraded
 from scenario_repo._translation import exception_from_error, exception_from_response, exception_from_unfit_answer
@@ -116,6 +117,13 @@ async def fetch(
         ScenarioRepositoryException: any failure, as its subclass; cancellation passes through.
 
     """
+    with _watching.watch(_watching.Step.REQUEST, operation=operation):
+        return await _fetch(build, answer, operation, if_too_large, idempotent=idempotent)
+
+
+async def _fetch(
+    build: Callable[[], Sendable], answer: TypeAdapter[T], operation: str, if_too_large: str | None, *, idempotent: bool
+) -> T:
     # Raised outside the except blocks, so that no foreign error becomes its context: some quote headers or rows.
     failure: ScenarioRepositoryException
     try:

@@ -6,6 +6,7 @@ newest migration there. A copy is known by its name behind the 14 digits.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,15 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from scenario_repo._releases import release_files
+from scenario_repo._releases import release_files, schema_text
 from scenario_repo.exceptions import ScenarioRepositoryException
 
 _MIGRATION: Final = re.compile(r"(\d{14})_(.*)\.sql")
 _FORMAT: Final = "%Y%m%d%H%M%S"
+_SCHEMA_HEADER: Final = """\
+-- The schema of scenario_repo, for a project with declarative schemas: written by `scenario-repo schema`, and written
+-- again with each release. What is edited here stays as it is, and hinders that.
+-- sha256 of what follows: """
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,43 @@ def copy_migrations(directory: Path, now: datetime, *, only_look: bool = False) 
     return Copies(tuple(copied), tuple(present), tuple(differing), tuple(repeated))
 
 
+def copy_schema(directory: Path) -> tuple[Path, bool]:
+    """Write the whole schema into a folder of declarative schemas, in place of the file of an earlier release.
+
+    Return the file's path, and whether it was written; it is not if it is the same.
+
+    Raises:
+        ScenarioRepositoryException: the file there was edited, or is not ours; it stays.
+
+    """
+    file = directory / "scenario_repo.sql"
+    body = schema_text()
+    text = f"{_SCHEMA_HEADER}{_digest(body)}\n\n{body}"
+    if file.exists():
+        there = _lines(file.read_bytes()).decode()
+        if there == text:
+            return file, False
+        header, _, rest = there.partition("\n\n")
+        if header != f"{_SCHEMA_HEADER}{_digest(rest)}":
+            raise ScenarioRepositoryException(f"nothing written: {file} was edited, or is not scenario_repo's")
+    file.write_text(text, encoding="utf-8", newline="\n")
+    return file, True
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_scenario(name: str, project: Path, now: datetime) -> tuple[Path, Path]:
     """Write the migration of a scenario type of the app's own, and its pgTAP test; return their paths.
 
     Raises:
-        ScenarioRepositoryException: the type has a migration or a test already; nothing is written.
+        ScenarioRepositoryException: the project is no folder, or the type has a migration or a test already; nothing
+            is written.
 
     """
+    if not project.is_dir():
+        raise ScenarioRepositoryException(f"nothing written: {project} is no folder (`supabase init` makes one)")
     migrations, tests = project / "migrations", project / "tests"
     earlier = [file for file in migrations.glob("*.sql") if _name_of(file.name) == f"scenario_{name}"]
     earlier += tests.glob(f"{name}_rule.sql")

@@ -26,3 +26,14 @@ def release_files() -> list[Traversable]:
 def release_texts() -> list[str]:
     """Return the text of every release's migration, in order."""
     return [release.read_text(encoding="utf-8") for release in release_files()]
+
+
+def schema_text() -> str:
+    """Return the whole schema as it is now: its files in the order in which they depend on each other."""
+    files = [*files_of("schemas"), *files_of("schemas/rules")]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def snippets() -> dict[str, str]:
+    """Return the SQL that is no migration, by name: what an owner runs by hand, or puts into a migration."""
+    return {file.name.removesuffix(".sql"): file.read_text(encoding="utf-8") for file in files_of("snippets")}

@@ -30,7 +30,6 @@ from scenario_repo._limits import DEFAULT_PAGE_SIZE
 from scenario_repo._portal import Client, HttpClient
 from scenario_repo.client import DEFAULT_TIMEOUT
 from scenario_repo.delivery import Progress
-from scenario_repo.engine import EngineReport
 from scenario_repo.models import (
     CancelAnswer,
     ClaimOutcome,
@@ -53,6 +52,7 @@ from scenario_repo.models import (
     SettlementAnswer,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
+from scenario_repo.reports import EngineReport
 from scenario_repo.settings import ScenarioSettings
 from scenario_repo.status import PendingNotification, PurgedPage, Status
 from scenario_repo.verification import Verification

@@ -7,16 +7,15 @@ out, and the notification is due again.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from scenario_repo import _arguments, _pace, senders
+from scenario_repo import _arguments, _logs, _pace, _watching, senders
 from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import MAX_LEASES
 from scenario_repo.exceptions import InvalidDataException, ScenarioRepositoryException
@@ -37,7 +36,6 @@ _PATIENCE_SECONDS: Final = 60.0
 """How long a worker that is to end when nothing is due waits for a database, or for a provider's pause to end."""
 _SUSPECT: Final = 2
 """So many leases in a row that nobody settled: it may be what its workers die of, and is sent alone."""
-_logger = logging.getLogger("scenario_repo")
 
 Progress = Callable[[Counter[SettlementAnswer | str]], None]
 """Told the counts of the answers so far, after each settlement."""
@@ -100,6 +98,7 @@ class DeliveryWorker:
         """Results that the database does not have yet."""
         self._lease_again_at = 0.0
         self._failing_since: float | None = None
+        self._lease_failures = 0
         self._vain_leases = 0
         """Leases in a row that failed, or handed nothing out and got nothing out of the way."""
         self._suspects: list[LeasedNotification] = []
@@ -137,13 +136,14 @@ class DeliveryWorker:
 
         """
         self._settled.clear()
+        _logs.WORKER_STARTED.tell(concurrency=self._concurrency)
         sending: dict[asyncio.Task[Attempt], LeasedNotification] = {}
         try:
             while True:
                 answer = await self._lease_for_free_places(sending.values(), patient=not until_idle)
                 lease = Lease() if answer is None else answer
                 for notification in [*lease, *self._suspect_alone(sending.values())]:
-                    sending[asyncio.create_task(self._send_once(notification))] = notification
+                    sending[asyncio.create_task(self._send_watched(notification))] = notification
                 # Only the database tells that nothing is due: a lease that failed, or that was not asked for, does not.
                 is_idle = answer is not None and not sending and not self._suspects and not lease.has_more
                 is_over = not sending and (
@@ -155,6 +155,7 @@ class DeliveryWorker:
                 if is_over:
                     self._unsettled += self._suspects_released()
                     await self._settle(patient=False)
+                    _logs.WORKER_STOPPED.tell(by_answer=_logs.counts(self._settled), answers=dict(self._settled))
                     return self.settled
                 done = await self._wait(sending, full=len(sending) >= self._concurrency, more=lease.has_more)
                 # Nothing is awaited here in between: a cancellation loses no result.
@@ -166,8 +167,10 @@ class DeliveryWorker:
                 if self._on_progress is not None and done:
                     self._on_progress(self.settled)
                 self._raise_what_ends_it(attempts)
-        except BaseException:
+        except BaseException as error:
             await asyncio.shield(self._cancel(sending))
+            if not isinstance(error, asyncio.CancelledError):
+                _log_what_ended_it(error)
             raise
 
     def _may_lease(self) -> bool:
@@ -180,9 +183,7 @@ class DeliveryWorker:
         if self._stopping.is_set() or not places or is_alone or not self._may_lease():
             return None
         asked_at = _pace.clock()
-        leasing = asyncio.ensure_future(
-            self._repository.lease_notifications(places, self._lease, self._organization_id, self._scenario_types)
-        )
+        leasing = asyncio.ensure_future(self._leased(places))
         try:
             lease = await asyncio.shield(leasing)
         except asyncio.CancelledError:
@@ -196,10 +197,14 @@ class DeliveryWorker:
             self._failing_since = asked_at if self._failing_since is None else self._failing_since
             if not error.retryable or not (patient or _pace.clock() - self._failing_since < _PATIENCE_SECONDS):
                 raise
-            _logger.warning("lease failed, will be tried again: %s", error)
+            self._lease_failures += 1
+            failed = _logs.lasting(self._lease_failures, _logs.LEASE_FAILED, _logs.LEASE_KEEPS_FAILING)
+            failed.tell(failures=self._lease_failures, **_logs.of_error(error))
             self._lease_later(error.retry_after)
             return None
-        self._failing_since = None
+        if self._lease_failures:
+            _logs.LEASES_AGAIN.tell(failures=self._lease_failures)
+        self._failing_since, self._lease_failures = None, 0
         self._pace.remember(lease, asked_at)
         self._log(lease)
         if lease.has_more and not (lease or lease.deferred or lease.failed or lease.rule_failed):
@@ -209,16 +214,38 @@ class DeliveryWorker:
         self._suspects += [one for one in lease if one.unsettled_leases >= _SUSPECT]
         return lease.without(self._suspects)
 
+    async def _leased(self, places: int) -> Lease:
+        with _watching.watch(_watching.Step.LEASE) as step:
+            lease = await self._repository.lease_notifications(
+                places, self._lease, self._organization_id, self._scenario_types
+            )
+            step.note(leases=[(one.id, one.lease_number) for one in lease])
+        return lease
+
+    async def _send_watched(self, notification: LeasedNotification) -> Attempt:
+        with _watching.watch(
+            _watching.Step.SEND,
+            lease=(notification.id, notification.lease_number),
+            scenario_type=str(notification.scenario_type),
+            attempt=notification.attempt_count,
+        ) as step:
+            attempt = await self._send_once(notification)
+            failure = None if attempt.failure is None else attempt.failure.kind
+            step.note(result=str(attempt.settlement.result), failure=failure)
+        return attempt
+
     def _lease_later(self, retry_after: float | None = None) -> None:
         self._vain_leases += 1
         self._lease_again_at = _pace.clock() + _pause_seconds(self._vain_leases, retry_after)
 
     @staticmethod
     def _log(lease: Lease) -> None:
+        if lease:
+            _logs.LEASED.tell(leased=len(lease), notification_ids=[str(one.id) for one in lease])
         for reason, count in lease.failed.items():
-            _logger.info("%d not handed out: %s", count, reason)
+            _logs.NOT_HANDED_OUT.tell(count=count, reason=reason)
         if lease.rule_failed:
-            _logger.warning("%d not handed out, for their rule failed: scenario-repo check-rules", lease.rule_failed)
+            _logs.RULE_FAILED.tell(count=lease.rule_failed)
 
     def _suspect_alone(self, sending: Collection[LeasedNotification]) -> list[LeasedNotification]:
         """Give what may kill a worker when nothing else is being sent."""
@@ -254,12 +281,13 @@ class DeliveryWorker:
         """Give what can be settled; failures that are all alike are kept back, until others end their row."""
         for attempt in attempts:
             if attempt.pause is not None:
-                _logger.warning("the provider asked to wait: nothing is sent for %s", attempt.pause)
+                _logs.PROVIDER_PAUSED.tell(seconds=attempt.pause.total_seconds())
                 self._pace.pause(attempt.pause)
             self._is_abandoning |= attempt.is_abandoned
             failure = attempt.failure
             if failure is not None:
-                _logger.warning("a send failed: %s at %s", failure.kind, failure.place)
+                sent = str(attempt.settlement.id)
+                _logs.SEND_FAILED.tell(notification_id=sent, kind=failure.kind, place=failure.place)
             if failure is None or attempt.error is not None or self._stop_after is None:
                 if attempt.settlement.result is not DeliveryResult.RELEASED:
                     yield from self._let_go()
@@ -303,7 +331,7 @@ class DeliveryWorker:
         while self._unsettled:
             results = self._unsettled[:MAX_LEASES]
             try:
-                answers = await self._repository.settle_notifications(results, self._max_attempts)
+                answers = await self._settle_once(results)
             except ScenarioRepositoryException as error:
                 tries += 1
                 pause = _pause_seconds(tries, error.retry_after)
@@ -311,16 +339,25 @@ class DeliveryWorker:
                 has_time = _pace.clock() + pause <= ends_at or (patient and not self._stopping.is_set())
                 if not error.retryable or not has_time:
                     raise
-                _logger.warning("settlement failed, will be tried again: %s", error)
+                failed = _logs.lasting(tries, _logs.SETTLEMENT_FAILED, _logs.SETTLEMENT_KEEPS_FAILING)
+                failed.tell(failures=tries, count=len(results), **_logs.of_error(error))
                 await asyncio.sleep(pause)
             else:
                 tries = 0
                 del self._unsettled[: len(results)]
                 self._pace.forget(results)
                 self._settled.update(answers)
+                _log_settled(results, answers)
                 lost = answers.count(SettlementAnswer.LEASE_LOST)
                 if lost:
-                    _logger.warning("%d of %d leases had run out; they may be sent twice", lost, len(answers))
+                    _logs.LEASES_LOST.tell(lost=lost, count=len(answers))
+
+    async def _settle_once(self, results: Sequence[Settlement]) -> list[SettlementAnswer | str]:
+        leases = [(one.id, one.lease_number) for one in results]
+        with _watching.watch(_watching.Step.SETTLE, leases=leases) as step:
+            answers = await self._repository.settle_notifications(results, self._max_attempts)
+            step.note(leases=leases, answers=Counter(answers))
+        return answers
 
     async def _cancel(self, sending: dict[asyncio.Task[Attempt], LeasedNotification]) -> None:
         """Cancel the running sends; settle those that have ended, release the others that end now.
@@ -336,13 +373,12 @@ class DeliveryWorker:
             if task.done():
                 self._unsettled.append(_ended(task, notification))
             else:
-                _logger.warning("a send ignores its cancellation; its lease will run out")
+                _logs.SEND_ABANDONED.tell(notification_id=str(notification.id))
                 self._is_abandoning = True
         try:
             await self._settle(patient=False, seconds=senders.GRACE_SECONDS)
         except ScenarioRepositoryException as error:
-            left = len(self._unsettled)
-            _logger.warning("%d leases could not be released and will run out: %s", left, error)
+            _logs.LEASES_LEFT.tell(count=len(self._unsettled), **_logs.of_error(error))
             self._unsettled.clear()
 
 
@@ -354,6 +390,25 @@ def _sending(
     if send_to_device is not None and send is None:
         return partial(senders.attempt_by_device, send_to_device, pace=pace, timeout_seconds=timeout_seconds)
     raise InvalidDataException("send: expected one of send and send_to_device")
+
+
+def _log_settled(results: Sequence[Settlement], answers: Sequence[SettlementAnswer | str]) -> None:
+    by_answer = {str(answer): count for answer, count in Counter(answers).items()}
+    _logs.SETTLED.tell(
+        count=len(results),
+        by_answer=_logs.counts(by_answer),
+        answers=by_answer,
+        notification_ids=[str(result.id) for result in results],
+    )
+
+
+def _log_what_ended_it(error: BaseException) -> None:
+    """Log the text of our own exceptions; that of a sender's may hold a token."""
+    if isinstance(error, ScenarioRepositoryException):
+        _logs.WORKER_FAILED.tell(**_logs.of_error(error))
+    else:
+        text = str(error) if isinstance(error, SenderFailingError) else type(error).__name__
+        _logs.WORKER_FAILED.tell(error=text, error_type=type(error).__name__)
 
 
 def _alike(failure: Failure) -> tuple[str, str]:

@@ -15,21 +15,13 @@ from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, computed_field, field_serializer
-
-from scenario_repo import _arguments
+from scenario_repo import _arguments, _logs, _watching
 from scenario_repo._backoff import pause_seconds
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from scenario_repo._translation import STATEMENT_TIMEOUT
 from scenario_repo.exceptions import ScenarioRepositoryException
-from scenario_repo.models import (
-    DueMentor,
-    EvaluationPage,
-    ScenarioType,
-    SkipReason,
-    StoredScenarioType,
-    StoredSkipReason,
-)
+from scenario_repo.models import DueMentor, EvaluationPage, ScenarioType, SkipReason
+from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.repository import ScenarioNotificationRepository
 
 T = TypeVar("T")
@@ -41,72 +33,6 @@ FIRST_PAGE_SIZE: Final = 1_000
 _FAST_PAGE_SECONDS: Final = 2.0
 _PAGES_UNTIL_GROWTH: Final = 8
 _LONGEST_PAUSE_SECONDS: Final = 5.0
-
-
-class ScenarioReport(BaseModel):
-    """What a run did for one scenario type."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-
-    scenario_type: StoredScenarioType
-    evaluated: int
-    due: int
-    claimed: int
-    history: int
-    """Mentors left out, since what would be told came true longer than ``due_within`` ago."""
-    skipped: dict[StoredSkipReason, int]
-    pages: int
-    seconds: float
-    """The time spent on this scenario."""
-    completed: bool
-    """Whether the pass reached its end; if not, the next run continues where this one stopped."""
-    error: ScenarioRepositoryException | None = None
-    """The error that stopped this scenario; it did not stop the others."""
-    due_mentors: tuple[DueMentor, ...] = ()
-    """With ``list_due``: those who are counted as claimed, by ``user_id``; else empty."""
-
-    @field_serializer("error", when_used="json-unless-none")
-    def _error(self, error: ScenarioRepositoryException) -> dict[str, str | int | float | bool | None]:
-        return {
-            "type": type(error).__name__,
-            "message": str(error.args[0]),
-            "operation": error.operation,
-            "code": error.code,
-            "constraint": error.constraint,
-            "http_status": error.http_status,
-            "retryable": error.retryable,
-            "retry_after": error.retry_after,
-        }
-
-
-class EngineReport(BaseModel):
-    """What a run did: one report per scenario, in the order of the request.
-
-    ``model_dump_json()`` has all of it, also when a scenario failed: an error is its type, message and facts.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    scenarios: tuple[ScenarioReport, ...]
-    seconds: float
-    dry_run: bool
-
-    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated property
-    @property
-    def completed(self) -> bool:
-        """Whether the pass of every scenario reached its end."""
-        return all(scenario.completed for scenario in self.scenarios)
-
-    @computed_field  # type: ignore[prop-decorator] # as above
-    @property
-    def history(self) -> int:
-        """How many were left out in all, since it came true longer than ``due_within`` ago."""
-        return sum(scenario.history for scenario in self.scenarios)
-
-    @property
-    def errors(self) -> tuple[ScenarioRepositoryException, ...]:
-        """The errors that stopped scenarios."""
-        return tuple(scenario.error for scenario in self.scenarios if scenario.error is not None)
 
 
 @dataclass(frozen=True)
@@ -166,6 +92,7 @@ class _Pass:
 
     def shrink(self) -> None:
         """Ask for half the page next time: this one met the server's statement timeout, and nothing was done."""
+        _logs.PAGE_HALVED.tell(scenario_type=str(self.scenario_type), page_size=self.page_size)
         self.page_size = max(1, self.page_size // 2)
         self.pages_until_growth = _PAGES_UNTIL_GROWTH
 
@@ -176,6 +103,9 @@ class _Pass:
         may_pass = error.retryable and error.code != STATEMENT_TIMEOUT
         if not may_pass or self.failures >= PAGE_TRIES or self.not_before >= deadline:
             self.error = error
+        else:
+            failed = _logs.lasting(self.failures, _logs.PAGE_FAILED, _logs.PAGE_KEEPS_FAILING)
+            failed.tell(scenario_type=str(self.scenario_type), failures=self.failures, **_logs.of_error(error))
 
     def report(self) -> ScenarioReport:
         return ScenarioReport(
@@ -253,6 +183,16 @@ class ScenarioTriggerEngine:
         _arguments.optional_seconds("due_within", due_within)
         _arguments.only_with("list_due", list_due, "dry_run", dry_run)
         settings = _Settings(organization, dry_run, due_within, list_due)
+        with _watching.watch(_watching.Step.RUN, dry_run=dry_run) as step:
+            passes = await self._run(given, settings, deadline)
+            report = EngineReport(
+                scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
+            )
+            step.note(claimed=sum(one.claimed for one in passes), completed=report.completed)
+        _log(report)
+        return report
+
+    async def _run(self, given: list[ScenarioType | str] | None, settings: _Settings, deadline: float) -> list[_Pass]:
         passes = await self._begin(None if given is None else tuple(dict.fromkeys(given)), settings, deadline)
         queue = deque(sorted((one for one in passes if one.error is None), key=lambda one: one.place))
         while queue and not self._stopping.is_set():
@@ -266,16 +206,14 @@ class ScenarioTriggerEngine:
             await self._evaluate_page(scenario, settings, time.monotonic() + share, deadline)
             if not scenario.completed and scenario.error is None:
                 queue.append(scenario)
-        return EngineReport(
-            scenarios=tuple(one.report() for one in passes), seconds=time.monotonic() - started, dry_run=dry_run
-        )
+        return passes
 
     async def _evaluate_page(self, scenario: _Pass, settings: _Settings, until: float, deadline: float) -> None:
         """Evaluate one page until its time is over, and add its numbers or its error to the scenario."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(until - started):
-                page = await self._fetch_page(scenario, settings)
+                page = await self._watched_page(scenario, settings)
         except TimeoutError:
             # No error: tried again with half the page, if there is as much time left as this one took.
             scenario.shrink()
@@ -287,6 +225,13 @@ class ScenarioTriggerEngine:
                 scenario.fail(error, deadline)
         else:
             scenario.add(page, time.monotonic() - started)
+            _logs.PAGE_EVALUATED.tell(
+                scenario_type=str(scenario.scenario_type),
+                page_size=scenario.page_size,
+                due=page.due,
+                claimed=page.claimed,
+                seconds=time.monotonic() - started,
+            )
             scenario.grow(self._page_size, time.monotonic() - started)
             if self._on_page is not None:
                 self._on_page(scenario.scenario_type, page)
@@ -321,6 +266,19 @@ class ScenarioTriggerEngine:
             )
             for one in await self._repository.begin_run(given, settings.organization_id)
         ]
+
+    async def _watched_page(self, scenario: _Pass, settings: _Settings) -> EvaluationPage:
+        with _watching.watch(
+            _watching.Step.PAGE,
+            scenario_type=str(scenario.scenario_type),
+            page_size=scenario.page_size,
+            dry_run=settings.dry_run,
+        ) as step:
+            page = await self._fetch_page(scenario, settings)
+            step.note(
+                evaluated=page.evaluated, due=page.due, claimed=page.claimed, history=page.history, skipped=page.skipped
+            )
+        return page
 
     async def _fetch_page(self, scenario: _Pass, settings: _Settings) -> EvaluationPage:
         if settings.dry_run:
@@ -367,3 +325,24 @@ class ScenarioTriggerEngine:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def _log(report: EngineReport) -> None:
+    for one in report.scenarios:
+        told: dict[str, object] = {
+            **one.model_dump(include={"evaluated", "due", "claimed", "history", "pages", "seconds", "completed"}),
+            "scenario_type": str(one.scenario_type),
+            "skipped": sum(one.skipped.values()),
+            "dry_run": report.dry_run,
+        }
+        if one.error is None:
+            _logs.SCENARIO_EVALUATED.tell(**told)
+        else:
+            _logs.SCENARIO_FAILED.tell(**told, **_logs.of_error(one.error))
+    _logs.RUN_ENDED.tell(
+        claimed=sum(one.claimed for one in report.scenarios),
+        scenarios=len(report.scenarios),
+        seconds=report.seconds,
+        completed=report.completed,
+        dry_run=report.dry_run,
+    )

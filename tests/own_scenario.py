@@ -19,7 +19,8 @@ _FILLED_IN: Final = {
 
 
 def write(project: Path, name: str = NAME) -> tuple[Path, Path]:
-    """Write the migration and the pgTAP test into a project; return their paths."""
+    """Write the migration and the pgTAP test into a project, which is made if need be; return their paths."""
+    project.mkdir(parents=True, exist_ok=True)
     return _project.write_scenario(name, project, datetime(2026, 11, 25, 12, tzinfo=UTC))
 
 

@@ -16,6 +16,7 @@ from scenario_repo._cli import (
     installation,
     notifications,
     people,
+    policies,
     project,
     report,
     rules,
@@ -29,6 +30,8 @@ from scenario_repo._postgrest import SCHEMA_VERSION
 from scenario_repo.exceptions import ScenarioRepositoryException
 
 _WIDE: Final = 72
+_INTERRUPTED: Final = 130
+"""Typer's code of a Ctrl-C outside of a command, while it reads the arguments."""
 
 app = typer.Typer(
     name="scenario-repo",
@@ -36,7 +39,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback may show a key
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (evaluate, deliver, status, report, rules, notifications, people, settings, installation, project):
+for room in (
+    evaluate,
+    deliver,
+    status,
+    report,
+    rules,
+    notifications,
+    people,
+    settings,
+    policies,
+    installation,
+    project,
+):
     room.add_to(app)
 
 
@@ -73,9 +88,8 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one f
         return print_error(error)
     except typer.TyperException as error:
         return _usage(error)
-    except (KeyboardInterrupt, typer.Abort):
-        print_note("interrupted")
-        return STOPPED
+    except typer.Abort:
+        code = _INTERRUPTED
     except BrokenPipeError:
         forget_output()
         return STOPPED
@@ -85,6 +99,9 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one f
     except Exception as error:  # noqa: BLE001 - one line for a cron; the error's text may hold secrets
         print_note(f"failed unexpectedly with {type(error).__name__}")
         return FAILED
+    if code == _INTERRUPTED:
+        print_note("interrupted")
+        return STOPPED
     return DONE if code is None else int(code)
 
 

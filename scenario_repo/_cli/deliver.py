@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Annotated, Final
 from uuid import UUID
 
 import typer
+from rich.progress import MofNCompleteColumn, TextColumn
 
 from scenario_repo._cli import values
 from scenario_repo._cli.endings import DONE, FAILED, STOPPED
-from scenario_repo._cli.output import print_error, print_json, print_lines, print_note
+from scenario_repo._cli.output import live, print_error, print_json, print_lines, print_note
 from scenario_repo._cli.running import command, database, end_by_force, handled_signals
 from scenario_repo._limits import MAX_LEASES
 from scenario_repo.delivery import DeliveryWorker
 from scenario_repo.exceptions import ScenarioRepositoryException
 from scenario_repo.models import SettlementAnswer
+from scenario_repo.repository import ScenarioNotificationRepository
 from scenario_repo.senders import Failure, Send, SenderFailingError, SendToDevice, failure_of
 
 _SECONDS_BETWEEN_NOTES: Final = 5.0
@@ -82,19 +86,21 @@ async def deliver(  # noqa: PLR0913 - one for each option
     if send is None or (sender is not None and device_sender is not None):
         raise typer.BadParameter("expected one of the two", param_hint=["--sender", "--device-sender"])
     async with database() as repository:
-        worker = DeliveryWorker(
-            repository,
-            sender,
-            send_to_device=device_sender,
-            concurrency=concurrency,
-            send_timeout=send_timeout,
-            max_attempts=max_attempts,
-            organization_id=organization,
-            scenario_types=scenario,
-            rate=rate,
-            on_progress=_progress(),
-        )
-        code, failure = await _delivered(worker, send, once=once)
+        total = await _due(repository, scenario) if once and organization is None and sys.stderr.isatty() else None
+        with _progress(total) as on_progress:
+            worker = DeliveryWorker(
+                repository,
+                sender,
+                send_to_device=device_sender,
+                concurrency=concurrency,
+                send_timeout=send_timeout,
+                max_attempts=max_attempts,
+                organization_id=organization,
+                scenario_types=scenario,
+                rate=rate,
+                on_progress=on_progress,
+            )
+            code, failure = await _delivered(worker, send, once=once)
     if failure is not None and traceback:
         for frame in failure.frames:
             print_note(f"  {frame}")
@@ -150,8 +156,26 @@ def _line(settled: Counter[SettlementAnswer | str]) -> str:
     return ", ".join(f"{answer} {settled[answer]:,}" for answer in answers if settled[answer]) or "nothing due"
 
 
-def _progress() -> Callable[[Counter[SettlementAnswer | str]], None]:
-    """Tell how far a delivery is, every few seconds."""
+async def _due(repository: ScenarioNotificationRepository, scenarios: list[str] | None) -> int | None:
+    """Count what is due, for the progress; it is not worth a failure."""
+    with suppress(ScenarioRepositoryException):
+        found = (await repository.get_status()).scenarios
+        return sum(one.due_now for one in found if not scenarios or one.scenario_type in scenarios)
+    return None
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[Callable[[Counter[SettlementAnswer | str]], None]]:
+    """Tell how far a delivery is: by a bar on a terminal, else by a line every few seconds."""
+    if not sys.stderr.isatty():
+        yield _notes()
+        return
+    with live(MofNCompleteColumn() if total is not None else TextColumn("")) as bars:
+        task = bars.add_task("nothing sent yet", total=total)
+        yield lambda settled: bars.update(task, completed=settled.total(), description=_line(settled))
+
+
+def _notes() -> Callable[[Counter[SettlementAnswer | str]], None]:
     told_at = time.monotonic()
 
     def progress(settled: Counter[SettlementAnswer | str]) -> None:

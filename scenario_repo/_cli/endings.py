@@ -60,15 +60,10 @@ def _remedy(error: ScenarioRepositoryException, about: str | None) -> str | None
     if about is not None and _is_of_a_rule(error):
         return f"run `scenario-repo check-rules {about}`, which says where"
     kind = next((kind for kind in _REMEDIES if isinstance(error, kind)), None)
-    # An error that names a table says what to grant there; the key is right.
-    if kind is PermissionDeniedException and not _is_plain(error):
+    # An error that names a relation says what to grant there; the key is right.
+    if kind is PermissionDeniedException and error.relation is not None:
         return None
     return None if kind is None else _REMEDIES[kind]
-
-
-def _is_plain(error: ScenarioRepositoryException) -> bool:
-    """Whether the message is that of the class, which knows nothing of this failure."""
-    return str(error.args[0]).rstrip(".") == (type(error).__doc__ or "").partition("\n")[0].rstrip(".")
 
 
 def _is_of_a_rule(error: ScenarioRepositoryException) -> bool:

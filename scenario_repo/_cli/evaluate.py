@@ -12,14 +12,14 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID, TextColumn
 
 from scenario_repo._cli import values
 from scenario_repo._cli.endings import DONE, STOPPED
 from scenario_repo._cli.output import (
     Figures,
     is_terminal,
+    live,
     print_error,
     print_figures,
     print_json,
@@ -29,8 +29,9 @@ from scenario_repo._cli.output import (
 from scenario_repo._cli.running import command, database, handled_signals
 from scenario_repo._cli.words import counted
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_DAYS, MAX_PAGE_SIZE
-from scenario_repo.engine import EngineReport, ScenarioReport, ScenarioTriggerEngine
+from scenario_repo.engine import ScenarioTriggerEngine
 from scenario_repo.models import EvaluationPage, ScenarioType
+from scenario_repo.reports import EngineReport, ScenarioReport
 
 _BUILT_IN: Final = ", ".join(ScenarioType)
 
@@ -138,7 +139,7 @@ def _reasons(one: ScenarioReport) -> str:
 
 def _figures(report: EngineReport) -> Figures:
     """Describe a run as a table: one row per scenario."""
-    names = ("scenario", "evaluated", "due", "claimed", "skipped", "history", "pages", "seconds", "")
+    names = ("scenario", "evaluated", "due", "claimed", "skipped", "history", "pages", "seconds", "state")
     rows = [
         (
             str(one.scenario_type),
@@ -183,12 +184,10 @@ def _progress(*, listed: bool) -> Iterator[Callable[[ScenarioType | str, Evaluat
         if listed:
             print_lines(f"{kind}  {mentor.user_id}  {mentor.organization_id}" for mentor in page.due_mentors)
 
-    if not sys.stderr.isatty() or (listed and is_terminal()):
+    if not sys.stderr.isatty():
         yield print_due
         return
-    figures = TextColumn("{task.completed:,} mentors evaluated, {task.fields[claimed]:,} claimed")
-    columns = (TextColumn("{task.description}"), BarColumn(20), figures, TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with live(TextColumn("{task.completed:,} mentors evaluated, {task.fields[claimed]:,} claimed")) as bars:
         shown: dict[str, TaskID] = {}
         claimed: Counter[str] = Counter()
 

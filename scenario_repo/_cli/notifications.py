@@ -36,9 +36,34 @@ Scenario = Annotated[
 Limit = Annotated[int, typer.Option(min=1, metavar="N", help="How many, at most.")]
 Ids = Annotated[bool, typer.Option("--ids", help="Print the ids alone, one a line: for retry and cancel.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _ids_of(given: list[str]) -> list[str]:
+    """Take ids from the arguments and, for a dash, from standard input; each once, in the order given."""
+    ids: dict[str, None] = {}
+    for text in given:
+        for word in _words_of_input() if text == _STANDARD_INPUT else (text,):
+            try:
+                ids[str(UUID(word))] = None
+            except ValueError:
+                raise typer.BadParameter("expected ids (UUIDs), or - for standard input") from None
+    return list(ids)
+
+
+def _words_of_input() -> Iterator[str]:
+    for line in sys.stdin:
+        yield from line.split()
+
+
 GivenIds = Annotated[
     list[str],
-    typer.Argument(metavar="ID", help="Ids of notifications; - reads them from standard input.", show_default=False),
+    typer.Argument(
+        metavar="ID",
+        help="Ids of notifications; - reads them from standard input.",
+        show_default=False,
+        # Before the event loop, in which a first Ctrl-C would not end the reading.
+        callback=_ids_of,
+    ),
 ]
 
 
@@ -88,7 +113,9 @@ async def pending(
         )
         for one in found
     ]
-    return _print_found(found, Figures(names, rows, frozenset({"attempts"})), ids=ids, as_json=as_json)
+    return _print_found(
+        found, Figures(names, rows, frozenset({"attempts"}), _asked(organization, scenario)), ids=ids, as_json=as_json
+    )
 
 
 async def failed(
@@ -116,12 +143,12 @@ async def failed(
         )
         for one in found
     ]
-    return _print_found(found, Figures(names, rows), ids=ids, as_json=as_json)
+    return _print_found(found, Figures(names, rows, asked=_asked(organization, scenario)), ids=ids, as_json=as_json)
 
 
 async def retry(given: GivenIds, *, as_json: Json = False) -> int:
     """Let failed notifications be tried anew: what an evaluation made is freed, the rest is recorded once more."""
-    wanted = _ids_of(given)
+    wanted = [UUID(one) for one in given]
     async with database() as repository:
         outcomes = await _in_batches(wanted, repository.retry_notifications, "retried")
     if as_json:
@@ -137,7 +164,7 @@ async def retry(given: GivenIds, *, as_json: Json = False) -> int:
 
 async def cancel(given: GivenIds, *, as_json: Json = False) -> int:
     """Cancel pending notifications: they fail as cancelled, and hold for their cooldown."""
-    wanted = _ids_of(given)
+    wanted = [UUID(one) for one in given]
     async with database() as repository:
         answers = await _in_batches(wanted, repository.cancel_notifications, "cancelled")
     if as_json:
@@ -192,6 +219,11 @@ async def purge(
     return STOPPED if more else DONE
 
 
+def _asked(organization: UUID | None, scenario: str | None) -> frozenset[str]:
+    given = {"organization_id": organization, "scenario": scenario}
+    return frozenset(name for name, value in given.items() if value is not None)
+
+
 def _state(one: PendingNotification) -> str:
     if one.leased_until is not None:
         return "leased"
@@ -223,23 +255,6 @@ def _print_found(
     else:
         print_note("none")
     return DONE
-
-
-def _ids_of(given: Iterable[str]) -> list[UUID]:
-    """Take ids from the arguments and, for a dash, from standard input; each once, in the order given."""
-    ids: dict[UUID, None] = {}
-    for text in given:
-        for word in _words_of_input() if text == _STANDARD_INPUT else (text,):
-            try:
-                ids[UUID(word)] = None
-            except ValueError:
-                raise typer.BadParameter("expected ids (UUIDs), or - for standard input", param_hint="ID") from None
-    return list(ids)
-
-
-def _words_of_input() -> Iterator[str]:
-    for line in sys.stdin:
-        yield from line.split()
 
 
 async def _in_batches(ids: Sequence[UUID], ask: Callable[[Sequence[UUID]], Awaitable[list[T]]], what: str) -> list[T]:

@@ -15,7 +15,7 @@ from typing import Final
 
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -39,16 +39,23 @@ _STYLES: Final = {
 
 @dataclass(frozen=True)
 class Figures:
-    """Rows under names; the columns of ``numbers`` are aligned at their right."""
+    """Rows under names; the columns of ``numbers`` are aligned at their right, those ``asked`` for are known."""
 
     names: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     numbers: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
 
     @property
     def widths(self) -> list[int]:
         """The width of each column."""
         return [max(len(cell) for cell in column) for column in zip(self.names, *self.rows, strict=True)]
+
+    def unasked(self) -> Figures:
+        """Leave out what the reader asked for, and so knows: the scenario or the organization."""
+        kept = [place for place, name in enumerate(self.names) if name not in self.asked]
+        names = tuple(self.names[place] for place in kept)
+        return Figures(names, [tuple(row[place] for place in kept) for row in self.rows], self.numbers)
 
     def lines(self) -> Iterator[str]:
         """Write it in plain columns, each as wide as its widest cell."""
@@ -67,6 +74,7 @@ def print_figures(figures: Figures, title: str | None = None) -> None:
         print_lines([*([title] if title else []), *figures.lines()])
         return
     console = Console(highlight=False)
+    figures = figures.unasked()
     if sum(figures.widths) + 3 * len(figures.widths) > console.width:
         _print_records(console, figures, title)
         return
@@ -86,7 +94,9 @@ def _print_records(console: Console, figures: Figures, title: str | None) -> Non
         if number:
             console.print()
         for name, cell in zip(figures.names, row, strict=True):
-            if cell:
+            if not name:
+                console.print(Text(cell, "bold"), soft_wrap=True)
+            elif cell:
                 console.print(Text(f"{name:<{width}}", "bold"), Text(cell, _STYLES.get(cell, "")), soft_wrap=True)
 
 
@@ -144,8 +154,20 @@ def counted(what: str, total: int | None = None) -> Iterator[Callable[[int], Non
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    of_total = MofNCompleteColumn() if total is not None else TextColumn("{task.completed:,}")
-    columns = (TextColumn("{task.description}"), BarColumn(20), of_total, TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with live(MofNCompleteColumn() if total is not None else TextColumn("{task.completed:,}")) as bars:
         task = bars.add_task(what, total=total)
         yield lambda done: bars.update(task, completed=done)
+
+
+def live(*columns: ProgressColumn) -> Progress:
+    """Make bars on standard error, with these columns behind each; what is printed meanwhile stays above them."""
+    # rich would take standard output along, also where that is a pipe.
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        *columns,
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=is_terminal(),
+    )

@@ -93,8 +93,8 @@ def _figures(found: list[Mute]) -> Figures:
             str(one.scenario_type or "all"),
             str(one.organization_id or "all"),
             minute_of(one.muted_until) if one.muted_until else "for good",
-            "over" if one.is_over(now) else "",
+            "over" if one.is_over(now) else "muted",
         )
         for one in found
     ]
-    return Figures(("scenario", "organization", "muted until", ""), rows)
+    return Figures(("scenario", "organization", "muted until", "state"), rows)

@@ -1,4 +1,4 @@
-"""scenario-repo migrations and new-scenario: the files of a Supabase project."""
+"""scenario-repo migrations, schema, snippet and new-scenario: the files of a Supabase project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scenario_repo import _project
+from scenario_repo import _project, _releases
 from scenario_repo._cli import values
 from scenario_repo._cli.endings import DONE, FAILED, USAGE
 from scenario_repo._cli.output import print_lines, print_note
@@ -18,24 +18,63 @@ from scenario_repo._cli.running import command
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     command(app, "migrations")(migrations)
+    command(app, "schema")(schema)
+    command(app, "snippet")(snippet)
     command(app, "new-scenario")(new_scenario)
 
 
+Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", show_default=False)]
+Create = Annotated[bool, typer.Option("--create", help="Make the folder if it is not there.")]
+
+
 async def migrations(
-    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", show_default=False)],
+    directory: Directory,
     *,
     check: Annotated[
         bool, typer.Option("--check", help="Copy nothing; exit code 4 if one is missing or differs.")
     ] = False,
-    create: Annotated[bool, typer.Option("--create", help="Make the folder if it is not there.")] = False,
+    create: Create = False,
 ) -> int:
     """Copy the migrations into a project, such as supabase/migrations; with --check, say whether they are there."""
     return _copy_migrations(directory, create=create, only_look=check)
 
 
+async def schema(directory: Directory, *, create: Create = False) -> int:
+    """Write the schema as one file into a folder of declarative schemas, such as supabase/schemas."""
+    if not _is_folder(directory, create=create):
+        return USAGE
+    directory.mkdir(parents=True, exist_ok=True)
+    file, was_written = _project.copy_schema(directory)
+    print_lines([f"wrote {file}" if was_written else f"nothing to write: {file} is that of this release"])
+    return DONE
+
+
+async def snippet(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Which one.", show_default="list their names")
+    ] = None,
+) -> int:
+    """Print SQL that is no migration: for psql, or for a migration of your own."""
+    texts = _releases.snippets()
+    if name is None:
+        print_lines(sorted(texts))
+    elif name in texts:
+        print_lines([texts[name].removesuffix("\n")])
+    else:
+        raise typer.BadParameter(f"expected one of {', '.join(sorted(texts))}", param_hint="NAME")
+    return DONE
+
+
+def _is_folder(directory: Path, *, create: bool) -> bool:
+    """Whether there is the folder, or may be made; say what to do if not."""
+    if directory.is_dir() or (create and not directory.exists()):
+        return True
+    print_note(f"{directory} is no folder: run this where `supabase init` made one, or give --create")
+    return False
+
+
 def _copy_migrations(directory: Path, *, create: bool, only_look: bool) -> int:
-    if not directory.is_dir() and not (create and not directory.exists()):
-        print_note(f"{directory} is no folder: run this where `supabase init` made one, or give --create")
+    if not _is_folder(directory, create=create):
         return USAGE
     if not only_look:
         directory.mkdir(parents=True, exist_ok=True)

@@ -73,13 +73,14 @@ async def database() -> AsyncIterator[ScenarioNotificationRepository]:
 def handled_signals(handler: Callable[[], None]) -> Iterator[None]:
     """Call the handler on SIGTERM and on SIGINT, as long as the block runs."""
     loop = asyncio.get_running_loop()
-    with suppress(NotImplementedError):  # on Windows, Ctrl-C cancels the task
+    # On Windows, Ctrl-C cancels the task; in a thread, signals are the main thread's.
+    with suppress(NotImplementedError, RuntimeError):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        with suppress(NotImplementedError):
+        with suppress(NotImplementedError, RuntimeError):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 

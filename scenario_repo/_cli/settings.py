@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final, get_args, get_type_hints
 from uuid import UUID
@@ -17,7 +17,6 @@ from scenario_repo._cli.words import setting_of
 from scenario_repo._limits import MAX_DAYS
 from scenario_repo.settings import ScenarioSettings
 
-_NONE: Final = "none"
 _OF_A_KIND: Final[dict[object, Callable[[str], Any]]] = {
     bool: values.boolean,
     int: values.number,
@@ -63,7 +62,7 @@ async def get(
     if as_json:
         print_json(found)
     else:
-        print_figures(_figures(found, with_scope=organization is not None))
+        print_figures(_figures(found, scenario, with_scope=organization is not None))
     return DONE
 
 
@@ -73,7 +72,7 @@ async def change(
         list[str],
         typer.Argument(
             metavar="KEY=VALUE",
-            help=f"Such as cooldown=21d, is_enabled=no, milestones=10,25,50; {_NONE} takes it away.",
+            help=f"Such as cooldown=21d, is_enabled=no, milestones=10,25,50; {values.NONE} takes it away.",
             show_default=False,
         ),
     ],
@@ -82,33 +81,37 @@ async def change(
     as_json: Json = False,
 ) -> int:
     """Change settings, all of those given or none: the defaults, or what an organization overrides."""
-    changes = dict(_setting(text) for text in given)
+    changes = given_settings(given, _PARSERS)
     wanted = ScenarioSettings(scenario_type=scenario, organization_id=organization, **changes)
     async with database() as repository:
         stored = await repository.set_settings(wanted)
     if as_json:
         print_json(stored)
     else:
-        print_figures(_figures([stored], with_scope=organization is not None))
+        print_figures(_figures([stored], scenario, with_scope=organization is not None))
     return DONE
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    """Take one KEY=VALUE."""
+def given_settings(given: Iterable[str], parsers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """Take the settings as they were given, KEY=VALUE each; ``parsers`` has those there are."""
+    return dict(_setting(text, parsers) for text in given)
+
+
+def _setting(text: str, parsers: Mapping[str, Callable[[str], Any]]) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
-    if name not in _PARSERS:
-        raise typer.BadParameter(f"no such setting: {name}; there are {', '.join(_PARSERS)}", param_hint="KEY=VALUE")
+    if name not in parsers:
+        raise typer.BadParameter(f"no such setting: {name}; there are {', '.join(parsers)}", param_hint="KEY=VALUE")
     if not equals:
         raise typer.BadParameter(f"expected {name}=VALUE", param_hint="KEY=VALUE")
-    if value == _NONE:
+    if value == values.NONE:
         return name, None
     try:
-        return name, _PARSERS[name](value)
+        return name, parsers[name](value)
     except typer.BadParameter as error:
-        raise typer.BadParameter(f"{error.message}; or {_NONE}", param_hint=name) from None
+        raise typer.BadParameter(f"{error.message}; or {values.NONE}", param_hint=name) from None
 
 
-def _figures(found: Iterable[ScenarioSettings], *, with_scope: bool) -> Figures:
+def _figures(found: Iterable[ScenarioSettings], scenario: str | None, *, with_scope: bool) -> Figures:
     """Show the settings that are given, one a row."""
     rows = [
         (str(one.scenario_type), name, setting_of(value), *([_scope(one)] if with_scope else []))
@@ -116,7 +119,8 @@ def _figures(found: Iterable[ScenarioSettings], *, with_scope: bool) -> Figures:
         for name, value in one.changes.items()
         if value is not None
     ]
-    return Figures(("scenario", "setting", "value", *(["of"] if with_scope else [])), rows)
+    asked = frozenset({"scenario"} if scenario else ())
+    return Figures(("scenario", "setting", "value", *(["of"] if with_scope else [])), rows, asked=asked)
 
 
 def _scope(one: ScenarioSettings) -> str:

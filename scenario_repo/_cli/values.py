@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from scenario_repo.exceptions import InvalidDataException
 from scenario_repo.models import ScenarioType
 from scenario_repo.senders import Send, SendToDevice
 
+NONE: Final = "none"
+"""Takes a setting away."""
 _UNITS: Final = {
     "s": timedelta(seconds=1),
     "m": timedelta(minutes=1),
@@ -135,3 +137,19 @@ def numbers(text: str) -> tuple[int, ...]:
         return tuple(number(part.strip()) for part in text.split(","))
     except typer.BadParameter:
         raise typer.BadParameter("expected whole numbers with commas between them, such as 10,25,50") from None
+
+
+def day(text: str | date) -> date:
+    """Take a day."""
+    try:
+        return text if isinstance(text, date) else date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("expected a day, such as 2026-12-24") from None
+
+
+def time_of_day(text: str) -> time:
+    """Take a time of day."""
+    try:
+        return time.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("expected a time of day, such as 08:00") from None

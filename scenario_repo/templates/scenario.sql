@@ -6,6 +6,15 @@
 -- What each column means: the comments on scenario_private.rule_contract. The built-in rules are good examples:
 -- supabase/schemas/rules in scenario_repo's sources.
 
+do $$$$
+begin
+  if to_regprocedure('scenario_private.add_scenario_type(text)') is null then
+    raise exception 'scenario_repo is not in this database: its migration has to be applied before this one'
+      using hint = 'Copy it (`scenario-repo migrations supabase/migrations`), and date this file after it.';
+  end if;
+end
+$$$$;
+
 -- The list of scenario types in the CHECKs grows by this one.
 select scenario_private.add_scenario_type('$name');
 

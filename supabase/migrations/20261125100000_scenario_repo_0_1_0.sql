@@ -2248,9 +2248,9 @@ create table if not exists public.scenario_evaluation_config (
   pass_duration interval not null default '0',
   pass_finished_at timestamptz,
   resume_after uuid,
-  page_size integer,
-  served_at timestamptz,
-  page_owed_since timestamptz,
+  pass_page_size integer,
+  pass_served_at timestamptz,
+  pass_page_owed_since timestamptz,
 
   constraint scenario_evaluation_config_one_row_per_scope
     unique nulls not distinct (scenario_type, organization_id),
@@ -2311,7 +2311,7 @@ create table if not exists public.scenario_evaluation_config (
       max_reminders between 1 and 1000
       and max_attempts between 1 and 1000
       and priority between 0 and 9
-      and page_size between 1 and 100000
+      and pass_page_size between 1 and 100000
     ),
   -- Else a gap inside the window could be one to welcome back from, and the rule would have to look at every activity.
   constraint scenario_evaluation_config_window_fits_inside_gap
@@ -2356,11 +2356,11 @@ comment on column public.scenario_evaluation_config.pass_finished_at is
   'When the last complete pass ended; the pass_ figures are those of the pass under way, or of the last one.';
 comment on column public.scenario_evaluation_config.resume_after is
   'The last user_id the pass under way has evaluated; null when none is under way.';
-comment on column public.scenario_evaluation_config.page_size is
+comment on column public.scenario_evaluation_config.pass_page_size is
   'How many mentors a page may have, as the last runs found; null: not known yet.';
-comment on column public.scenario_evaluation_config.served_at is
-  'When the last page was evaluated, or a run began with this scenario: who has waited longest is the next run''s first.';
-comment on column public.scenario_evaluation_config.page_owed_since is
+comment on column public.scenario_evaluation_config.pass_served_at is
+  'When the last page was evaluated, or a run began with this scenario: who has waited longest comes first next time.';
+comment on column public.scenario_evaluation_config.pass_page_owed_since is
   'When a run last began with this scenario; null once a page has come of it.';
 
 alter table public.scenario_evaluation_config enable row level security;
@@ -4418,8 +4418,8 @@ grant execute on function scenario_private.verdict_query(regclass, text, text, t
 -- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
 -- p_due_within_seconds replaces the settings' due_within.
 -- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
--- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default settings,
--- SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
+-- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default
+-- settings, SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function public.scenario_evaluate(
@@ -4689,11 +4689,12 @@ revoke all on function scenario_private.evaluated_types() from public, anon, aut
 grant execute on function scenario_private.evaluated_types() to service_role;
 
 -- Begins a run over some scenario types, or all that are evaluated: says in which order, and how large a page may be.
---   out  {"passes": [{"scenario_type", "place", "page_size"}]}, in the order of p_scenario_types; place 1 is the first of
---        the run: who has waited longest for a page or to be the first; page_size is the size that was found to be done
---        in time, null where none is known
--- The first one is recorded as served, so that the next run begins with another one even if no page comes of it; if none
--- has come since it was the first one before, its pages are halved. One whose page is running elsewhere is not the first.
+--   out  {"passes": [{"scenario_type", "place", "page_size"}]}, in the order of p_scenario_types; place 1 is the first
+--        of the run: who has waited longest for a page or to be the first; page_size is the size that was found to be
+--        done in time, null where none is known
+-- The first one is recorded as served, so that the next run begins with another one even if no page comes of it; if
+-- none has come since it was the first one before, its pages are halved. One whose page is running elsewhere is not the
+-- first.
 -- A type that is unknown or has no settings has a place as well: its page is refused.
 create or replace function public.scenario_begin_run(
   p_scenario_types text[] default null, p_organization_id uuid default null, p_needs_schema integer default null
@@ -4723,19 +4724,19 @@ begin
   join public.scenario_evaluation_config as config
     on config.scenario_type = given.scenario_type
     and config.organization_id is not distinct from p_organization_id
-  order by config.served_at nulls first, given.place
+  order by config.pass_served_at nulls first, given.place
   limit 1
   for no key update of config skip locked;
   update public.scenario_evaluation_config as config
   set
-    page_size = case
+    pass_page_size = case
       -- Not where another run has begun just now: its first page is on its way.
-      when config.page_owed_since < clock_timestamp() - interval '1 second'
-        then greatest(1, coalesce(config.page_size, 1000) / 2)
-      else config.page_size
+      when config.pass_page_owed_since < clock_timestamp() - interval '1 second'
+        then greatest(1, coalesce(config.pass_page_size, 1000) / 2)
+      else config.pass_page_size
     end,
-    served_at = clock_timestamp(),
-    page_owed_since = clock_timestamp()
+    pass_served_at = clock_timestamp(),
+    pass_page_owed_since = clock_timestamp()
   where config.id = first_id;
 
   return json_build_object(
@@ -4743,9 +4744,9 @@ begin
       select json_build_object(
         'scenario_type', given.scenario_type,
         'place', row_number() over (
-          order by coalesce(config.id = first_id, false) desc, config.served_at nulls first, given.place
+          order by coalesce(config.id = first_id, false) desc, config.pass_served_at nulls first, given.place
         ),
-        'page_size', config.page_size
+        'page_size', config.pass_page_size
       )
       from unnest(kinds) with ordinality as given (scenario_type, place)
       left join public.scenario_evaluation_config as config
@@ -4819,12 +4820,12 @@ begin
     pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
     pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
     resume_after = (page ->> 'next_after')::uuid,
-    page_size = case
-      when page ->> 'next_after' is null then least(config.page_size, p_limit)
+    pass_page_size = case
+      when page ->> 'next_after' is null then least(config.pass_page_size, p_limit)
       else p_limit
     end,
-    served_at = clock_timestamp(),
-    page_owed_since = null
+    pass_served_at = clock_timestamp(),
+    pass_page_owed_since = null
   where config.id = pass.id;
   return page;
 end

@@ -29,9 +29,9 @@ create table if not exists public.scenario_evaluation_config (
   pass_duration interval not null default '0',
   pass_finished_at timestamptz,
   resume_after uuid,
-  page_size integer,
-  served_at timestamptz,
-  page_owed_since timestamptz,
+  pass_page_size integer,
+  pass_served_at timestamptz,
+  pass_page_owed_since timestamptz,
 
   constraint scenario_evaluation_config_one_row_per_scope
     unique nulls not distinct (scenario_type, organization_id),
@@ -92,7 +92,7 @@ create table if not exists public.scenario_evaluation_config (
       max_reminders between 1 and 1000
       and max_attempts between 1 and 1000
       and priority between 0 and 9
-      and page_size between 1 and 100000
+      and pass_page_size between 1 and 100000
     ),
   -- Else a gap inside the window could be one to welcome back from, and the rule would have to look at every activity.
   constraint scenario_evaluation_config_window_fits_inside_gap
@@ -137,11 +137,11 @@ comment on column public.scenario_evaluation_config.pass_finished_at is
   'When the last complete pass ended; the pass_ figures are those of the pass under way, or of the last one.';
 comment on column public.scenario_evaluation_config.resume_after is
   'The last user_id the pass under way has evaluated; null when none is under way.';
-comment on column public.scenario_evaluation_config.page_size is
+comment on column public.scenario_evaluation_config.pass_page_size is
   'How many mentors a page may have, as the last runs found; null: not known yet.';
-comment on column public.scenario_evaluation_config.served_at is
-  'When the last page was evaluated, or a run began with this scenario: who has waited longest is the next run''s first.';
-comment on column public.scenario_evaluation_config.page_owed_since is
+comment on column public.scenario_evaluation_config.pass_served_at is
+  'When the last page was evaluated, or a run began with this scenario: who has waited longest comes first next time.';
+comment on column public.scenario_evaluation_config.pass_page_owed_since is
   'When a run last began with this scenario; null once a page has come of it.';
 
 alter table public.scenario_evaluation_config enable row level security;

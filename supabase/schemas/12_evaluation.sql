@@ -186,8 +186,8 @@ grant execute on function scenario_private.verdict_query(regclass, text, text, t
 -- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
 -- p_due_within_seconds replaces the settings' due_within.
 -- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
--- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default settings,
--- SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
+-- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default
+-- settings, SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function public.scenario_evaluate(

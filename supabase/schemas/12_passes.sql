@@ -26,11 +26,12 @@ revoke all on function scenario_private.evaluated_types() from public, anon, aut
 grant execute on function scenario_private.evaluated_types() to service_role;
 
 -- Begins a run over some scenario types, or all that are evaluated: says in which order, and how large a page may be.
---   out  {"passes": [{"scenario_type", "place", "page_size"}]}, in the order of p_scenario_types; place 1 is the first of
---        the run: who has waited longest for a page or to be the first; page_size is the size that was found to be done
---        in time, null where none is known
--- The first one is recorded as served, so that the next run begins with another one even if no page comes of it; if none
--- has come since it was the first one before, its pages are halved. One whose page is running elsewhere is not the first.
+--   out  {"passes": [{"scenario_type", "place", "page_size"}]}, in the order of p_scenario_types; place 1 is the first
+--        of the run: who has waited longest for a page or to be the first; page_size is the size that was found to be
+--        done in time, null where none is known
+-- The first one is recorded as served, so that the next run begins with another one even if no page comes of it; if
+-- none has come since it was the first one before, its pages are halved. One whose page is running elsewhere is not the
+-- first.
 -- A type that is unknown or has no settings has a place as well: its page is refused.
 create or replace function public.scenario_begin_run(
   p_scenario_types text[] default null, p_organization_id uuid default null, p_needs_schema integer default null
@@ -60,19 +61,19 @@ begin
   join public.scenario_evaluation_config as config
     on config.scenario_type = given.scenario_type
     and config.organization_id is not distinct from p_organization_id
-  order by config.served_at nulls first, given.place
+  order by config.pass_served_at nulls first, given.place
   limit 1
   for no key update of config skip locked;
   update public.scenario_evaluation_config as config
   set
-    page_size = case
+    pass_page_size = case
       -- Not where another run has begun just now: its first page is on its way.
-      when config.page_owed_since < clock_timestamp() - interval '1 second'
-        then greatest(1, coalesce(config.page_size, 1000) / 2)
-      else config.page_size
+      when config.pass_page_owed_since < clock_timestamp() - interval '1 second'
+        then greatest(1, coalesce(config.pass_page_size, 1000) / 2)
+      else config.pass_page_size
     end,
-    served_at = clock_timestamp(),
-    page_owed_since = clock_timestamp()
+    pass_served_at = clock_timestamp(),
+    pass_page_owed_since = clock_timestamp()
   where config.id = first_id;
 
   return json_build_object(
@@ -80,9 +81,9 @@ begin
       select json_build_object(
         'scenario_type', given.scenario_type,
         'place', row_number() over (
-          order by coalesce(config.id = first_id, false) desc, config.served_at nulls first, given.place
+          order by coalesce(config.id = first_id, false) desc, config.pass_served_at nulls first, given.place
         ),
-        'page_size', config.page_size
+        'page_size', config.pass_page_size
       )
       from unnest(kinds) with ordinality as given (scenario_type, place)
       left join public.scenario_evaluation_config as config
@@ -156,12 +157,12 @@ begin
     pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
     pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
     resume_after = (page ->> 'next_after')::uuid,
-    page_size = case
-      when page ->> 'next_after' is null then least(config.page_size, p_limit)
+    pass_page_size = case
+      when page ->> 'next_after' is null then least(config.pass_page_size, p_limit)
       else p_limit
     end,
-    served_at = clock_timestamp(),
-    page_owed_since = null
+    pass_served_at = clock_timestamp(),
+    pass_page_owed_since = null
   where config.id = pass.id;
   return page;
 end

@@ -1,5 +1,7 @@
 -- Evaluates the scenarios inside the database, on pg_cron: one job per scenario that has a rule, the app's own ones
--- too, at minutes that don't meet (five kinds; then they are shared).
+-- too, at minutes that don't meet (five kinds; then they are shared). Each night, one job deletes what has been over
+-- for a year (see 17_purge.sql: no row that a decision depends on), and one what pg_cron noted of these jobs, which
+-- would grow for good.
 --
 -- Not a migration: run it once, as postgres, in the SQL editor or with psql. Each job is named, so that running this
 -- again (with another schedule, say) changes the jobs instead of adding to them. Where pg_cron is not available nothing
@@ -13,6 +15,9 @@
 do $schedule$
 declare
   scenario record;
+  -- A scenario whose longest cooldown is longer is left alone.
+  kept_for constant interval := '365 days';
+  runs_kept_for constant interval := '7 days';
 begin
   if to_regprocedure('scenario_private.rules()') is null then
     raise exception 'scenario_repo is not in this database: apply its migrations first';
@@ -58,5 +63,41 @@ begin
       )
     );
   end loop;
+
+  perform cron.schedule(
+    'scenario_repo purge',
+    '17 2 * * *',
+    format(
+      $job$
+      do $pages$
+      declare
+        page json;
+        after uuid;
+      begin
+        loop
+          page := public.scenario_purge_notifications(%s, after);
+          commit;
+          after := page ->> 'next_after';
+          exit when after is null;
+        end loop;
+      end
+      $pages$
+      $job$,
+      extract(epoch from kept_for)
+    )
+  );
+
+  perform cron.schedule(
+    'scenario_repo job_run_details',
+    '29 2 * * *',
+    format(
+      $job$
+      delete from cron.job_run_details as run
+      using cron.job as job
+      where job.jobid = run.jobid and job.jobname like 'scenario\_repo %%' and run.end_time < now() - interval %L
+      $job$,
+      runs_kept_for
+    )
+  );
 end
 $schedule$;

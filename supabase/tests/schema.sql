@@ -357,9 +357,9 @@ select set_eq(
     ('pass_duration', 'interval', false, '''00:00:00''::interval'),
     ('pass_finished_at', 'timestamp with time zone', true, ''),
     ('resume_after', 'uuid', true, ''),
-    ('page_size', 'integer', true, ''),
-    ('served_at', 'timestamp with time zone', true, ''),
-    ('page_owed_since', 'timestamp with time zone', true, '')
+    ('pass_page_size', 'integer', true, ''),
+    ('pass_served_at', 'timestamp with time zone', true, ''),
+    ('pass_page_owed_since', 'timestamp with time zone', true, '')
   $$,
   'scenario_evaluation_config: columns'
 );

@@ -156,10 +156,10 @@ async def test_duplicates_are_logged_once_in_numbers(
     caplog.set_level(logging.INFO, logger="scenario_repo")
     users = new_users(5)
     await repository.claim_notifications(inactivity(users[:2], organization_id))
-    assert not [record for record in caplog.records if record.name == "scenario_repo"]
+    assert not [record for record in caplog.records if record.name == "scenario_repo.claims"]
 
     outcomes = await repository.claim_notifications(inactivity([*users, users[4], uuid4()], organization_id))
-    (record,) = [record for record in caplog.records if record.name == "scenario_repo"]
+    (record,) = [record for record in caplog.records if record.name == "scenario_repo.claims"]
     assert record.levelno == logging.INFO
     assert record.getMessage() == "3 of 7 claims were duplicates: cooldown 2, duplicate_in_batch 1"
     assert [outcome.claimed for outcome in outcomes] == [False, False, True, True, True, False, False]

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 
 from scenario_repo.testing import travel
 from tests.rows import ago as moment_ago
@@ -29,6 +29,11 @@ class Database:
     async def connect_async(self, role: str | None = "service_role") -> AsyncConnection:
         """Connect as :meth:`connect` does, without blocking."""
         return await AsyncConnection.connect(self.url, autocommit=True, options=f"-c role={role}" if role else "")
+
+    def run(self, statements: str) -> None:
+        """Run statements as `postgres`, the owner, in one transaction: what a migration of the app's own does."""
+        with self.connect(role=None) as owner, owner.transaction():
+            owner.execute(sql.Composed([sql.SQL(statements)]))
 
     def new_users(self, number: int) -> list[UUID]:
         """Create users, and return their ids."""

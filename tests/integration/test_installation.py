@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from psycopg import sql
 
 import scenario_repo
 from scenario_repo import Verification
@@ -42,12 +41,6 @@ def verification(database: Database, skew: timedelta = NO_SKEW) -> Verification:
 def faults(database: Database) -> list[str]:
     """Return what is wrong."""
     return [fault.what for fault in verification(database).faults]
-
-
-def execute(database: Database, statements: str) -> None:
-    """Run SQL as the owner."""
-    with database.connect(role=None) as owner, owner.transaction():
-        owner.execute(sql.Composed([sql.SQL(statements)]))
 
 
 def test_the_recorded_catalogue_is_that_of_the_schema(database: Database) -> None:
@@ -216,11 +209,11 @@ DAMAGES: Final = {
 def test_damage_is_found_and_mended(database: Database, damage: str) -> None:
     """What is wrong is said first; the SQL makes it whole, if need be in several rounds."""
     statements, expected = DAMAGES[damage]
-    execute(database, statements)
+    database.run(statements)
     found = verification(database)
     assert [fault.what for fault in found.faults][: len(expected)] == expected
     for _ in range(3):
-        execute(database, found.mending)
+        database.run(found.mending)
         found = verification(database)
         if found.ok:
             break
@@ -242,8 +235,7 @@ def test_a_failed_concurrent_build_is_found(database: Database) -> None:
 
 def test_a_column_of_an_apps_view_has_another_type(database: Database) -> None:
     """Only the app can mend what its own view says."""
-    execute(
-        database,
+    database.run(
         "drop view scenario_source.mentors cascade;"
         " create view scenario_source.mentors with (security_invoker = true) as"
         " select user_id, organization_id, is_active::text as is_active from public.peer_mentors;"
@@ -259,13 +251,13 @@ def test_a_column_of_an_apps_view_has_another_type(database: Database) -> None:
 def test_one_phone_of_two_users_is_found(database: Database) -> None:
     """An app's own table may let two users have one token (Twake-Mobile#319)."""
     first, second = database.new_users(2)
-    execute(database, "alter table public.device_tokens drop constraint device_tokens_token_has_one_owner")
+    database.run("alter table public.device_tokens drop constraint device_tokens_token_has_one_owner")
     with database.connect() as worker:
         insert_devices(worker, [first], token="t", registered_at=ago(timedelta(days=1)))
         insert_devices(worker, [second], token="t")
     found = verification(database)
     assert found.faults[-1].what.startswith("scenario_source.device_tokens: 1 tokens belong to several users")
-    execute(database, found.mending)
+    database.run(found.mending)
     assert not faults(database)
     with database.connect() as worker:
         assert worker.execute("select user_id from public.device_tokens").fetchall() == [(second,)]
@@ -273,8 +265,7 @@ def test_one_phone_of_two_users_is_found(database: Database) -> None:
 
 def test_an_apps_own_type_is_no_fault(database: Database) -> None:
     """More scenario types than ours are fine; one without default settings is not."""
-    execute(
-        database,
+    database.run(
         "select scenario_private.add_scenario_type('first_session');"
         " create view scenario_private.first_session_rule with (security_invoker = true) as"
         " select * from scenario_private.rule_contract where false;"
@@ -287,8 +278,7 @@ def test_an_apps_own_type_is_no_fault(database: Database) -> None:
 
 def test_an_apps_schema_that_is_out_of_reach_is_found(database: Database) -> None:
     """A table in a schema of the app's own needs a grant on both."""
-    execute(
-        database,
+    database.run(
         "create schema app; create table app.sessions (mentor_id uuid, held_at timestamptz);"
         " create or replace view scenario_source.activities with (security_invoker = true) as"
         " select mentor_id as user_id, held_at as activity_date from app.sessions",
@@ -298,14 +288,14 @@ def test_an_apps_schema_that_is_out_of_reach_is_found(database: Database) -> Non
         "app.sessions: the service role may not use its schema, and scenario_source.activities reads it",
         "app.sessions: the service role may not read it, and scenario_source.activities does",
     ]
-    execute(database, found.mending)
+    database.run(found.mending)
     assert not faults(database)
 
 
 def test_a_copy_with_other_line_ends_is_no_fault(database: Database) -> None:
     """Git and editors change line ends; what PostgreSQL stores of a function has them."""
     for text in release_texts():
-        execute(database, text.replace("\n", "\r\n"))
+        database.run(text.replace("\n", "\r\n"))
     assert not faults(database)
 
 

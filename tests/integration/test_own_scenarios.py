@@ -20,7 +20,7 @@ from tests.integration.delivery import lease, settle, settlement
 from tests.integration.evaluation import act, evaluate, explain
 from tests.own_scenario import NAME
 from tests.postgres.migrations import apply_migrations
-from tests.postgres.server import SUPERUSER
+from tests.postgres.server import SUPERUSER, PostgresServer
 from tests.rows import ORGANIZATION, ago, insert_activities, insert_certificates, insert_devices
 
 BUILT_IN = [str(kind) for kind in ScenarioType]
@@ -412,3 +412,17 @@ def _replace_rule(own: Database, query: str, *, grant: bool = True) -> None:
         )
         if grant:
             owner.execute("grant select on scenario_private.first_session_rule to service_role")
+
+
+def test_a_template_before_our_own_migration_says_so(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Not a raw "schema does not exist"."""
+    url = postgres_server.create_database("template_first")
+    try:
+        migration, _ = own_scenario.write(tmp_path)
+        with (
+            psycopg.connect(url) as owner,
+            pytest.raises(psycopg.errors.RaiseException, match="its migration has to be applied before this one"),
+        ):
+            owner.execute(migration.read_bytes())
+    finally:
+        postgres_server.drop_database("template_first")

@@ -54,7 +54,8 @@ def page(worker: psycopg.Connection, kind: str, limit: int = 100, organization_i
 def size_of(worker: psycopg.Connection, kind: str = "inactivity") -> int | None:
     """Read the size that the scenario's pages have."""
     (size,) = worker.execute(
-        "select page_size from public.scenario_evaluation_config where scenario_type = %s and organization_id is null",
+        "select pass_page_size from public.scenario_evaluation_config"
+        " where scenario_type = %s and organization_id is null",
         [kind],
     ).fetchall()[0]
     return None if size is None else int(size)
@@ -62,8 +63,10 @@ def size_of(worker: psycopg.Connection, kind: str = "inactivity") -> int | None:
 
 def wait_a_moment(worker: psycopg.Connection) -> None:
     """Let the runs of before be longer ago than a request takes to come."""
-    query = "update public.scenario_evaluation_config set page_owed_since = page_owed_since - interval '2 seconds'"
-    worker.execute(query)
+    worker.execute(
+        "update public.scenario_evaluation_config"
+        " set pass_page_owed_since = pass_page_owed_since - interval '2 seconds'"
+    )
 
 
 @pytest.mark.parametrize("organization_id", [None, ORGANIZATION])

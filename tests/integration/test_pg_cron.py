@@ -12,10 +12,11 @@ from tests.integration.database import Database
 from tests.integration.evaluation import KINDS
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import SUPERUSER, PostgresServer, postgres_server
-from tests.rows import ORGANIZATION, ago, insert_activities
+from tests.rows import ORGANIZATION, ago, insert_activities, insert_notification
 
 _SNIPPETS = Path(__file__).parents[2] / "supabase" / "snippets"
 SCHEDULE = (_SNIPPETS / "schedule_with_pg_cron.sql").read_bytes()
+CLEARING = ("purge", "job_run_details")
 UNSCHEDULE = (_SNIPPETS / "unschedule_pg_cron.sql").read_bytes()
 
 
@@ -47,12 +48,13 @@ def jobs(connection: psycopg.Connection) -> dict[str, tuple[int, str, str, str]]
 
 @pytest.mark.needs("pg_cron")
 def test_each_scenario_gets_a_job_of_its_own(owner: psycopg.Connection) -> None:
-    """Named, as the user who ran the snippet, and at minutes that don't meet."""
+    """Named, as the user who ran the snippet, and at minutes that don't meet; two more clear up."""
     owner.execute(SCHEDULE)
     scheduled = jobs(owner)
-    assert set(scheduled) == {f"scenario_repo {kind}" for kind in KINDS}
+    assert set(scheduled) == {f"scenario_repo {kind}" for kind in (*KINDS, *CLEARING)}
     assert {user for _, _, user, _ in scheduled.values()} == {"postgres"}
-    assert len({schedule.split("/")[0].split()[0] for _, schedule, _, _ in scheduled.values()}) == len(KINDS)
+    minutes = {schedule.split("/")[0].split()[0] for _, schedule, _, _ in scheduled.values()}
+    assert len(minutes) == len(scheduled)
 
 
 @pytest.mark.needs("pg_cron")
@@ -70,7 +72,7 @@ def test_another_schedule_replaces_the_one_before(owner: psycopg.Connection) -> 
     owner.execute(SCHEDULE)
     owner.execute(SCHEDULE.replace(b"23 5 * * *", b"41 6 * * 1"))
     assert jobs(owner)["scenario_repo certification_expiry"][1] == "41 6 * * 1"
-    assert len(jobs(owner)) == len(KINDS)
+    assert len(jobs(owner)) == len(KINDS) + len(CLEARING)
 
 
 @pytest.mark.needs("pg_cron")
@@ -109,6 +111,39 @@ def test_a_jobs_command_turns_all_pages_and_commits_each(
         " where scenario_type = 'inactivity'"
     ).fetchone()
     assert row == (25, True)
+
+
+@pytest.mark.needs("pg_cron")
+def test_the_nightly_jobs_delete_what_is_over_and_their_own_notes(
+    cron_server: PostgresServer, owner: psycopg.Connection
+) -> None:
+    """A notification that has been over for more than a year, page by page; pg_cron's notes of other jobs stay."""
+    owner.execute(SCHEDULE)
+    owner.execute("select cron.schedule('not ours', '0 0 1 1 *', 'select 1')")
+    database = Database(cron_server.url())
+    (user_id,) = database.new_mentors(1, ORGANIZATION)
+    for days in (500, 400, 300):
+        times = {"triggered_at": ago(f"{days} days"), "settled_at": ago(f"{days} days")}
+        insert_notification(owner, user_id, scenario_type="welcome_back", delivery_status="sent", **times)
+    owner.execute(jobs(owner)["scenario_repo purge"][3].encode())
+    left = owner.execute(
+        "select extract(day from now() - triggered_at)::integer from public.scenario_notifications"
+        " where user_id = %s order by triggered_at",
+        [user_id],
+    ).fetchall()
+    assert left == [(300,)]
+    owner.execute(
+        "insert into cron.job_run_details (jobid, runid, username, end_time)"
+        " select jobid, row_number() over () + 1000 * days, username, now() - make_interval(days => days)"
+        " from cron.job, unnest(array[6, 8]) as days"
+    )
+    owner.execute(jobs(owner)["scenario_repo job_run_details"][3].encode())
+    notes = owner.execute(
+        "select jobname like 'scenario\\_repo %', count(*) from cron.job_run_details join cron.job using (jobid)"
+        " where end_time is not null group by 1 order by 1"
+    ).fetchall()
+    assert notes == [(False, 2), (True, len(KINDS) + len(CLEARING))]
+    owner.execute("select cron.unschedule('not ours')")
 
 
 @pytest.mark.parametrize("snippet", [SCHEDULE, UNSCHEDULE])

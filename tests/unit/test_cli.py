@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,13 +22,12 @@ import respx
 
 from scenario_repo import (
     InstallationFault,
-    PermissionDeniedException,
     ScenarioNotificationRepository,
     ScenarioType,
     Verification,
 )
-from scenario_repo._cli.endings import code_of, line_of
 from scenario_repo._postgrest import SCHEMA_VERSION
+from scenario_repo._releases import schema_text, snippets
 from tests.factories import ORGANIZATION_ID, PUBLISHABLE_KEY, SECRET_KEY, USER_ID, function_arguments
 from tests.unit.begun_runs import serve_run
 
@@ -41,9 +41,25 @@ _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 COMMANDS = (
     *("evaluate", "deliver", "status", "report", "explain", "check-rules", "pending", "failed", "retry", "cancel"),
-    *("purge", "mutes", "mute", "unmute", "verify", "migrations", "new-scenario", "config"),
+    *(
+        "purge",
+        "mutes",
+        "mute",
+        "unmute",
+        "verify",
+        "migrations",
+        "schema",
+        "snippet",
+        "new-scenario",
+        "config",
+        "policy",
+        "days-off",
+    ),
 )
-SUBCOMMANDS = ("config get", "config set")
+SUBCOMMANDS = (
+    *("config get", "config set", "policy get", "policy set", "policy delete"),
+    *("days-off list", "days-off add", "days-off remove"),
+)
 
 
 def test_every_command_is_tried_here(run: Run) -> None:
@@ -227,6 +243,17 @@ def test_evaluate_shows_progress_on_a_terminal(
     assert "mentors evaluated" in terminal.getvalue()
 
 
+def test_progress_leaves_a_pipe_alone(run: Run, server: respx.MockRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output goes on into its pipe while bars are drawn on the terminal's standard error."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    server.post("/rpc/scenario_evaluate").mock(return_value=page(claimed=1, due_mentors=_MENTORS))
+    told = run("evaluate", "--scenario", "inactivity", "--dry-run", "--list")
+    assert told.out == f"inactivity  {USER_ID}  {ORGANIZATION_ID}\n"
+    assert str(USER_ID) not in terminal.getvalue()
+
+
 _MENTORS = [
     {"user_id": str(USER_ID), "organization_id": str(ORGANIZATION_ID), "milestone_value": None, "finding": "inactive"}
 ]
@@ -285,13 +312,14 @@ def test_a_rule_that_raises_is_looked_at_with_check_rules(run: Run, server: resp
     assert "scenario-repo check-rules first_session" in told.err
 
 
-def test_a_grant_that_is_missing_is_not_blamed_on_the_key() -> None:
-    """An error that names a table has its own remedy; one that says nothing of it gets the plain one."""
-    named = PermissionDeniedException("grant select on public.activities to service_role", code="42501")
-    plain = PermissionDeniedException(code="42501")
-    assert (code_of(named), code_of(plain)) == (4, 4)
-    assert "SUPABASE_SECRET_KEY" not in line_of(named)
-    assert "SUPABASE_SECRET_KEY" in line_of(plain)
+def test_a_grant_that_is_missing_is_not_blamed_on_the_key(run: Run, server: respx.MockRouter) -> None:
+    """An error that names a table has its own remedy: the grant, and not another key."""
+    refusal = {"code": "42501", "message": "permission denied for table activities"}
+    server.post("/rpc/scenario_evaluate_next_page").respond(403, json=refusal)
+    told = run("evaluate", "--scenario", "inactivity")
+    assert (told.code, len(told.err.splitlines())) == (4, 1)
+    assert "grant select on activities to service_role" in told.err
+    assert "SUPABASE_SECRET_KEY" not in told.err
 
 
 # verify ------------------------------------------------------------------
@@ -457,6 +485,32 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
         assert (told.code, len(told.err.splitlines())) == (2, 1)
 
 
+def test_the_schema_is_written_as_one_file(run: Run, tmp_path: Path) -> None:
+    """Once a release; a folder that is not there is refused unless asked for; an edited file stays."""
+    folder = tmp_path / "schemas"
+    assert (run("schema", folder).code, folder.exists()) == (2, False)
+    told = run("schema", folder, "--create")
+    file = folder / "scenario_repo.sql"
+    assert (told.code, told.out) == (0, f"wrote {file}\n")
+    assert file.read_text().endswith(schema_text())
+    assert run("schema", folder).out == f"nothing to write: {file} is that of this release\n"
+    file.write_text("-- mine")
+    told = run("schema", folder)
+    assert (told.code, told.out, len(told.err.splitlines())) == (4, "", 1)
+    assert file.read_text() == "-- mine"
+
+
+def test_a_snippet_is_printed_as_it_is(run: Run) -> None:
+    """By its name; without one the names are listed, and so they are for an unknown one."""
+    names = run("snippet").out.split()
+    assert names == sorted(snippets())
+    for name in names:
+        assert run("snippet", name).out == snippets()[name]
+    told = run("snippet", "no_such")
+    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    assert all(name in told.err for name in names)
+
+
 # Usage and settings ------------------------------------------------------
 
 
@@ -580,6 +634,33 @@ def test_wrong_settings_end_with_2(run: Run, monkeypatch: pytest.MonkeyPatch, na
     assert len(told.err.splitlines()) == 1
     assert "--help" in told.err
     assert value is None or len(value) < 5 or value not in told.err
+
+
+def test_an_interrupted_command_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, server: respx.MockRouter
+) -> None:
+    """Ctrl-C in a command without signals of its own."""
+
+    async def interrupted(*_: object) -> None:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScenarioNotificationRepository, "explain_scenarios", interrupted)
+    told = run("explain", USER_ID)
+    assert (told.code, told.out, told.err) == (1, "", "scenario-repo: interrupted\n")
+    assert not server.calls
+
+
+@pytest.mark.parametrize("line", ["snippet uninstall", "evaluate --help"])
+def test_a_reader_that_has_gone_is_no_failure(line: str) -> None:
+    """As in `scenario-repo … | head -1`: exit code 1, and nothing on standard error."""
+    command = [sys.executable, "-m", "scenario_repo.cli", *line.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603 - ours
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+        assert (process.wait(timeout=60), said) == (1, b"")
 
 
 def test_what_nobody_expected_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

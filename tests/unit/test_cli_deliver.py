@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -14,7 +15,7 @@ import httpx
 import pytest
 import respx
 
-from tests.factories import leased_row
+from tests.factories import leased_row, scenario_status
 
 if TYPE_CHECKING:  # pytest imports it first, as a plugin
     from tests.unit.command_line import Run
@@ -59,6 +60,42 @@ def test_deliver_once_ends_when_nothing_is_due(
     server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
     told = run("deliver", "--once", "--sender", f"{sender('async def send(notification): pass')}:send")
     assert (told.code, told.out, told.err) == (0, "sent 3\n", "")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_delivery_shows_how_far_it_is_of_what_is_due(
+    run: Run,
+    server: respx.MockRouter,
+    sender: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    knows: bool,
+) -> None:
+    """On a terminal: of the total, if the database tells it; the result goes to standard output as always."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    scenarios = [scenario_status(due_now=3), scenario_status(scenario_type="milestone", due_now=7)]
+    status = {"version": 1, "scenarios": scenarios, "failures": []}
+    server.post("/rpc/scenario_get_status").respond(200 if knows else 503, json=status)
+    server.post("/rpc/scenario_lease_notifications").mock(
+        side_effect=[httpx.Response(200, json=leased(3)), *[httpx.Response(200, json=leased(0))] * 9]
+    )
+    server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+    name = sender("async def send(notification): pass")
+    told = run("deliver", "--once", "--scenario", "inactivity", "--sender", f"{name}:send")
+    assert (told.code, told.out) == (0, "sent 3\n")
+    assert ("3/3" in terminal.getvalue()) is knows
+    assert "sent 3" in terminal.getvalue()
 
 
 def test_a_first_signal_finishes_what_is_being_sent(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -175,6 +175,20 @@ def test_a_terminal_has_a_table_in_colours(
     assert "\x1b[3" not in plain.getvalue()
 
 
+def test_a_table_leaves_out_what_was_asked_for(
+    run: Run, server: respx.MockRouter, on_terminal: Callable[[int], Terminal]
+) -> None:
+    """On a terminal the one organization and scenario are known; in a pipe the columns are always the same."""
+    row = pending_row()
+    server.post("/rpc/scenario_list_pending").respond(json={"pending": [row]})
+    scope = ("--organization", ORGANIZATION_ID, "--scenario", "inactivity")
+    terminal = on_terminal(160)
+    assert run("pending", *scope).code == 0
+    shown = terminal.getvalue()
+    assert row["id"] in shown.splitlines()[1]
+    assert not {str(ORGANIZATION_ID), "organization_id", "inactivity"} & set(shown.split())
+
+
 def test_a_narrow_terminal_has_one_field_a_line(
     run: Run, server: respx.MockRouter, on_terminal: Callable[[int], Terminal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +256,19 @@ def test_cancel_ends_with_4_if_one_was_not_cancelled(run: Run, server: respx.Moc
     assert [one["answer"] for one in json.loads(told.out)] == ["cancelled", "leased"]
 
 
+@pytest.mark.usefixtures("server")
+def test_reading_ids_can_be_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while standard input is waited for: one line, and the exit code of a run that stopped."""
+
+    def waiting() -> Iterator[str]:
+        yield str(UUID(int=1))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", waiting())
+    told = run("retry", "-")
+    assert (told.code, told.out, told.err) == (1, "", "scenario-repo: interrupted\n")
+
+
 # purge -------------------------------------------------------------------
 
 
@@ -283,7 +310,7 @@ def test_a_mute_is_recorded_with_its_scope(run: Run, server: respx.MockRouter) -
     route = server.post("/scenario_mutes").respond(json=[stored])
     told = run("mute", USER_ID, "--organization", ORGANIZATION_ID, "--scenario", "milestone", "--until", "2099-01-01")
     assert told.code == 0
-    assert told.out.splitlines()[1].split() == ["milestone", "all", "2099-01-01", "00:00", "UTC"]
+    assert told.out.splitlines()[1].split() == ["milestone", "all", "2099-01-01", "00:00", "UTC", "muted"]
     assert json.loads(route.calls.last.request.content) == {
         "user_id": str(USER_ID),
         "organization_id": str(ORGANIZATION_ID),
@@ -307,7 +334,7 @@ def test_mutes_are_listed_and_taken_back(run: Run, server: respx.MockRouter) -> 
     rows = [_mute(), _mute(scenario_type="milestone", muted_until="2020-01-01T00:00:00+00:00")]
     server.get("/scenario_mutes").respond(json=rows)
     lines = run("mutes", USER_ID).out.splitlines()
-    assert lines[1].split() == ["all", "all", "for", "good"]
+    assert lines[1].split() == ["all", "all", "for", "good", "muted"]
     assert lines[2].split()[-1] == "over"
     assert len(json.loads(run("mutes", USER_ID, "--json").out)) == 2
     server.get("/scenario_mutes").respond(json=[])

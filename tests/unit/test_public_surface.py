@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
 import sys
 from graphlib import TopologicalSorter
 from importlib import import_module
@@ -125,3 +126,11 @@ def test_imports_point_one_way() -> None:
     order = list(TopologicalSorter({module: _own(module) for module in MODULES}).static_order())
 
     assert set(order) == set(MODULES)
+
+
+def test_the_import_brings_no_extra_along() -> None:
+    """Whoever imports the package gets neither the command line nor its library (httpx itself imports rich)."""
+    extras = {"typer", "pytest", "scenario_repo._cli.app"}
+    program = f"import sys, scenario_repo, scenario_repo.cli; print(*{extras} & {{*sys.modules}})"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603 - ours
+    assert told.stdout.split() == []
