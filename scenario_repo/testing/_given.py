@@ -8,7 +8,6 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from scenario_repo.engine import ScenarioReport
 from scenario_repo.exceptions import ScenarioRepositoryException
 from scenario_repo.models import (
     DeliveryResult,
@@ -23,6 +22,7 @@ from scenario_repo.models import (
     ScenarioType,
     SkipReason,
 )
+from scenario_repo.reports import ScenarioReport
 
 Facts = dict[str, JsonValue]
 

@@ -14,7 +14,6 @@ from typing import Any, Final, Unpack
 from uuid import UUID, uuid4
 
 from scenario_repo import _postgrest
-from scenario_repo.engine import EngineReport, ScenarioReport
 from scenario_repo.facts import CertificationExpiryFacts, InactivityFacts, MilestoneFacts, WelcomeBackFacts
 from scenario_repo.models import (
     ClaimOutcome,
@@ -43,6 +42,7 @@ from scenario_repo.models import (
     SkipReason,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
+from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.testing import _given
 
 USER_ID: Final = UUID("0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d")

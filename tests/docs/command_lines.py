@@ -17,6 +17,7 @@ PLACEHOLDERS: Final = {
     "ORGANIZATION_ID": str(ORGANIZATION_ID),
     "NOTIFICATION_ID": str(USER_ID),
     "DIRECTORY": "supabase/migrations",
+    "-": str(USER_ID),  # standard input
 }
 SENDERS: Final = ("app", "apns", "expo", "fcm", "mail")
 """The modules of the documents that hold a sender."""

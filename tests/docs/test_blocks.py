@@ -152,10 +152,20 @@ CHECKS: Final[dict[str, Callable[[Block], None]]] = {
 
 
 def command_lines(text: str) -> list[list[str]]:
-    """Return the arguments of each ``scenario-repo`` in a shell's text, without what is optional in brackets."""
-    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
-    found = (match for line in lines for match in re.finditer(r"(?:^|[\s(])scenario-repo\s+([^|;&)]*)", line))
-    return [shlex.split(match[1], comments=True) for match in found]
+    """Return the arguments of each ``scenario-repo`` in a shell's text."""
+    found = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        command: list[str] = []
+        for word in [*words, ";"]:
+            if set(word) <= set("();<>|&"):
+                if "scenario-repo" in command:
+                    found.append(command[command.index("scenario-repo") + 1 :])
+                command = []
+            else:
+                command.append(word)
+    return found
 
 
 @pytest.mark.parametrize("block", [one for one in BLOCKS if one.language not in DIRECTIVES], ids=_ids)
