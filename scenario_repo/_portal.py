@@ -145,7 +145,9 @@ class Portal:
         """Refuse what would hang: a portal that a fork has left behind, or a call that stops an event loop."""
         if os.getpid() != self._process:
             raise ConfigurationException(_FORKED)
-        refuse_event_loop()
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise ConfigurationException(_IN_A_LOOP)
 
     def _interrupt(self, call: _Call[Any]) -> None:
         with suppress(RuntimeError):
@@ -179,8 +181,7 @@ class HttpClient:
 
 @contextmanager
 def opened() -> Iterator[Portal]:
-    """Start a portal, and stop it afterwards; inside a running event loop it is refused."""
-    refuse_event_loop()
+    """Start a portal, and stop it afterwards."""
     with _left_by_its_process(start_blocking_portal("asyncio", name="scenario_repo")) as portal:
         yield Portal(portal)
 
@@ -218,13 +219,6 @@ def opened_http_client(manager: AbstractAsyncContextManager[httpx.AsyncClient]) 
     """Open an HTTP client in a portal of its own."""
     with opened() as portal, portal.entered(manager) as http:
         yield HttpClient(portal, http)
-
-
-def refuse_event_loop() -> None:
-    """Raise ConfigurationException if this thread runs an event loop, which a blocking call would stop."""
-    with suppress(RuntimeError):
-        asyncio.get_running_loop()
-        raise ConfigurationException(_IN_A_LOOP)
 
 
 def checked(kind: type[T], value: object) -> T:

@@ -25,13 +25,13 @@ files = importlib.resources.files("scenario_repo")
 assert files.joinpath("py.typed").is_file(), "not marked as typed"
 migrations = sorted(file.name for file in files.joinpath("migrations").iterdir())
 assert migrations, "no migrations in the wheel"
-stack = {file.name for file in files.joinpath("testing", "stack").iterdir()}
-assert {"stack.mjs", "exclusive.mjs", "postgres_socket.mjs", "package.json", "package-lock.json"} == stack, stack
 from scenario_repo._installation import expected
 from scenario_repo._releases import schema_text, snippets
 assert "create or replace view scenario_private.inactivity_rule" in schema_text(), "no schema in the wheel"
 assert set(snippets()) >= {"schedule_with_pg_cron", "uninstall"}, "no snippets in the wheel"
 assert expected().facts, "no catalogue in the wheel"
+stack = {file.name for file in files.joinpath("testing", "stack").iterdir()}
+assert {"stack.mjs", "exclusive.mjs", "postgres_socket.mjs", "package.json", "package-lock.json"} == stack, stack
 print(importlib.metadata.version("scenario_repo"), len(scenario_repo.__all__), "names,", len(migrations), "migrations")
 """
 

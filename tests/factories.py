@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID, uuid4
 
 from httpx import Request
 
 from scenario_repo import NewScenarioNotification
 from scenario_repo._postgrest import SCHEMA_VERSION
+from scenario_repo.testing import (
+    MILESTONE,
+    ORGANIZATION_ID,
+    PROJECT_URL,
+    PUBLISHABLE_KEY,
+    SECRET_KEY,
+    USER_ID,
+    a_leased_notification,
+    a_notification,
+    an_outcome,
+    id_of_claim,
+)
+from scenario_repo.testing._claims_wire import claims_answer as wire_answer
 
-PROJECT_URL: Final = "https://project.supabase.co"
+__all__ = ["MILESTONE", "ORGANIZATION_ID", "PROJECT_URL", "PUBLISHABLE_KEY", "SECRET_KEY", "USER_ID", "id_of_claim"]
+
 REST_URL: Final = f"{PROJECT_URL}/rest/v1"
-SECRET_KEY: Final = "sb_secret_of-the-worker"  # noqa: S105 - opens nothing
-PUBLISHABLE_KEY: Final = "sb_publishable_of-the-app"
-
-USER_ID: Final = UUID("0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d")
-ORGANIZATION_ID: Final = UUID("7d9e2c3b-4a5f-4b6c-8d7e-9f0a1b2c3d4e")
-MILESTONE: Final = 10
-_ID_PREFIX: Final = "01a2144654667100861a2ecbc95"
+_TRIGGERED_AT: Final = datetime(2026, 11, 2, 8, 30, 0, 123456, UTC)
+_LEASED_UNTIL: Final = datetime(2026, 11, 2, 8, 35, tzinfo=UTC)
 
 
 def new_notification(**overrides: object) -> NewScenarioNotification:
@@ -34,34 +44,22 @@ def new_notification_fields(**overrides: object) -> dict[str, Any]:
 
 
 def notification_row(**overrides: object) -> dict[str, Any]:
-    """Make a row of scenario_notifications as PostgREST returns it, as JSON."""
-    shared = _shared(**overrides)
-    return {
-        "id": str(uuid4()),
-        "user_id": str(shared["user_id"]),
-        "organization_id": str(shared["organization_id"]),
-        "scenario_type": shared["scenario_type"],
-        "triggered_at": "2026-11-02T08:30:00.123456+00:00",
-        "delivery_status": "pending",
-        "milestone_value": shared.get("milestone_value"),
-        "metadata": None,
-        "cooldown_window_start": None,
-        "failure_code": None,
-        "origin": "insert",
-        "subjects": [],
-        "deliver_until": "2026-11-09T08:30:00.123456+00:00",
-        "settled_at": None,
-        "held_until": None,
-        **overrides,
-    }
+    """Make a row of scenario_notifications as PostgREST returns it, as JSON, which the overrides may spoil."""
+    row = a_notification(triggered_at=_TRIGGERED_AT, milestone_value=_milestone_value(overrides)).model_dump(
+        mode="json"
+    )
+    return {**row, **overrides}
 
 
 def leased_row(**overrides: object) -> dict[str, Any]:
-    """Make a notification as a lease returns it, as JSON."""
-    row = notification_row(origin="claim")
-    del row["held_until"]
-    lease = {"lease_number": 1, "attempt_count": 1, "leased_until": "2026-11-02T08:35:00+00:00", "device_tokens": []}
-    return {**row, **lease, **overrides}
+    """Make a notification as a lease returns it, as JSON, for a user without a device."""
+    leased = a_leased_notification(
+        triggered_at=_TRIGGERED_AT,
+        leased_until=_LEASED_UNTIL,
+        milestone_value=_milestone_value(overrides),
+        device_tokens=(),
+    )
+    return {**leased.model_dump(mode="json", exclude={"held_until"}), **overrides}
 
 
 def pending_row(**overrides: object) -> dict[str, Any]:
@@ -119,23 +117,8 @@ def scenario_status(**overrides: object) -> dict[str, Any]:
 
 def claims_answer(**exceptions: object) -> dict[str, Any]:
     """Make the answer to a batch of claims, as JSON: all were granted, but for the exceptions."""
-    return {
-        "id_prefix": _ID_PREFIX,
-        "triggered_at": "2026-11-02T08:30:00.123456+00:00",
-        "deliver_until": "2026-11-09T08:30:00.123456+00:00",
-        "skipped": {"place": [], "reason": [], "held_by": [], "ends_at": []},
-        "following": {"place": [], "triggered_at": [], "cooldown_window_start": []},
-        "partly": {"place": [], "new_subjects": []},
-        "deliver": {"place": [], "deliver_until": []},
-        "taken_over": None,
-        "leased": None,
-        **exceptions,
-    }
-
-
-def id_of_claim(place: int) -> UUID:
-    """Return the id of the claim in a place of the batch, from 1, in :func:`claims_answer`."""
-    return UUID(f"{_ID_PREFIX}{place:05x}")
+    notification = a_notification(triggered_at=_TRIGGERED_AT)
+    return {**wire_answer([an_outcome(notification=notification)], leased=False), **exceptions}
 
 
 def function_arguments(request: Request) -> dict[str, Any]:
@@ -152,13 +135,19 @@ def minted_jwt(role: object, **claims: object) -> str:
 
 
 def _shared(**overrides: object) -> dict[str, object]:
-    is_milestone = overrides.get("scenario_type", "milestone" if "milestone_value" in overrides else "") == "milestone"
+    value = _milestone_value(overrides)
     return {
         "user_id": USER_ID,
         "organization_id": ORGANIZATION_ID,
-        "scenario_type": "milestone" if is_milestone else "inactivity",
-        **({"milestone_value": MILESTONE} if is_milestone else {}),
+        "scenario_type": "inactivity" if value is None else "milestone",
+        **({} if value is None else {"milestone_value": value}),
     }
+
+
+def _milestone_value(overrides: Mapping[str, object]) -> int | None:
+    """Return the value of a milestone, if the overrides ask for one."""
+    is_milestone = overrides.get("scenario_type", "milestone" if "milestone_value" in overrides else "") == "milestone"
+    return MILESTONE if is_milestone else None
 
 
 def _base64url(value: object) -> str:

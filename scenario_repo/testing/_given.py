@@ -13,6 +13,7 @@ from scenario_repo.models import (
     DeliveryResult,
     DeliveryStatus,
     DeviceToken,
+    DueMentor,
     LeasedNotification,
     NotificationOrigin,
     ReportLine,
@@ -23,6 +24,8 @@ from scenario_repo.models import (
     SkipReason,
 )
 from scenario_repo.reports import ScenarioReport
+from scenario_repo.status import FailureCount, ScenarioStatus
+from scenario_repo.verification import InstallationFault
 
 Facts = dict[str, JsonValue]
 
@@ -132,6 +135,23 @@ class DeviceTokenFields(TypedDict, total=False):
     platform: str
 
 
+class DueMentorFields(TypedDict, total=False):
+    """The fields of a DueMentor."""
+
+    user_id: UUID
+    organization_id: UUID
+    milestone_value: int | None
+    finding: str | None
+
+
+class ScenarioPassFields(TypedDict, total=False):
+    """The fields of a ScenarioPass."""
+
+    scenario_type: ScenarioType | str
+    place: int
+    page_size: int | None
+
+
 class EvaluationPageFields(TypedDict, total=False):
     """The fields of an EvaluationPage."""
 
@@ -141,6 +161,7 @@ class EvaluationPageFields(TypedDict, total=False):
     history: int
     skipped: dict[SkipReason | str, int]
     next_after: UUID | None
+    due_mentors: tuple[DueMentor, ...]
 
 
 class ScenarioReportFields(TypedDict, total=False):
@@ -156,6 +177,7 @@ class ScenarioReportFields(TypedDict, total=False):
     seconds: float
     completed: bool
     error: ScenarioRepositoryException | None
+    due_mentors: tuple[DueMentor, ...]
 
 
 class EngineReportFields(TypedDict, total=False):
@@ -171,6 +193,20 @@ class SchemaFields(TypedDict, total=False):
 
     version: int
     scenario_types: tuple[ScenarioType | str, ...]
+
+
+class InstallationFaultFields(TypedDict, total=False):
+    """The fields of an InstallationFault."""
+
+    what: str
+    mend: str | None
+
+
+class VerificationFields(TypedDict, total=False):
+    """The fields of a Verification."""
+
+    schema_version: int
+    faults: tuple[InstallationFault, ...]
 
 
 class RuleSampleFields(TypedDict, total=False):
@@ -234,6 +270,87 @@ class ReportFields(TypedDict, total=False):
     since: datetime
     until: datetime
     lines: tuple[ReportLine, ...]
+
+
+class ScenarioStatusFields(TypedDict, total=False):
+    """The fields of a ScenarioStatus."""
+
+    scenario_type: ScenarioType | str
+    is_enabled: bool
+    overriding: int
+    evaluated: int
+    due: int
+    claimed: int
+    skipped: int
+    history: int
+    seconds: float
+    finished_at: datetime | None
+    is_under_way: bool
+    organization_pass_finished_at: datetime | None
+    waiting: int
+    due_now: int
+    leased: int
+    unsettled: int
+    oldest_due_at: datetime | None
+
+
+class FailureCountFields(TypedDict, total=False):
+    """The fields of a FailureCount."""
+
+    scenario_type: ScenarioType | str
+    failure_code: str | None
+    last_day: int
+    last_week: int
+
+
+class StatusFields(TypedDict, total=False):
+    """The fields of a Status."""
+
+    version: int
+    scenarios: tuple[ScenarioStatus, ...]
+    failures: tuple[FailureCount, ...]
+
+
+class PendingNotificationFields(TypedDict, total=False):
+    """The fields of a PendingNotification."""
+
+    id: UUID
+    user_id: UUID
+    organization_id: UUID
+    scenario_type: ScenarioType | str
+    triggered_at: datetime
+    deliver_until: datetime
+    failure_code: str | None
+    next_attempt_at: datetime
+    attempt_count: int
+    leased_until: datetime | None
+    unsettled_leases: int
+
+
+class PurgedPageFields(TypedDict, total=False):
+    """The fields of a PurgedPage."""
+
+    purged: int
+    next_after: UUID | None
+
+
+class SettingsFields(TypedDict, total=False):
+    """The fields of ScenarioSettings."""
+
+    scenario_type: ScenarioType | str
+    organization_id: UUID | None
+    is_enabled: bool | None
+    cooldown: timedelta | None
+    inactive_after: timedelta | None
+    returned_within: timedelta | None
+    expires_within: timedelta | None
+    milestones: tuple[int, ...] | None
+    due_within: timedelta | None
+    max_reminders: int | None
+    retry_failed_after: timedelta | None
+    deliver_within: timedelta | None
+    max_attempts: int | None
+    priority: int | None
 
 
 class PolicyFields(TypedDict, total=False):

@@ -11,6 +11,7 @@ _FUNCTIONS: Final = {
     "evaluate_scenario": "scenario_evaluate",
     "explain_scenarios": "scenario_explain",
     "describe_schema": "scenario_get_schema",
+    "verify_installation": "scenario_get_catalogue",
 }
 """The methods whose function has another name; each other one calls ``scenario_`` and its own."""
 
@@ -36,7 +37,10 @@ def _tables() -> dict[str, Mapping[str, Any]]:
         "has_been_delivered_since": _table("GET", notifications, r"select=settled_at&.*settled_at=gte"),
         "get_last_delivered_at": _table("GET", notifications, r"select=settled_at&"),
         "get_milestone_record": _table("GET", notifications, r"milestone_value=eq"),
+        "list_failed": _table("GET", notifications, r"is_failed=eq\.true"),
         "list_notifications": _table("GET", notifications),
+        "get_settings": _table("GET", _postgrest.SETTINGS),
+        "set_settings": {"method__in": ["PATCH", "POST"], "path": f"/{_postgrest.SETTINGS}"},
         "get_delivery_policies": _table("GET", _postgrest.POLICIES),
         "set_delivery_policy": _table("POST", _postgrest.POLICIES),
         "delete_delivery_policy": _table("DELETE", _postgrest.POLICIES),
@@ -49,6 +53,8 @@ def _tables() -> dict[str, Mapping[str, Any]]:
     }
 
 
+SAME_REQUEST: Final = {"purge_page": "purge_notifications"}
+"""A method whose requests are those of another one."""
 OPERATIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     **{operation: {"method": "POST", "path": f"/rpc/{function}"} for operation, function in _functions().items()},
     **_tables(),

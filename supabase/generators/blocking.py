@@ -256,10 +256,15 @@ def _head(node: ast.AsyncFunctionDef | ast.FunctionDef, lines: list[str]) -> str
 
 
 def _raw_docstring(cls: type) -> str:
-    """Return the docstring as it stands in the source."""
-    if cls.__doc__ is None:
+    """Return the docstring as it stands in the source: from Python 3.13 on, ``__doc__`` has no indentation."""
+    module = sys.modules[cls.__module__]
+    text = inspect.getsource(module)
+    node = next(node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
+    first = node.body[0]
+    segment = ast.get_source_segment(text, first)
+    if ast.get_docstring(node) is None or segment is None:
         raise ValueError(f"{cls.__name__} has no docstring")
-    return cls.__doc__
+    return segment.removeprefix('"""').removesuffix('"""')
 
 
 def _given(node: ast.AsyncFunctionDef | ast.FunctionDef) -> str:

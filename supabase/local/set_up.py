@@ -73,7 +73,7 @@ def node_step() -> Step:
     return Step(
         title="Node packages for the embedded Supabase, 330 MB",
         takes="about a minute",
-        commands=([sys.executable, "-m", "scenario_repo.testing.embedded_stack", "install"],),
+        commands=([sys.executable, "-m", "scenario_repo.testing"],),
         stamp=here / "node_modules" / ".installed-lock",
         made_from=(here / "package-lock.json",),
     )

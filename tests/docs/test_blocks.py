@@ -29,8 +29,11 @@ DRAWINGS: Final = {"CONTRIBUTING.md"}
 OF_THEIR_OWN_TESTS: Final = {
     "docs/own-tables.md": "tests/integration/test_own_tables.py",
     "docs/command-line.md": "tests/docs/test_site.py",
+    "docs/testing.md": "tests/http/test_pytest_plugin.py",
 }
-"""Pages whose SQL and texts are taken by name in a test of their own."""
+"""Pages whose SQL and texts a test of their own takes from the page."""
+RUN_AND_UNTYPED: Final = {"docs/testing.md"}
+"""Pages of plain tests without types, which their own test runs."""
 DIRECTIVES: Final = {"{toctree}", "{include}", "{figure}", "{image}"}
 """Sphinx's: building the site checks them."""
 FRAMEWORKS_WITHOUT_TYPES: Final = (
@@ -124,7 +127,6 @@ def _drawing(block: Block) -> None:
 def _elsewhere(block: Block) -> None:
     """Leave it to a test of its page, which takes it by its name, or to test_sql.py."""
     if block.page in OF_THEIR_OWN_TESTS:
-        assert block.name
         assert (ROOT / OF_THEIR_OWN_TESTS[block.page]).is_file()
     else:
         assert block.language == "sql", "a text needs a test that compares it"
@@ -187,7 +189,7 @@ def test_no_fence_is_missed() -> None:
 def test_python_passes_strict_type_checks(tmp_path: Path) -> None:
     """Each block stands for itself, or is a file that the page's other blocks import."""
     folders: dict[str, Path] = {}
-    for block in blocks("python"):
+    for block in (one for one in blocks("python") if one.page not in RUN_AND_UNTYPED):
         folder = folders.setdefault(block.page, tmp_path / re.sub(r"\W", "_", block.page))
         folder.mkdir(exist_ok=True)
         name = block.name or f"{folder.name}_{block.line}.py"

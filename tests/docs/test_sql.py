@@ -20,7 +20,7 @@ from tests.postgres.server import PostgresServer
 from tests.rows import insert_notification
 
 ORGANIZATION: Final = "00000000-0000-4000-9000-000000000001"
-OF_THEIR_OWN_TESTS: Final = {"docs/own-tables.md"}
+OF_THEIR_OWN_TESTS: Final = {"docs/own-tables.md", "docs/testing.md"}
 PAGES: Final = sorted({block.page for block in blocks("sql")} - OF_THEIR_OWN_TESTS)
 _numbers = count(1)
 

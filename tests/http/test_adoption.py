@@ -19,8 +19,8 @@ from typing import Final
 
 import psycopg
 import pytest
-from embedded_stack import embedded_stack
 
+from scenario_repo.testing.embedded_stack import embedded_stack
 from tests.postgres.install import ROOT
 from tests.postgres.migrations import schema_dump
 from tests.postgres.server import PostgresServer

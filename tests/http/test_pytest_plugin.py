@@ -14,95 +14,9 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 
-OWN_MIGRATION: Final = """
-create schema if not exists scenario_source;
-create table public.shift (volunteer uuid not null, held_at timestamptz not null);
-alter table public.shift enable row level security;
-grant select on public.shift to service_role;
-create table public.kind (name text primary key);
-insert into public.kind values ('visit'), ('phone call');
-create view scenario_source.activities with (security_invoker = true) as
-select volunteer as user_id, held_at as activity_date from public.shift;
-"""
-
-APP: Final = '''
-"""An app: it welcomes whoever has joined."""
-from datetime import timedelta
-
-from scenario_repo import NotificationClaim, ScenarioNotificationRepository, connect
-
-
-async def welcome(user_id, organization_id):
-    """Claim a welcome; return whether it was the first within a month."""
-    async with connect() as client:
-        claim = NotificationClaim(
-            user_id=user_id,
-            organization_id=organization_id,
-            scenario_type="welcome_back",
-            cooldown=timedelta(days=30),
-        )
-        (outcome,) = await ScenarioNotificationRepository(client).claim_notifications([claim])
-    return outcome.claimed
-'''
-
-APP_TESTS: Final = '''
-"""The app's tests: without a database, and on the local Supabase."""
-import asyncio
-from datetime import timedelta
-
+GUIDE: Final = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+CLEAN: Final = """
 import pytest
-from scenario_repo import DeliveryWorker, ScenarioTriggerEngine, ScenarioType, SkipReason, UnavailableException
-from scenario_repo.testing import ORGANIZATION_ID, USER_ID, an_outcome
-
-from app import welcome
-
-
-@pytest.fixture
-def project(monkeypatch, postgrest_answers):
-    monkeypatch.setenv("SUPABASE_URL", postgrest_answers.url)
-    monkeypatch.setenv("SUPABASE_SECRET_KEY", postgrest_answers.secret_key)
-    return postgrest_answers
-
-
-def test_welcome_says_when_it_was_skipped(project):
-    project.claim_notifications([an_outcome(skip_reason=SkipReason.COOLDOWN)])
-    assert asyncio.run(welcome(USER_ID, ORGANIZATION_ID)) is False
-    (asked,) = project.asked("claim_notifications")
-    assert asked.arguments["p_claims"]["user_id"] == [str(USER_ID)]
-
-
-def test_welcome_lets_the_caller_try_again(project):
-    project.fail("claim_notifications", UnavailableException)
-    with pytest.raises(UnavailableException):
-        asyncio.run(welcome(USER_ID, ORGANIZATION_ID))
-
-
-def test_a_month_later_she_is_welcomed_again(scenario_environment):
-    user_id = scenario_environment.new_user()
-    assert asyncio.run(welcome(user_id, ORGANIZATION_ID)) is True
-    assert asyncio.run(welcome(user_id, ORGANIZATION_ID)) is False
-    scenario_environment.travel(timedelta(days=31))
-    assert asyncio.run(welcome(user_id, ORGANIZATION_ID)) is True
-
-
-def test_our_shifts_count_as_activities(scenario_stack, scenario_repository):
-    user_id = scenario_stack.new_user()
-    scenario_stack.execute("insert into public.shift values (%s, now())", user_id)
-    scenario_stack.execute("insert into public.peer_mentors values (%s, %s)", user_id, ORGANIZATION_ID)
-    scenario_stack.travel(timedelta(days=35))
-
-    async def run():
-        await ScenarioTriggerEngine(scenario_repository).run([ScenarioType.INACTIVITY])
-        sent = []
-
-        async def send(notification):
-            sent.append(notification.user_id)
-
-        await DeliveryWorker(scenario_repository, send).run(until_idle=True)
-        return sent, await scenario_stack.repository_of(user_id).list_notifications(user_id)
-
-    sent, seen = asyncio.run(run())
-    assert (sent, [row.scenario_type for row in seen]) == ([user_id], ["inactivity"])
 
 
 @pytest.mark.parametrize("round", [1, 2])
@@ -113,7 +27,12 @@ def test_each_test_finds_what_the_migrations_left(scenario_stack, round):
     scenario_stack.new_user()
     scenario_stack.execute("delete from public.kind")
     scenario_stack.execute("delete from public.scenario_evaluation_config")
-'''
+"""
+
+
+def _blocks(language: str) -> list[str]:
+    """Return the blocks of a language in docs/testing.md."""
+    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 
 
 def _run(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -143,16 +62,17 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_an_apps_tests_run(project: Path) -> None:
-    """Its code is answered without a server, and decided for on the local Supabase, on its own tables."""
-    (project / "supabase" / "migrations" / "20260101000000_shifts.sql").write_text(OWN_MIGRATION)
-    (project / "app.py").write_text(APP)
-    (project / "test_app.py").write_text(APP_TESTS)
-    ran = _run(project, "test_app.py")
+    """The documented app is answered without a server, and decided for on the local Supabase, on its own tables."""
+    app, unit, stack = _blocks("python")
+    (migration,) = _blocks("sql")
+    own = project / "supabase" / "migrations" / "20260101000000_shifts.sql"
+    for file, text in {"app.py": app, "test_unit.py": unit, "test_stack.py": stack, "test_clean.py": CLEAN}.items():
+        (project / file).write_text(text)
+    own.write_text(migration)
+    ran = _run(project)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-1000:]
     assert "6 passed" in ran.stdout
-    assert sorted(file.name for file in (project / "supabase" / "migrations").iterdir()) == [
-        "20260101000000_shifts.sql"
-    ]
+    assert [file.name for file in own.parent.iterdir()] == [own.name]
 
 
 def test_a_faulty_migration_is_told_in_one_line(project: Path) -> None:

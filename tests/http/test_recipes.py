@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,16 +46,19 @@ class Pushes:
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
         self.url = ""
+        self.seconds = 0.0
+        """How long it takes to send."""
 
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Take messages until the block ends."""
-        messages = self.messages
+        provider = self
 
         class Provider(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
-                messages.append(json.loads(self.rfile.read(length)))
+                provider.messages.append(json.loads(self.rfile.read(length)))
+                time.sleep(provider.seconds)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -116,12 +120,16 @@ def _run(
     )
 
 
+def _pushed(pushes: Pushes, user_id: UUID, platform: Platform) -> list[str]:
+    """Say what was sent to the mentor's device."""
+    rows = platform.execute("select token from public.device_tokens where user_id = %s", user_id)
+    tokens = {token for (token,) in rows}
+    return [message["about"] for message in pushes.messages if tokens & set(message["to"])]
+
+
 def _told(pushes: Pushes, user_id: UUID, platform: Platform) -> None:
     """Fail unless the mentor was reminded once, on her device, and the database knows."""
-    tokens = {
-        token for (token,) in platform.execute("select token from public.device_tokens where user_id = %s", user_id)
-    }
-    assert [message["about"] for message in pushes.messages if tokens & set(message["to"])] == ["inactivity"]
+    assert _pushed(pushes, user_id, platform) == ["inactivity"]
     assert _statuses(platform, user_id) == [("inactivity", "sent")]
 
 
@@ -144,25 +152,14 @@ CALLS: Final = """
 import json, sys
 from settings import app
 
-assert {one["task"] for one in app.conf.beat_schedule.values()} <= set(app.tasks), "beat asks for what is no task"
 def call(name, *args):
     return app.send_task(name, args).get(timeout=90)
-user, organization = sys.argv[1:]
-told = [call("tasks.evaluate"), call("tasks.deliver")]
-claimed = [call("welcome.claim", user, organization), call("welcome.claim", user, organization)]
-print(json.dumps([*told, claimed]))
 """
 
 
-def test_celery(  # noqa: PLR0913, PLR0917 - fixtures
-    quiet_mentor: UUID,
-    organization_id: UUID,
-    platform: Platform,
-    pushes: Pushes,
-    environment: dict[str, str],
-    tmp_path: Path,
-) -> None:
-    """A worker of the prefork pool evaluates and delivers, and keeps one client for each of its processes."""
+@pytest.fixture
+def celery(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., Any]]:
+    """Save the page's files, run a worker of the prefork pool, and return how a task is called."""
     files = {**_blocks("celery.md"), "settings.py": SETTINGS}
     assert set(files) == {"tasks.py", "welcome.py", "settings.py"}
     for name, code in files.items():
@@ -174,23 +171,53 @@ def test_celery(  # noqa: PLR0913, PLR0917 - fixtures
         worker = subprocess.Popen(  # noqa: S603
             (sys.executable, "-c", WORKER), cwd=tmp_path, env=environment, stdout=output, stderr=output
         )
-    try:
-        calls = _run(tmp_path, environment, sys.executable, "-c", CALLS, str(quiet_mentor), str(organization_id))
-    finally:
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(60)
-    assert calls.returncode == 0, f"{calls.stderr}\n{log.read_text()}"
 
-    evaluated, delivered, claimed = json.loads(calls.stdout)
+    def call(script: str, *arguments: str) -> Any:  # noqa: ANN401 - what the script prints
+        run = _run(tmp_path, environment, sys.executable, "-c", CALLS + script, *arguments)
+        assert run.returncode == 0, f"{run.stderr}\n{log.read_text()}"
+        return json.loads(run.stdout)
+
+    yield call
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(60)
+    assert "Unrecoverable" not in log.read_text()
+
+
+def test_celery(
+    quiet_mentor: UUID, organization_id: UUID, platform: Platform, pushes: Pushes, celery: Callable[..., Any]
+) -> None:
+    """A worker evaluates and delivers, on the tasks of the beat schedule, and keeps a client for each process."""
+    script = """
+assert {one["task"] for one in app.conf.beat_schedule.values()} <= set(app.tasks), "beat asks for what is no task"
+told = [call("tasks.evaluate"), call("tasks.deliver")]
+print(json.dumps([*told, [call("welcome.claim", *sys.argv[1:]) for _ in range(2)]]))
+"""
+    evaluated, delivered, claimed = celery(script, str(quiet_mentor), str(organization_id))
+
     assert (evaluated["inactivity"] >= 1, delivered["sent"] >= 1) == (True, True)
     assert claimed == [True, False]
-    tokens = {
-        token
-        for (token,) in platform.execute("select token from public.device_tokens where user_id = %s", quiet_mentor)
-    }
-    assert [message["about"] for message in pushes.messages if tokens & set(message["to"])] == ["inactivity"]
+    assert _pushed(pushes, quiet_mentor, platform) == ["inactivity"]
     assert sorted(_statuses(platform, quiet_mentor)) == [("inactivity", "sent"), ("welcome_back", "pending")]
-    assert "Traceback" not in log.read_text()
+
+
+def test_celerys_soft_time_limit(
+    quiet_mentor: UUID, platform: Platform, pushes: Pushes, celery: Callable[..., Any]
+) -> None:
+    """A soft time limit ends a delivery as Ctrl-C does: what is being sent is settled, and the process goes on."""
+    pushes.seconds = 3
+    script = """
+call("tasks.evaluate")
+try:
+    app.send_task("tasks.deliver", soft_time_limit=1).get(timeout=90)
+except Exception as error:
+    print(json.dumps([type(error).__name__, call("tasks.deliver")]))
+"""
+    error, delivered_later = celery(script)
+
+    assert error == "SoftTimeLimitExceeded"
+    assert delivered_later == {}
+    assert _pushed(pushes, quiet_mentor, platform) == ["inactivity"]
+    assert _statuses(platform, quiet_mentor) == [("inactivity", "sent")]
 
 
 # cron --------------------------------------------------------------------

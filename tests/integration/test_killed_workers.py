@@ -98,7 +98,7 @@ def test_workers_killed_at_any_moment_lose_nothing(
 ) -> None:
     """Every notification is sent in the end; those delivered twice are at most what the killed were sending."""
     if not is_installed():
-        message = "missing: supabase/local; run `python supabase/local/embedded_stack.py install`"
+        message = "missing: supabase/local; run `make demo`"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

@@ -13,7 +13,7 @@ ROOT: Final = Path(__file__).parents[2]
 TESTS: Final = ROOT / "tests"
 MODULES: Final = sorted(TESTS.rglob("*.py"))
 WITH_A_DATABASE: Final = sorted([*TESTS.glob("http/*.py"), *TESTS.glob("integration/*.py")])
-WRITE_THEIR_OWN_ROWS: Final = {"guide.py", "test_own_tables.py", "test_source_misfits.py"}
+WRITE_THEIR_OWN_ROWS: Final = {"guide.py", "test_adoption.py", "test_own_tables.py", "test_source_misfits.py"}
 """They write into an app's own tables, some of which have the names of ours."""
 
 

@@ -260,6 +260,16 @@ def test_every_line_is_used_and_lies_in_the_tree() -> None:
         assert f"scenario_repo.{event.part} " in str(_logs.__doc__)
 
 
+def test_the_document_has_every_line() -> None:
+    """With its logger, its level and its text."""
+    rows = [
+        f"| `{event.name}` | `scenario_repo.{event.part}` | {logging.getLevelName(event.level)} | {event.text} |"
+        for event in _logs.EVENTS.values()
+    ]
+    told = (SOURCES.parent / "docs" / "logs-and-telemetry.md").read_text().splitlines()
+    assert [row for row in told if row.startswith("| `") and "scenario_repo." in row.split("|")[2]] == rows
+
+
 def test_the_library_configures_no_logging() -> None:
     """It has a NullHandler and no level: an app without a set-up of its own sees nothing, not even on stderr."""
     program = """

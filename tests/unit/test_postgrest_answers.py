@@ -32,6 +32,7 @@ from scenario_repo.testing import (
     UnansweredRequestError,
     a_claim,
     a_day_off,
+    a_failure_count,
     a_lease,
     a_leased_notification,
     a_leased_outcome,
@@ -39,16 +40,21 @@ from scenario_repo.testing import (
     a_new_mute,
     a_new_notification,
     a_notification,
+    a_pending_notification,
     a_policy,
+    a_purged_page,
     a_report,
     a_retry_outcome,
     a_rule_check,
+    a_scenario_pass,
     a_schema_description,
     a_settlement,
+    a_status,
     an_evaluation_page,
     an_explanation,
     an_outcome,
     id_of_claim,
+    some_settings,
 )
 from tests.unit.leaks import CALLS
 
@@ -60,6 +66,7 @@ COROUTINES: Final = {
 NOTIFICATION: Final = a_notification()
 GIVEN: Final[dict[str, tuple[object, object]]] = {
     "add_days_off": ([day := a_day_off()], [day]),
+    "begin_run": ((begun := (a_scenario_pass(), a_scenario_pass(scenario_type="milestone", place=2))), begun),
     "cancel_notifications": (["cancelled"], ["cancelled"]),
     "check_rule": (check := a_rule_check(), check),
     "delete_delivery_policy": (a_policy(), True),
@@ -74,6 +81,8 @@ GIVEN: Final[dict[str, tuple[object, object]]] = {
     "get_last_sent_at_many": ({}, {USER_ID: None}),
     "get_milestone_record": (NOTIFICATION, NOTIFICATION),
     "get_milestone_record_many": ({USER_ID: NOTIFICATION}, {USER_ID: NOTIFICATION}),
+    "get_settings": ([settings := some_settings(milestones=(10, 25))], [settings]),
+    "get_status": (status := a_status(failures=(a_failure_count(last_day=2),)), status),
     "has_been_delivered_since": (True, True),
     "has_been_delivered_since_many": ({USER_ID: True}, {USER_ID: True}),
     "has_been_sent_since_threshold": (False, False),
@@ -81,13 +90,17 @@ GIVEN: Final[dict[str, tuple[object, object]]] = {
     "insert_notification": (NOTIFICATION, NOTIFICATION),
     "lease_notifications": (lease := a_lease(deferred=2, next_due_at=NOON), lease),
     "list_days_off": ([day], [day]),
+    "list_failed": ([failed := a_notification(delivery_status="failed")], [failed]),
     "list_mutes": ([mute := a_mute(muted_until=NOON)], [mute]),
     "list_notifications": ([NOTIFICATION, a_notification(scenario_type="milestone")], None),
+    "list_pending": ([pending := a_pending_notification()], [pending]),
     "mute": (mute, mute),
     "purge_notifications": (7, 7),
+    "purge_page": (purged := a_purged_page(purged=3, next_after=USER_ID), purged),
     "remove_days_off": ([day], 1),
     "retry_notifications": ([retried := a_retry_outcome(answer=RetryAnswer.RECORDED)], [retried]),
     "set_delivery_policy": (policy, policy),
+    "set_settings": (settings, settings),
     "settle_notifications": (["lease_lost"], ["lease_lost"]),
     "unmute": (None, False),
 }
@@ -98,7 +111,7 @@ def test_every_method_can_be_answered() -> None:
     """Whoever adds a method to the repository adds its answer, and a line to the table above."""
     public = {name for name, _ in inspect.getmembers(PostgrestAnswers, inspect.isfunction) if not name.startswith("_")}
     assert public - {"asked", "fail"} == COROUTINES
-    assert {*GIVEN, "claim_notifications", "get_organization_report"} == COROUTINES
+    assert {*GIVEN, "claim_notifications", "get_organization_report", "verify_installation"} == COROUTINES
 
 
 @pytest.mark.parametrize("method", sorted(GIVEN))
@@ -122,6 +135,18 @@ async def test_a_report_covers_what_was_asked_for() -> None:
             repository = ScenarioNotificationRepository(client)
             got = await repository.get_organization_report(report.organization_id, report.since, report.until)
     assert got == report
+
+
+async def test_an_installation_is_whole_or_lacks_what_the_test_says() -> None:
+    """The faults are found by the library, as in a real one."""
+    with PostgrestAnswers() as answers:
+        answers.verify_installation()
+        answers.verify_installation("public.scenario_mutes")
+        async with connect(answers.url, answers.secret_key) as client:
+            repository = ScenarioNotificationRepository(client)
+            whole, lacking = [await repository.verify_installation() for _ in range(2)]
+    assert (whole.ok, lacking.ok) == (True, False)
+    assert {fault.what for fault in lacking.faults} >= {"public.scenario_mutes: expected a table, got none"}
 
 
 async def _claimed(outcomes: list[Any], lease: timedelta | None = None, **claim: Any) -> list[Any]:  # noqa: ANN401

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -27,6 +29,7 @@ from scenario_repo import (
     ScenarioNotificationRepository,
     ScenarioTriggerEngine,
     ScenarioType,
+    _watching,
     telemetry,
 )
 from tests.factories import USER_ID
@@ -225,8 +228,6 @@ async def test_nothing_is_kept_of_what_is_settled(exported: Exported) -> None:
     """The contexts of leases do not pile up in a worker that runs for months."""
     await worker(Script(5), succeed).run(until_idle=True)
     assert exported.spans("send scenario_notifications")
-    from scenario_repo import _watching  # noqa: PLC0415 - the watcher of now
-
     assert vars(_watching)["_watcher"]._leases == {}  # noqa: SLF001
 
 
@@ -255,6 +256,20 @@ async def test_the_backlog_is_measured(
     (one, waited), (_, none) = exported.points("scenario_repo.oldest_due")
     assert (one, none) == (kinds[0], 0)
     assert 300 <= waited < 330
+
+
+@pytest.mark.usefixtures("exported")
+def test_the_document_names_every_span_and_metric() -> None:
+    """And no other one."""
+    told = (Path(telemetry.__file__).parents[1] / "docs" / "logs-and-telemetry.md").read_text()
+    for kind in vars(telemetry)["_KINDS"].values():
+        assert kind.span.partition("{")[0] in told
+        assert f"`{kind.duration}`" in told
+    watcher = vars(_watching)["_watcher"]
+    counters = {*watcher._mentors.values(), watcher._consumed, watcher._settled}  # noqa: SLF001
+    named = set(re.findall(r"`((?:db|messaging|scenario_repo)\.[a-z._]+)`", told.partition("## Spans")[2]))
+    durations = {kind.duration for kind in vars(telemetry)["_KINDS"].values()}
+    assert named == durations | {one.name for one in counters} | {"scenario_repo.backlog", "scenario_repo.oldest_due"}
 
 
 async def test_switched_off_nothing_is_told(exported: Exported) -> None:
