@@ -27,6 +27,8 @@ CACHE: Final = ROOT / ".cache" / "dependencies"
 RESOLUTIONS: Final = ("lowest", "newest")
 LEFT_OUT: Final = frozenset({"testing"})
 """Extras that bring the tests' own tools, which are pinned."""
+NOT_PINNED: Final = frozenset({"opentelemetry-sdk"})
+"""Tools that come in the version of what the library requires."""
 
 
 class NoFloorError(ValueError):
@@ -51,8 +53,8 @@ def requirements(project: dict[str, Any]) -> list[Requirement]:
 
 def tools(groups: dict[str, list[Any]], own: list[Requirement]) -> tuple[list[str], list[str]]:
     """Return what the tests require besides, and the lines of tests/constraints.txt for it."""
-    wanted = [text for text in groups["test"] if isinstance(text, str)]
-    names = {Requirement(text).name.lower() for text in wanted} - {one.name.lower() for one in own}
+    wanted = [text for text in groups["test"] if isinstance(text, str)] + ["ruff"]  # a generator's
+    names = {Requirement(text).name.lower() for text in wanted} - {one.name.lower() for one in own} - NOT_PINNED
     pinned = (ROOT / "tests" / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return wanted, [line for line in pinned if line.partition("==")[0].lower() in names]
 
