@@ -38,6 +38,8 @@ class ScenarioReport(BaseModel):
             "operation": error.operation,
             "code": error.code,
             "constraint": error.constraint,
+            "relation": error.relation,
+            "column": error.column,
             "http_status": error.http_status,
             "retryable": error.retryable,
             "retry_after": error.retry_after,

@@ -45,6 +45,7 @@ from tests.factories import (
     leased_row,
     minted_jwt,
 )
+from tests.unit.begun_runs import serve_run
 from tests.unit.leaks import CALLS
 
 TWINS: Final = ("ScenarioNotificationRepository", "ScenarioTriggerEngine", "DeliveryWorker")
@@ -322,6 +323,7 @@ def test_what_is_not_of_the_blocking_face_is_refused_by_name(make: Callable[[Any
 def test_the_engine_runs(rest: respx.MockRouter, repository: blocking.ScenarioNotificationRepository) -> None:
     """The engine evaluates page by page and tells its progress."""
     page = {"evaluated": 3, "due": 1, "claimed": 1, "history": 0, "skipped": {}, "next_after": None}
+    serve_run(rest)
     rest.post("/rpc/scenario_evaluate_next_page").respond(json=page)
     seen: list[EvaluationPage] = []
 
@@ -593,5 +595,6 @@ def test_values_are_those_of_the_package(
         "p_limit": 5,
         "p_dry_run": True,
         "p_due_within_seconds": 172800.0,
+        "p_list": False,
         "p_needs_schema": 1,
     }

@@ -326,6 +326,8 @@ async def test_a_report_is_dumped_as_json() -> None:
         "operation": "evaluate_next_page",
         "code": "42501",
         "constraint": None,
+        "relation": None,
+        "column": None,
         "http_status": 403,
         "retryable": False,
         "retry_after": None,

@@ -130,8 +130,7 @@ def test_every_value_dumps_as_json(model: type[BaseModel], data: st.DataObject) 
         warnings.simplefilter("error")
         text = value.model_dump_json()
         plain = value.model_dump(mode="json")
-    assert set(json.loads(text)) == set(model.model_fields)
-    assert set(plain) == set(model.model_fields)
+    assert set(json.loads(text)) == set(plain) >= {*model.model_fields, *model.model_computed_fields}
     assert json.loads(json.dumps(plain)) is not None
 
 
@@ -142,7 +141,7 @@ def test_a_subclass_of_an_app_dumps_too(model: type[BaseModel]) -> None:
     class Extended(model):  # type: ignore[valid-type,misc]
         note: str = "of the app"
 
-    made = Extended.model_construct(**dict.fromkeys(model.model_fields))
+    made = Extended.model_construct(**{name: () if name == "lines" else None for name in model.model_fields})
     assert made.model_dump(mode="json", warnings=False)["note"] == "of the app"
 
 

@@ -217,6 +217,8 @@ def test_every_command_and_option_exists(document: str, run: Run) -> None:
             continue
         told = run(command, "--help")
         assert told.code == 0, line
+        if re.search(rf"^│ {rest[0] if rest else ' '} ", told.out, re.MULTILINE):  # a command of commands
+            told = run(command, rest[0], "--help")
         assert [option for option in re.findall(r"--[a-z-]+", " ".join(rest)) if option not in told.out] == []
 
 
