@@ -13,6 +13,8 @@ from scenario_repo._cli.app import app
 from tests.factories import ORGANIZATION_ID, USER_ID
 
 PLACEHOLDERS: Final = {
+    "ID": str(USER_ID),
+    "UUID": str(ORGANIZATION_ID),
     "USER_ID": str(USER_ID),
     "ORGANIZATION_ID": str(ORGANIZATION_ID),
     "NOTIFICATION_ID": str(USER_ID),
