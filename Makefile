@@ -30,7 +30,7 @@ unit: $(VENV)/.installed ## run the unit tests: no server, no network
 
 .PHONY: pythons
 pythons: $(VENV)/.installed ## run the unit tests and the type checks on each Python of 3.11 to 3.14 that is here
-	@$(BIN)/python tests/check_pythons.py $(PYTHONS_ARGS)
+	@$(BIN)/python -P tests/check_pythons.py $(PYTHONS_ARGS)
 
 .PHONY: postgres-versions
 postgres-versions: $(VENV)/.installed $(STACK) ## run the database tests on PostgreSQL 17 and 18
@@ -49,20 +49,34 @@ check: $(VENV)/.installed ## lint, formatting, strict types, and whether what is
 	$(BIN)/python supabase/generators/personal_data.py --check
 	$(BIN)/python supabase/generators/migration.py --check
 	$(BIN)/python supabase/generators/blocking.py --check
+	$(BIN)/python docs/reference.py --check
 
 .PHONY: generate
-generate: $(VENV)/.installed ## write what supabase/generators make: personal data's patterns, the migration, blocking.py
+generate: $(VENV)/.installed ## write what is generated: personal data's patterns, the migration, blocking.py, the reference
 	$(BIN)/python supabase/generators/personal_data.py
 	$(BIN)/python supabase/generators/migration.py
 	$(BIN)/python supabase/generators/blocking.py
+	$(BIN)/python docs/reference.py
+
+.PHONY: docs
+docs: $(VENV)/.installed ## build the documentation into .cache/docs, strictly
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs .cache/docs
 
 .PHONY: wheel
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
-	$(BIN)/python tests/check_wheel.py
+	$(BIN)/python -P tests/check_wheel.py
+
+.PHONY: package
+package: $(VENV)/.installed ## build the sdist and the wheel as for an index, and run the sdist's unit tests
+	$(BIN)/python -P tests/check_package.py
+
+.PHONY: dependencies
+dependencies: $(VENV)/.installed ## run the unit tests with the lowest and with the newest dependencies permitted
+	$(BIN)/python -P tests/check_dependencies.py
 
 .PHONY: previous-release
 previous-release: $(VENV)/.installed $(STACK) postgres ## run the newest release's library on the present schema
-	@$(BIN)/python tests/check_previous_release.py
+	@$(BIN)/python -P tests/check_previous_release.py
 
 .PHONY: bench
 bench: $(VENV)/.bench $(STACK) postgres ## measure, against floors and peers (BENCH_ARGS=--quick or --full)
