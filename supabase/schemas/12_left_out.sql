@@ -4,6 +4,18 @@
 -- A page adds one row, whatever the number of organizations; the last page of a pass puts its rows together, and the
 -- pass before goes. So a page waits for nobody and costs next to nothing.
 
+-- A number of persons as it may be shown: null for fewer than 5, who could be told apart.
+create or replace function scenario_private.shown(p_persons bigint)
+returns bigint
+language sql
+immutable
+set search_path = ''
+as $$
+  select case when p_persons >= 5 then p_persons end
+$$;
+revoke all on function scenario_private.shown(bigint) from public, anon, authenticated;
+grant execute on function scenario_private.shown(bigint) to service_role;
+
 create table if not exists scenario_private.left_out (
   id bigint generated always as identity primary key,
   pass_id uuid not null references public.scenario_evaluation_config (id) on delete cascade,

@@ -48,18 +48,6 @@ revoke all on function scenario_private.difference_interval(bigint, bigint, bigi
   from public, anon, authenticated;
 grant execute on function scenario_private.difference_interval(bigint, bigint, bigint, bigint) to service_role;
 
--- A number of persons as it may be shown: null for fewer than 5, who could be told apart.
-create or replace function scenario_private.shown(p_persons bigint)
-returns bigint
-language sql
-immutable
-set search_path = ''
-as $$
-  select case when p_persons >= 5 then p_persons end
-$$;
-revoke all on function scenario_private.shown(bigint) from public, anon, authenticated;
-grant execute on function scenario_private.shown(bigint) to service_role;
-
 -- A group as it may be shown. How many did it is only said where at least 5 did and at least 5 did not.
 --   out  {"persons", "hoped", "share", "lowest", "highest", "undecided"}
 create or replace function scenario_private.shown_group(p_persons bigint, p_hoped bigint, p_undecided bigint)
