@@ -7410,7 +7410,7 @@ grant execute on function public.scenario_purge_notifications(double precision, 
 -- What a scenario hopes for is said in its rule's file, by the view scenario_private.<scenario type>_hope: the contract
 -- is scenario_private.hope_contract (13_rules.sql). A type without one says nothing of it.
 
--- The interval of a share by Wilson's score method, 95 %: so many of so many; null of none.
+-- The interval of a share by Wilson's score method, 95 %: so many of so many.
 create or replace function scenario_private.share_interval(p_hits bigint, p_number bigint)
 returns table (share double precision, lowest double precision, highest double precision)
 language sql

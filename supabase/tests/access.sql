@@ -40,7 +40,7 @@ insert into known_table values
    'user_id', '%1$L', 'user_id = %1$L', 'handed_at = null', 'user_id'),
   -- Nobody's in particular: the user's id stands for an organization's.
   ('public', 'scenario_evaluation_config', false,
-   'scenario_type, organization_id', '''inactivity'', %1$L',
+   'id, scenario_type, organization_id', 'md5(%1$L)::uuid, ''inactivity'', %1$L',
    'organization_id = %1$L', 'resume_after = null', 'scenario_type, organization_id'),
   ('public', 'scenario_delivery_policy', false,
    'organization_id', '%1$L', 'organization_id = %1$L', 'min_gap = null', 'organization_id'),
@@ -49,8 +49,8 @@ insert into known_table values
    'organization_id = %1$L', 'stops_clock = true', 'id'),
   ('scenario_private', 'left_out', false,
    'pass_id, organization_ids, reasons, mentors',
-   '(select id from public.scenario_evaluation_config where organization_id is null limit 1), array[%1$L::uuid], '
-     '''{cooldown}'', ''{5}''',
+   -- Of the owner's pass, whoever writes it.
+   'md5(md5(''owner'')::uuid::text)::uuid, array[%1$L::uuid], ''{cooldown}'', ''{5}''',
    '%1$L = any (organization_ids)', 'mentors = ''{6}''', 'id'),
   -- Last: the notifications above have brought some already, which go first.
   ('scenario_private', 'handover', false,
