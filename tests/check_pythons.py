@@ -79,7 +79,7 @@ def main() -> int:
     options = parser.parse_args()
     needs_all: bool = options.all
     found = {version: find_python(version) for version in SUPPORTED}
-    checks = CHECKS
+    checks: tuple[tuple[str, ...], ...] = CHECKS
     if options.newest:
         checks = CHECKS[:1]
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
