@@ -48,7 +48,8 @@ def report_chart(report: OrganizationReport, days: Sequence[date]) -> bytes:
     for parent in list(drawn.iter()):
         for script in [child for child in parent if str(child.tag).endswith("script")]:
             parent.remove(script)
-    return ET.tostring(drawn, encoding="utf-8", xml_declaration=True)
+    written: bytes = ET.tostring(drawn, encoding="utf-8", xml_declaration=True)
+    return written
 
 
 def _pygal() -> tuple[Any, Any]:

@@ -4814,12 +4814,15 @@ revoke all on function scenario_private.shown(bigint) from public, anon, authent
 grant execute on function scenario_private.shown(bigint) to service_role;
 
 create table if not exists scenario_private.left_out (
-  id bigint generated always as identity primary key,
+  id bigint generated always as identity,
   pass_id uuid not null references public.scenario_evaluation_config (id) on delete cascade,
   finished_at timestamptz,
   organization_ids uuid[] not null,
   reasons text[] not null,
-  mentors bigint[] not null
+  mentors bigint[] not null,
+
+  -- In this order: the rows of a pass are found by it.
+  constraint left_out_pkey primary key (pass_id, id)
 );
 
 comment on table scenario_private.left_out is
@@ -4834,11 +4837,6 @@ comment on column scenario_private.left_out.reasons is
   'Why they were left out.';
 comment on column scenario_private.left_out.mentors is
   'How many.';
-
-create index if not exists left_out_pass_id_idx
-  on scenario_private.left_out (pass_id);
-comment on index scenario_private.left_out_pass_id_idx is
-  'Serves: the rows of a pass.';
 
 alter table scenario_private.left_out enable row level security;
 

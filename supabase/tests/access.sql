@@ -51,7 +51,7 @@ insert into known_table values
    'pass_id, organization_ids, reasons, mentors',
    -- Of the owner's pass, whoever writes it.
    'md5(md5(''owner'')::uuid::text)::uuid, array[%1$L::uuid], ''{cooldown}'', ''{5}''',
-   '%1$L = any (organization_ids)', 'mentors = ''{6}''', 'id'),
+   '%1$L = any (organization_ids)', 'mentors = ''{6}''', 'pass_id, id'),
   -- Last: the notifications above have brought some already, which go first.
   ('scenario_private', 'handover', false,
    'notification_id, user_id, organization_id, scenario_type', 'md5(%1$L)::uuid, %1$L, %2$L, ''inactivity''',

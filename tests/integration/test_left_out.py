@@ -63,7 +63,7 @@ def quiet(database: Database, worker: psycopg.Connection, number: int, organizat
 
 
 def test_each_is_left_out_where_she_is_for_her_reason(database: Database, worker: psycopg.Connection) -> None:
-    """Held, reminded enough, history, muted, gone, banned, and whom another organization tells: each by organization."""
+    """Held, reminded enough, history, muted, gone, banned, and told by another organization: each in her own."""
     held = quiet(database, worker, 6)
     insert_notifications(worker, held, delivery_status="sent", triggered_at=ago("5 days"))
     elsewhere = quiet(database, worker, 5, OTHER)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.integration.database import Database
 from tests.integration.evaluation import empty, reused_database
@@ -49,7 +50,7 @@ def outcomes(
     return answer
 
 
-def told(worker: psycopg.Connection, users: Iterable[UUID], days: int = 30, **columns: object) -> None:
+def told(worker: psycopg.Connection, users: Iterable[UUID], days: int = 30, **columns: Any) -> None:  # noqa: ANN401 - the columns'
     """Record that they were told, so many days ago."""
     for user in users:
         given = {
@@ -60,7 +61,7 @@ def told(worker: psycopg.Connection, users: Iterable[UUID], days: int = 30, **co
         insert_notification(worker, user, **given | columns)
 
 
-def failed(worker: psycopg.Connection, users: Iterable[UUID], code: str | None = "timeout", **columns: object) -> None:
+def failed(worker: psycopg.Connection, users: Iterable[UUID], code: str | None = "timeout", **columns: Any) -> None:  # noqa: ANN401 - as above
     """Record that they could not be told, 30 days ago."""
     told(worker, users, **{"delivery_status": "failed", "failure_code": code} | columns)
 
@@ -121,7 +122,7 @@ def test_a_person_counts_once_from_the_first_time(database: Database, worker: ps
 
 
 def test_who_could_not_be_told_was_there_and_due(database: Database, worker: psycopg.Connection) -> None:
-    """Failed, expired, suppressed, muted, cancelled count; who was no longer due or gone, or may have been told, not."""
+    """Failed, expired, suppressed, muted, cancelled count; no longer due, gone or maybe told: not."""
     codes = ("timeout", "expired", "suppressed", "muted", "cancelled", None)
     for code in codes:
         failed(worker, database.new_users(1), code)
@@ -191,7 +192,7 @@ def test_a_further_activity_is_hoped_for(database: Database, worker: psycopg.Con
     assert counts(outcomes(worker, kind)["told"]) == (12, 6, None)
 
 
-def _certificate(worker: psycopg.Connection, user: UUID, kind: str | None) -> tuple[UUID, dict[str, object]]:
+def _certificate(worker: psycopg.Connection, user: UUID, kind: str | None) -> tuple[UUID, dict[str, Any]]:
     """Give her a certificate that lapses in ten days, and tell her of it as an evaluation does."""
     (certificate,) = insert_certificates(worker, [user], ahead("10 days"), kind=kind)
     (lapses,) = worker.execute(
@@ -199,11 +200,11 @@ def _certificate(worker: psycopg.Connection, user: UUID, kind: str | None) -> tu
         [certificate],
     ).fetchone() or (None,)
     facts = {"certificate_ids": [str(certificate)], "expires_at": lapses}
-    columns: dict[str, object] = {
+    columns: dict[str, Any] = {
         "scenario_type": "certification_expiry",
         "origin": "evaluation",
         "subjects": [kind or str(certificate)],
-        "metadata": psycopg.types.json.Jsonb(facts),
+        "metadata": Jsonb(facts),
     }
     return certificate, columns
 
@@ -264,7 +265,7 @@ def test_an_apps_own_facts_raise_nothing(database: Database, worker: psycopg.Con
     """Metadata that is no date, or a date that there is not, is no certificate's."""
     (user,) = database.new_users(1)
     for text in ("tomorrow", "2026-02-31T00:00:00+00:00"):
-        facts = psycopg.types.json.Jsonb({"expires_at": text, "certificate_ids": "none"})
+        facts = Jsonb({"expires_at": text, "certificate_ids": "none"})
         told(worker, [user], scenario_type="certification_expiry", subjects=["a"], metadata=facts)
     assert outcomes(worker, "certification_expiry")["told"]["persons"] is None
 
