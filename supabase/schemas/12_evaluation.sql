@@ -291,17 +291,22 @@ begin
              where mentor.verdict = ''due'' and not mentor.is_muted and %3$L::boolean
            ) as organization
            offset 0
+         ),
+         counted as materialized (
+           select %5$s as organization_id, mentor.verdict, mentor.is_muted, count(*) as mentors
+           from mentor
+           group by 1, 2, 3
          )
          select tally.*, candidates.*, left_out.*
          from (
            select
-             count(*) as evaluated,
-             count(*) filter (where mentor.verdict not in (''not_due'', ''history'')) as due,
-             count(*) filter (where mentor.verdict = ''history'') as history,
-             count(*) filter (where mentor.verdict = ''held'') as held,
-             count(*) filter (where mentor.verdict = ''reminders_spent'') as spent,
-             count(*) filter (where mentor.is_muted) as muted
-           from mentor
+             coalesce(sum(counted.mentors), 0) as evaluated,
+             coalesce(sum(counted.mentors) filter (where counted.verdict not in (''not_due'', ''history'')), 0) as due,
+             coalesce(sum(counted.mentors) filter (where counted.verdict = ''history''), 0) as history,
+             coalesce(sum(counted.mentors) filter (where counted.verdict = ''held''), 0) as held,
+             coalesce(sum(counted.mentors) filter (where counted.verdict = ''reminders_spent''), 0) as spent,
+             coalesce(sum(counted.mentors) filter (where counted.is_muted), 0) as muted
+           from counted
          ) as tally
          cross join (
            select
@@ -333,22 +338,17 @@ begin
          -- The due ones too: of a user''s memberships one is claimed for.
          cross join (
            select
-             array_agg(by_organization.id) as organization_ids,
-             array_agg(by_organization.reason) as reasons,
-             array_agg(by_organization.mentors) as mentors
-           from (
-             select
-               mentor.organization_id as id,
+             array_agg(counted.organization_id) as organization_ids,
+             array_agg(
                case
-                 when mentor.is_muted then ''muted''
-                 when mentor.verdict = ''held'' then ''cooldown''
-                 else mentor.verdict
-               end as reason,
-               count(*) as mentors
-             from mentor
-             where %5$s
-             group by 1, 2
-           ) as by_organization
+                 when counted.is_muted then ''muted''
+                 when counted.verdict = ''held'' then ''cooldown''
+                 else counted.verdict
+               end
+             ) as reasons,
+             array_agg(counted.mentors) as mentors
+           from counted
+           where counted.verdict <> ''not_due''
          ) as left_out',
         scenario_private.verdict_query(rule, p_scenario_type, bounds, history_before, false),
         case
@@ -358,7 +358,7 @@ begin
         end,
         scenario_private.has_delivery_policies(),
         case when p_list then 'array_agg(candidate.finding)' else 'null::text[]' end,
-        case when p_by_organization then 'mentor.verdict <> ''not_due''' else 'false' end
+        case when p_by_organization then 'mentor.organization_id' else 'null::uuid' end
       )
       into
         evaluated_count, due_count, history_count, held_count, spent_count, muted_count, candidate_count,
@@ -428,7 +428,8 @@ begin
     end;
   end loop;
 
-  if left_out_reasons is not null then
+  -- Mostly nobody is to be claimed for: then it stands as it was counted.
+  if p_by_organization and left_out_reasons is not null and due_count - held_count - spent_count > muted_count then
     select array_agg(tally.organization_id), array_agg(tally.reason), array_agg(tally.mentors)
     into left_out_organization_ids, left_out_reasons, left_out_mentors
     from (

@@ -28,6 +28,12 @@ create table if not exists scenario_private.left_out (
   constraint left_out_pkey primary key (pass_id, id)
 );
 
+-- Compressing them would cost a page more than all the rest.
+alter table scenario_private.left_out
+  alter column organization_ids set storage external,
+  alter column reasons set storage external,
+  alter column mentors set storage external;
+
 comment on table scenario_private.left_out is
   'Whom the last pass left out, and the one under way: how many mentors of which organization for which reason.';
 comment on column scenario_private.left_out.pass_id is

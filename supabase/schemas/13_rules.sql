@@ -185,6 +185,7 @@ set timezone = 'UTC'
 as $$
 declare
   rule regclass;
+  hope regclass;
   faults text[];
   last_user_id uuid;
   is_complete boolean := false;
@@ -230,6 +231,21 @@ begin
     where relation.oid = rule and option.option_name = 'security_invoker' and option.option_value::boolean
   ) then
     faults := faults || 'it is no view with security_invoker: it would read with its owner''s rights'::text;
+  end if;
+  -- What it hopes for, if it says so.
+  hope := to_regclass(format('scenario_private.%I', p_scenario_type || '_hope'));
+  if hope is not null and not has_table_privilege(hope, 'select') then
+    faults := faults || format('%s may not read it: grant select on %s to %s', current_user, hope, current_user);
+  elsif hope is not null then
+    faults := faults || array(
+      select format('%s: expected a column %s of %s', hope, wanted.attname, format_type(wanted.atttypid, null))
+      from pg_attribute as wanted
+      left join pg_attribute as actual on actual.attrelid = hope and actual.attname = wanted.attname
+      where wanted.attrelid = 'scenario_private.hope_contract'::regclass
+        and wanted.attnum > 0
+        and actual.atttypid is distinct from wanted.atttypid
+      order by wanted.attnum
+    );
   end if;
   if not exists (
     select

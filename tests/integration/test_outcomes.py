@@ -281,6 +281,27 @@ def test_a_type_without_a_hope_says_so(database: Database, worker: psycopg.Conne
     assert (found["says_hope"], counts(found["told"]), found["difference"]) == (False, (12, None, None), None)
 
 
+def test_a_hope_of_other_columns_is_a_fault_of_the_rule(database: Database) -> None:
+    """check-rules names the column that is missing or of another type, and the right that is."""
+    check = "select public.scenario_check_rule('inactivity') -> 'faults'"
+    hope = "scenario_private.inactivity_hope"
+    with database.connect(role=None) as owner, owner.transaction(force_rollback=True):
+        assert owner.execute(check).fetchone() == ([],)
+        owner.execute("revoke select on scenario_private.inactivity_hope from service_role")
+        owner.execute("set local role service_role")
+        told = f"service_role may not read it: grant select on {hope} to service_role"
+        assert owner.execute(check).fetchone() == ([told],)
+        owner.execute("reset role")
+        owner.execute("drop view scenario_private.inactivity_hope")
+        owner.execute("create view scenario_private.inactivity_hope as select 1 as notification_id")
+        assert owner.execute(check).fetchone() == (
+            [
+                f"{hope}: expected a column notification_id of uuid",
+                f"{hope}: expected a column hoped_at of timestamp with time zone",
+            ],
+        )
+
+
 @pytest.mark.parametrize(
     "arguments", ["null, 'inactivity', now(), now(), 60", "gen_random_uuid(), 'inactivity', now(), now(), 0"]
 )
