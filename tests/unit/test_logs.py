@@ -237,6 +237,7 @@ async def test_no_logger_tells_a_key_a_token_or_a_value(
 ) -> None:
     """At DEBUG, whoever logs it: httpx tells a function's path and the status, and no body."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "httpx")  # another test, or its library, may have lowered it
     row = leased_row(device_tokens=[{"token": TOKEN, "platform": "ios"}], metadata={"about": MARKER})
     rest.post("/rpc/scenario_lease_notifications").mock(
         side_effect=[httpx.Response(200, json={"leased": rows}) for rows in ([row], [], [])]
