@@ -21,13 +21,34 @@ _FLAGS: Final = re.DOTALL | re.MULTILINE
 _BUILT_IN_SETTINGS: Final = re.compile(r"^insert into public\.scenario_evaluation_config\b.*?;$", _FLAGS)
 
 
+def again(name: str) -> str:
+    """Say that only the migrations make something, or make it in the right order."""
+    return f"-- apply the migrations of scenario_repo again: they may run twice, and make {name}"
+
+
+def place(name: str) -> int:
+    """Return where the releases first make a function, view or table: whatever it needs comes before it."""
+    return _places().get(name, 0)
+
+
+@cache
+def _places() -> dict[str, int]:
+    made = re.finditer(
+        r"^create (?:or replace )?(?:function|view|table) (?:if not exists )?([\w.]+)", _releases(), re.MULTILINE
+    )
+    places: dict[str, int] = {}
+    for one in made:
+        places.setdefault(one[1], one.start())
+    return places
+
+
 def create(kind: str, name: str) -> str:
     """Return the newest statement of the releases that makes a function, view, table or trigger, with its grants."""
     escaped = re.escape(name)
     end = {"function": r"\(.*?\n(\$\w*\$);$", "view": r"\n.*?;$", "table": r" \(.*?;$", "trigger": r"\n.*?;$"}[kind]
     found = [*re.finditer(rf"^create (?:or replace )?{kind} (?:if not exists )?{escaped}{end}", _releases(), _FLAGS)]
     if not found:
-        return f"-- apply the migrations of scenario_repo again: they may run twice, and make {name}"
+        return again(name)
     of_kind = "function" if kind == "function" else "table"
     grants = re.finditer(rf"^(?:grant|revoke) [^;]*? on {of_kind} {escaped}\b[^;]*;$", _releases(), _FLAGS)
     return "\n".join([found[-1][0], *dict.fromkeys(grant[0] for grant in grants)])
