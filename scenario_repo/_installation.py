@@ -114,6 +114,12 @@ def _relations(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[Pla
         if fact["has_row_level_security"] and not there["has_row_level_security"]:
             mend = f"alter table {name} enable row level security;"
             yield place, InstallationFault(what=f"{name}: expected row level security, got none", mend=mend)
+        if fact["is_logged"] and not there["is_logged"]:
+            mend = f"alter table {name} set logged;"
+            yield place, InstallationFault(what=f"{name}: an unlogged table, which a crash empties", mend=mend)
+        for rule in there["rules"]:
+            what = f"{name}: the rule {rule} rewrites what is asked of it"
+            yield place, InstallationFault(what=what, mend=f"drop rule {rule} on {name};")
         lost = [option for option in fact["options"] if option not in there["options"]]
         if lost:
             mend = f"alter {kind} {name} set ({', '.join(lost)});"
@@ -198,7 +204,7 @@ def _indexes(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[Insta
                 yield InstallationFault(what=what, mend=f"{fact['text']};")
         elif not _serves(_plain(there["text"]), _plain(fact["text"])):
             what = f"{fact['table']}: expected another index of the name {name}"
-            yield InstallationFault(what=what, mend=f"drop index {name};\n{fact['text']};")
+            yield InstallationFault(what=what, mend=_mending.index(name, fact["text"]))
     for name, there in found.items():
         if not there["is_valid"]:
             what = f"{there['table']}: the index {name} is invalid, as a failed build leaves it"
@@ -243,7 +249,8 @@ def _functions(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[Pla
             )
     for signature in _second_functions(installed, pristine):
         what = f"{signature}: a second function of a name of ours, which makes calls ambiguous"
-        mend = f"drop function {signature};"
+        # It is the app's, as far as anybody knows: it gets another name, and is not dropped.
+        mend = f"alter function {signature} rename to {signature.partition('(')[0].rpartition('.')[2]}_of_the_app;"
         yield _mending.place(signature.partition("(")[0]), InstallationFault(what=what, mend=mend)
 
 
@@ -259,6 +266,7 @@ def _grants(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[Instal
     relations = installed.facts["relation"]
     objects = {
         *relations,
+        *installed.facts["column"],
         *installed.facts.get("function", {}),
         *(name.partition(".")[0] for name in relations),  # their schemas
     }.difference(_second_functions(installed, pristine))  # they are to be dropped
@@ -293,7 +301,8 @@ def _data(installed: Catalogue) -> Iterator[InstallationFault]:
             f"scenario_source.device_tokens: {installed.shared_tokens:,} tokens belong to several users:"
             " one phone would show what is another's"
         )
-        yield InstallationFault(what=what, mend=_mending.TOKENS)
+        is_default = _is_read(installed, expected().facts, "public.device_tokens")
+        yield InstallationFault(what=what, mend=_mending.tokens(is_default=is_default))
 
 
 def _clock(skew: timedelta) -> Iterator[InstallationFault]:

@@ -326,7 +326,22 @@ begin
       where source.relkind in ('r', 'p', 'v', 'm', 'f')
         -- The migration itself grants the views of scenario_source.
         and schema.nspname <> 'scenario_source'
-        and not has_table_privilege('service_role', relation.oid, 'select')
+        -- Or of some columns: PostgreSQL tells at the first evaluation if one is missing.
+        and not has_any_column_privilege('service_role', relation.oid, 'select')
+    ) as behind
+    union all
+    select
+      format('grant usage on schema %s to service_role;', behind.schema_name),
+      format('schema %s: expected usage for service_role, got no such grant', behind.schema_name)
+    from (
+      select distinct quote_ident(schema.nspname) as schema_name
+      from source
+      cross join lateral scenario_private.relations_behind(source.relation_id) as read
+      join pg_class as relation on relation.oid = read.relation_id
+      join pg_namespace as schema on schema.oid = relation.relnamespace
+      where source.relkind in ('r', 'p', 'v', 'm', 'f')
+        and schema.nspname <> 'scenario_source'
+        and not has_schema_privilege('service_role', schema.oid, 'usage')
     ) as behind
     union all
     select
@@ -364,15 +379,20 @@ begin
     union all
     -- Ours come later in the first migration; after it, they are there.
     select
-      format('alter table public.%I rename to …; -- or another schema', own.name),
-      format('public.%I: expected no such table, got one that is not scenario_repo''s', own.name)
+      case
+        when to_regclass(format('public.%I', own.name)) is null
+          then format('alter type public.%I rename to …; -- or another schema', own.name)
+        else format('alter table public.%I rename to …; -- or another schema', own.name)
+      end,
+      format('public.%I: expected no such table or type, got one that is not scenario_repo''s', own.name)
     from unnest(
       array[
         'scenario_notifications', 'scenario_evaluation_config', 'scenario_delivery_policy', 'scenario_days_off',
         'scenario_mutes'
       ]
     ) as own (name)
-    where to_regclass('scenario_private.handover') is null and to_regclass(format('public.%I', own.name)) is not null
+    -- A table makes a type of its name.
+    where to_regclass('scenario_private.handover') is null and to_regtype(format('public.%I', own.name)) is not null
   )
   select
     string_agg(E'\n  ' || misfit.text, '' order by misfit.text),
@@ -7409,7 +7429,7 @@ select
   quote_ident(schema.nspname) as schema_name,
   relation.relkind,
   read.depth,
-  has_table_privilege('service_role', relation.oid, 'select') as is_readable,
+  has_any_column_privilege('service_role', relation.oid, 'select') as is_readable,
   has_schema_privilege('service_role', schema.oid, 'usage') as is_in_reach
 from scenario_private.our_relation as source
 cross join lateral scenario_private.relations_behind(source.relation_id) as read
@@ -7428,6 +7448,16 @@ as
 select 'relation' as kind, our.name, jsonb_build_object(
   'is_view', our.relkind = 'v',
   'has_row_level_security', our.relrowsecurity,
+  'is_logged', relation.relpersistence = 'p',
+  -- But for a view's own: one on a table rewrites what is asked of it.
+  'rules', coalesce(
+    (
+      select jsonb_agg(quote_ident(rule.rulename) order by rule.rulename)
+      from pg_catalog.pg_rewrite as rule
+      where rule.ev_class = our.relation_id and rule.rulename <> '_RETURN'
+    ),
+    '[]'
+  ),
   'options', coalesce(
     (select jsonb_agg(option.text order by option.text) from unnest(our.reloptions) as option (text)), '[]'
   ),
@@ -7442,6 +7472,7 @@ select 'relation' as kind, our.name, jsonb_build_object(
   end
 ) as fact
 from scenario_private.our_relation as our
+join pg_catalog.pg_class as relation on relation.oid = our.relation_id
 union all
 select 'column', format('%s.%I', our.name, attribute.attname), jsonb_build_object(
   'type', format_type(attribute.atttypid, attribute.atttypmod),
@@ -7530,6 +7561,11 @@ from (
     'schema', quote_ident(schema.nspname), coalesce(schema.nspacl, acldefault('n', schema.nspowner)), schema.nspowner
   from pg_catalog.pg_namespace as schema
   where schema.nspname in ('scenario_private', 'scenario_source')
+  union all
+  select 'column', format('%s.%I', our.name, attribute.attname), attribute.attacl, our.relowner
+  from scenario_private.our_relation as our
+  join pg_catalog.pg_attribute as attribute
+    on attribute.attrelid = our.relation_id and attribute.attacl is not null and not attribute.attisdropped
 ) as object
 cross join lateral (
   select

@@ -185,6 +185,18 @@ DAMAGES: Final = {
         "drop view scenario_private.mentor_setting cascade",
         ["scenario_private.mentor_setting: expected a view, got none"],
     ),
+    "a column is granted": (
+        "grant select (metadata) on public.scenario_notifications to anon",
+        ["public.scenario_notifications.metadata: expected nothing for anon, got select"],
+    ),
+    "a rule swallows what is written": (
+        "create rule nothing as on insert to public.scenario_notifications do instead nothing",
+        ["public.scenario_notifications: the rule nothing rewrites what is asked of it"],
+    ),
+    "a table is unlogged": (
+        "alter table public.scenario_mutes set unlogged",
+        ["public.scenario_mutes: an unlogged table, which a crash empties"],
+    ),
     "a grant is lost": (
         "revoke select on public.scenario_notifications from service_role",
         [
