@@ -63,6 +63,7 @@ from scenario_repo.models import (
     SettlementAnswer,
     SkipReason,
 )
+from scenario_repo.person import Erasure, PersonalData
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.repository import ScenarioNotificationRepository
@@ -74,6 +75,7 @@ from scenario_repo.senders import (
     SuppressDelivery,
 )
 from scenario_repo.settings import ScenarioSettings
+from scenario_repo.simulation import Simulation
 from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
 from scenario_repo.verification import InstallationFault, Verification
 
@@ -92,6 +94,7 @@ __all__ = [
     "DueMentor",
     "DuplicateNotificationException",
     "EngineReport",
+    "Erasure",
     "EvaluationPage",
     "FailureCount",
     "FailureReason",
@@ -113,6 +116,7 @@ __all__ = [
     "PendingNotification",
     "PermanentDeliveryError",
     "PermissionDeniedException",
+    "PersonalData",
     "PurgedPage",
     "ReportLine",
     "RetryAnswer",
@@ -135,6 +139,7 @@ __all__ = [
     "SenderFailingError",
     "Settlement",
     "SettlementAnswer",
+    "Simulation",
     "SkipReason",
     "Status",
     "SuppressDelivery",

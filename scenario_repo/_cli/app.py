@@ -16,11 +16,13 @@ from scenario_repo._cli import (
     installation,
     notifications,
     people,
+    person,
     policies,
     project,
     report,
     rules,
     settings,
+    simulate,
     status,
 )
 from scenario_repo._cli.endings import DONE, FAILED, STOPPED, USAGE
@@ -47,7 +49,9 @@ for room in (
     rules,
     notifications,
     people,
+    person,
     settings,
+    simulate,
     policies,
     installation,
     project,

@@ -178,27 +178,18 @@ revoke all on function scenario_private.verdict_query(regclass, text, text, time
   from public, anon, authenticated;
 grant execute on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean) to service_role;
 
--- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
--- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
---        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
---        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
--- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
--- p_due_within_seconds replaces the settings' due_within.
--- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
--- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default
--- settings, SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
+-- Evaluates one page, by the settings that hold in this transaction: scenario_evaluate, which says what goes in and what
+-- comes out, and scenario_simulate, which makes it a dry run. Raises SR001 where it would claim by simulated settings.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
-create or replace function public.scenario_evaluate(
+create or replace function scenario_private.evaluate_page(
   p_scenario_type text,
-  p_organization_id uuid default null,
-  p_after uuid default null,
-  p_limit integer default 10000,
-  p_dry_run boolean default false,
-  p_due_within_seconds double precision default null,
-  p_list boolean default false,
-  p_needs_schema integer default null
+  p_organization_id uuid,
+  p_after uuid,
+  p_limit integer,
+  p_dry_run boolean,
+  p_due_within_seconds double precision,
+  p_list boolean
 )
 returns json
 language plpgsql
@@ -238,7 +229,9 @@ declare
   outcome json;
   skip_reasons text[];
 begin
-  perform scenario_private.require_schema(p_needs_schema);
+  if not p_dry_run then
+    perform scenario_private.require_real_settings();
+  end if;
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_given('p_dry_run', p_dry_run);
   perform scenario_private.require_given('p_list', p_list);
@@ -417,6 +410,46 @@ begin
       from unnest(skip_reasons) as skipped (reason)
       group by skipped.reason
     ) as tally
+  );
+end
+$$;
+revoke all on function
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean)
+  from public, anon, authenticated;
+grant execute on function
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean)
+  to service_role;
+
+-- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
+-- memberships are never split), of one organization or of all.
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
+--        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
+--        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
+-- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
+-- p_due_within_seconds replaces the settings' due_within.
+-- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
+-- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default
+-- settings, SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
+create or replace function public.scenario_evaluate(
+  p_scenario_type text,
+  p_organization_id uuid default null,
+  p_after uuid default null,
+  p_limit integer default 10000,
+  p_dry_run boolean default false,
+  p_due_within_seconds double precision default null,
+  p_list boolean default false,
+  p_needs_schema integer default null
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  return scenario_private.evaluate_page(
+    p_scenario_type, p_organization_id, p_after, p_limit, p_dry_run, p_due_within_seconds, p_list
   );
 end
 $$;
