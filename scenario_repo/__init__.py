@@ -63,6 +63,7 @@ from scenario_repo.models import (
     SettlementAnswer,
     SkipReason,
 )
+from scenario_repo.outcomes import NotificationPast, OutcomeDifference, OutcomeGroup, Outcomes
 from scenario_repo.person import Erasure, PersonalData
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.reports import EngineReport, ScenarioReport
@@ -76,7 +77,15 @@ from scenario_repo.senders import (
 )
 from scenario_repo.settings import ScenarioSettings
 from scenario_repo.simulation import Simulation
-from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
+from scenario_repo.status import (
+    FailureCount,
+    LeftOut,
+    LeftOutPass,
+    PendingNotification,
+    PurgedPage,
+    ScenarioStatus,
+    Status,
+)
 from scenario_repo.verification import InstallationFault, Verification
 
 __all__ = [
@@ -105,6 +114,8 @@ __all__ = [
     "Lease",
     "LeasedClaimOutcome",
     "LeasedNotification",
+    "LeftOut",
+    "LeftOutPass",
     "MilestoneFacts",
     "Mute",
     "NewDayOff",
@@ -112,7 +123,11 @@ __all__ = [
     "NewScenarioNotification",
     "NotificationClaim",
     "NotificationOrigin",
+    "NotificationPast",
     "OrganizationReport",
+    "OutcomeDifference",
+    "OutcomeGroup",
+    "Outcomes",
     "PendingNotification",
     "PermanentDeliveryError",
     "PermissionDeniedException",

@@ -119,14 +119,16 @@ begin
   begin
     -- By a function's SET it can't be had: PostgreSQL 17 refuses that.
     perform set_config('transaction_read_only', 'on', true);
-    today := scenario_private.evaluate_page(
-      p_scenario_type, p_organization_id, p_after, p_limit, true, null, p_list
-    );
+    select evaluated.page into today
+    from scenario_private.evaluate_page(
+      p_scenario_type, p_organization_id, p_after, p_limit, true, null, p_list, false
+    ) as evaluated;
     perform set_config('scenario_repo.simulated_settings', simulated_settings::text, true);
     perform set_config('scenario_repo.simulated_organization', coalesce(p_organization_id::text, ''), true);
-    simulated := scenario_private.evaluate_page(
-      p_scenario_type, p_organization_id, p_after, p_limit, true, null, p_list
-    );
+    select evaluated.page into simulated
+    from scenario_private.evaluate_page(
+      p_scenario_type, p_organization_id, p_after, p_limit, true, null, p_list, false
+    ) as evaluated;
     is_done := true;
     raise exception using errcode = 'triggered_action_exception', message = 'simulated';
   exception when triggered_action_exception then

@@ -40,13 +40,18 @@ insert into known_table values
    'user_id', '%1$L', 'user_id = %1$L', 'handed_at = null', 'user_id'),
   -- Nobody's in particular: the user's id stands for an organization's.
   ('public', 'scenario_evaluation_config', false,
-   'scenario_type, organization_id', '''inactivity'', %1$L',
+   'id, scenario_type, organization_id', 'md5(%1$L)::uuid, ''inactivity'', %1$L',
    'organization_id = %1$L', 'resume_after = null', 'scenario_type, organization_id'),
   ('public', 'scenario_delivery_policy', false,
    'organization_id', '%1$L', 'organization_id = %1$L', 'min_gap = null', 'organization_id'),
   ('public', 'scenario_days_off', false,
    'id, organization_id, first_day, last_day', 'md5(%1$L)::uuid, %1$L, ''2026-12-24'', ''2026-12-24''',
    'organization_id = %1$L', 'stops_clock = true', 'id'),
+  ('scenario_private', 'left_out', false,
+   'pass_id, organization_ids, reasons, mentors',
+   -- Of the owner's pass, whoever writes it.
+   'md5(md5(''owner'')::uuid::text)::uuid, array[%1$L::uuid], ''{cooldown}'', ''{5}''',
+   '%1$L = any (organization_ids)', 'mentors = ''{6}''', 'pass_id, id'),
   -- Last: the notifications above have brought some already, which go first.
   ('scenario_private', 'handover', false,
    'notification_id, user_id, organization_id, scenario_type', 'md5(%1$L)::uuid, %1$L, %2$L, ''inactivity''',
@@ -97,7 +102,33 @@ insert into known_function values
    'p_limit integer, p_list boolean, p_needs_schema integer)',
    'service_role', 'invoker'),
   ('public.scenario_get_organization_report(p_organization_id uuid, p_since timestamp with time zone, '
-   'p_until timestamp with time zone, p_needs_schema integer)',
+   'p_until timestamp with time zone, p_time_zone text, p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_explain_notification(p_id uuid, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_get_left_out(p_organization_id uuid, p_under_way boolean, p_needs_schema integer)',
+   'service_role', 'invoker'),
+  ('public.scenario_get_outcomes(p_organization_id uuid, p_scenario_type text, p_since timestamp with '
+   'time zone, p_until timestamp with time zone, p_within_seconds double precision, p_needs_schema '
+   'integer)',
+   'service_role', 'invoker'),
+  ('scenario_private.days_between(p_since timestamp with time zone, p_until timestamp with time zone, '
+   'p_first timestamp with time zone, p_last timestamp with time zone, p_time_zone text)',
+   'service_role', 'invoker'),
+  ('scenario_private.difference_interval(p_hits bigint, p_number bigint, p_other_hits bigint, '
+   'p_other_number bigint)',
+   'service_role', 'invoker'),
+  ('scenario_private.evaluate_page(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit '
+   'integer, p_dry_run boolean, p_due_within_seconds double precision, p_list boolean, '
+   'p_by_organization boolean, OUT page json, OUT left_out_organization_ids uuid[], OUT '
+   'left_out_reasons text[], OUT left_out_mentors bigint[])',
+   'service_role', 'invoker'),
+  ('scenario_private.keep_left_out(p_pass_id uuid, p_is_first boolean, p_is_last boolean, '
+   'p_organization_ids uuid[], p_reasons text[], p_mentors bigint[])',
+   'service_role', 'invoker'),
+  ('scenario_private.require_time_zone(p_argument text, p_value text)', 'service_role', 'invoker'),
+  ('scenario_private.share_interval(p_hits bigint, p_number bigint)', 'service_role', 'invoker'),
+  ('scenario_private.shown(p_persons bigint)', 'service_role', 'invoker'),
+  ('scenario_private.shown_group(p_persons bigint, p_hoped bigint, p_undecided bigint)',
    'service_role', 'invoker'),
   ('public.scenario_get_schema(p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_get_status(p_needs_schema integer)', 'service_role', 'invoker'),

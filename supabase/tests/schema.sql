@@ -70,6 +70,7 @@ select set_eq(
     ('held_until', 'timestamp with time zone', true, ''),
     ('unsettled_at', 'timestamp with time zone', true, ''),
     ('is_failed', 'boolean', false, 'generated always as stored'),
+    ('failed_code', 'text', true, 'generated always as stored'),
     ('outlasts_at', 'timestamp with time zone', true, 'generated always as stored')
   $$,
   'scenario_notifications: columns'
@@ -118,7 +119,7 @@ select set_eq(
      ' btree (user_id, scenario_type, triggered_at DESC) WHERE (NOT is_failed)'),
     ('scenario_notifications_failed_idx', ' btree (triggered_at DESC, id DESC) WHERE is_failed'),
     ('scenario_notifications_failed_by_organization_idx',
-     ' btree (organization_id, triggered_at DESC, id DESC) WHERE is_failed'),
+     ' btree (organization_id, triggered_at DESC, id DESC) INCLUDE (scenario_type, failed_code) WHERE is_failed'),
     ('scenario_notifications_outlasting_idx',
      ' btree (user_id, scenario_type, outlasts_at DESC) WHERE (outlasts_at IS NOT NULL)'),
     ('scenario_notifications_one_notification_per_milestone',
@@ -166,6 +167,7 @@ select set_eq(
     ('user_id', 'uuid', false, ''),
     ('organization_id', 'uuid', false, ''),
     ('scenario_type', 'text', false, ''),
+    ('triggered_at', 'timestamp with time zone', false, 'now()'),
     ('next_attempt_at', 'timestamp with time zone', false, 'now()'),
     ('leased_at', 'timestamp with time zone', true, ''),
     ('leased_until', 'timestamp with time zone', true, ''),

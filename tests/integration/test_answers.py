@@ -21,7 +21,7 @@ import pytest
 from tests.integration.database import Database, new_claim, new_milestone
 from tests.integration.delivery import settlement
 from tests.integration.evaluation import act, certify, configure
-from tests.rows import ORGANIZATION, insert_devices
+from tests.rows import ORGANIZATION, ago, insert_activities, insert_devices, insert_notifications
 
 RECORDED: Final = Path(__file__).with_name("answers.json")
 _RESULTS: Final = {"inactivity": "failed", "certification_expiry": "retry"}
@@ -130,6 +130,9 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     call("scenario_claim_notifications", "%s, 60", json.dumps([new_claim(owner)], default=str))
     for user in (quiet, holder, busy, owner):
         call("scenario_explain", "%s", user)
+    call("scenario_get_left_out", "")
+    call("scenario_get_left_out", "null, true")
+    call("scenario_explain_notification", "gen_random_uuid()")
     call("scenario_list_pending", "")
     call("scenario_get_status", "")
     leased = call("scenario_lease_notifications", "100, 60")["leased"]
@@ -145,6 +148,8 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     stands_at = "update public.scenario_evaluation_config set resume_after = %s where scenario_type = 'welcome_back'"
     worker.execute(stands_at, [owner])
     call("scenario_export_person", "%s", owner)
+    for notification in kept:
+        call("scenario_explain_notification", "%s", notification)
     call("scenario_cancel_notifications", "%s::uuid[]", kept)
     call("scenario_retry_notifications", "%s::uuid[]", [*kept, str(uuid4())])
     users = [quiet, holder, busy, owner]
@@ -154,6 +159,9 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     call("scenario_has_been_delivered_since_many", "%s::uuid[], 'inactivity', now()", users)
     call("scenario_get_milestone_record_many", "%s::uuid[], 10", users)
     call("scenario_get_organization_report", "%s, now() - interval '1 day', now() + interval '1 day'", ORGANIZATION)
+    call("scenario_get_outcomes", "%s, 'inactivity', now(), now(), 86400", ORGANIZATION)
+    _tell_enough(database, worker)
+    call("scenario_get_outcomes", "%s, 'inactivity', now() - interval '90 days', now(), 86400", ORGANIZATION)
     # After a claim of before.
     database.let_pass(timedelta(days=30))
     call("scenario_claim_notifications", "%s", json.dumps([new_claim(owner)], default=str))
@@ -163,6 +171,17 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     missing = [name for name, shapes in seen.items() if not shapes]
     assert not missing, f"not called: {missing}"
     return {name: joined(shapes) for name, shapes in sorted(seen.items())}
+
+
+def _tell_enough(database: Database, worker: psycopg.Connection) -> None:
+    """Tell ten persons 50 days ago and fail to tell ten, of whom five each came back: what came of it is shown."""
+    for status in ("sent", "failed"):
+        users = database.new_users(10)
+        at = {"triggered_at": ago("50 days"), "settled_at": ago("50 days")}
+        insert_notifications(worker, users, delivery_status=status, **at)
+        insert_activities(worker, users[:5], ago("49 days 1 hour"))
+        # And five of each just now.
+        insert_notifications(worker, database.new_users(5), delivery_status=status)
 
 
 def test_answers_only_gain_fields(answers: dict[str, Any]) -> None:
