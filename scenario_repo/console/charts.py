@@ -6,6 +6,7 @@ the colours, light and dark. A chart is an image with a name; the table beside i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 from xml.etree import ElementTree as ET
@@ -14,6 +15,8 @@ import pygal
 from markupsafe import Markup
 from pygal.style import Style
 
+# pygal looks for maps in the old way, about which Python 3.11 warns at every import of whatever else.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 ET.register_namespace("", "http://www.w3.org/2000/svg")
 
 _SVG: Final = "{http://www.w3.org/2000/svg}"
@@ -53,6 +56,7 @@ def _config(*, height: int, labels: Sequence[str], series: Mapping[str, Sequence
         explicit_size=False,
         disable_xml_declaration=True,
         print_values=False,
+        truncate_label=-1,
         x_labels=list(labels),
         y_labels=steps,
         range=(0, steps[-1]),

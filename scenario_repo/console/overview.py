@@ -84,10 +84,9 @@ def headlines(reading: Reading) -> Iterator[str]:
     under_way = [str(one.scenario_type) for one in status.scenarios if one.is_under_way]
     yield f"Passes under way: {', '.join(under_way)}." if under_way else "No pass is under way."
     if reading.seconds is not None:
-        yield (
-            f"In the last {reading.seconds:.0f} seconds: {reading.pending_change:+,} pending, "
-            f"{counted(reading.evaluated_change, 'mentor')} evaluated."
-        )
+        pending = f"{reading.pending_change:+,} pending" if reading.pending_change else "as many pending"
+        evaluated = counted(reading.evaluated_change, "mentor")
+        yield f"Since {counted(round(reading.seconds), 'second')} ago: {pending}, {evaluated} evaluated."
 
 
 def _state_of(one: ScenarioStatus) -> str:

@@ -15,6 +15,7 @@ class Link:
 
     text: str
     href: str
+    is_id: bool = False
 
 
 Cell = str | Link
@@ -47,12 +48,12 @@ def address(path: str, **parameters: object) -> str:
 
 def person(user_id: UUID) -> Link:
     """Lead to a person."""
-    return Link(str(user_id), address(PERSON, id=user_id))
+    return Link(str(user_id), address(PERSON, id=user_id), is_id=True)
 
 
 def organization(organization_id: UUID) -> Link:
     """Lead to an organization."""
-    return Link(str(organization_id), address(ORGANIZATION, id=organization_id))
+    return Link(str(organization_id), address(ORGANIZATION, id=organization_id), is_id=True)
 
 
 def numbers(values: Iterable[int]) -> tuple[str, ...]:
