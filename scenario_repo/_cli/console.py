@@ -17,7 +17,7 @@ from scenario_repo._cli.output import print_lines, print_note
 from scenario_repo._cli.running import command, database, handled_signals
 
 _EXTRA: Final = frozenset({"jinja2", "markupsafe", "pygal", "starlette", "uvicorn"})
-_GRACE_SECONDS: Final = 3
+_GRACE_SECONDS: Final = 1
 _MANUAL: Final = "docs/console.md"
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
