@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 POSTGRES_VERSIONS := 17 18
 PARALLEL := --numprocesses 2 --dist loadfile
-# Long, and about workers, the CLI and the rules rather than the server.
-ON_ONE_VERSION := $(addprefix --ignore=tests/integration/,test_killed_workers.py test_month.py test_supabase_cli.py)
+# What rests on how the server plans, locks, writes its catalogue and reads types. By night: SUITE=tests/integration.
+SUITE := $(addprefix tests/integration/test_,answers.py claim_batches.py claim_races.py claims.py evaluation.py \
+  evaluation_races.py holds.py installation.py leases.py look_ups.py migrations.py moments.py own_tables.py \
+  passes.py personal_data_in_database.py plans.py purge.py rules.py settlements.py source_misfits.py status.py)
 STACK := supabase/local/node_modules/.installed-lock
 
 .DEFAULT_GOAL := help
@@ -30,14 +32,14 @@ unit: $(VENV)/.installed ## run the unit tests: no server, no network
 
 .PHONY: pythons
 pythons: $(VENV)/.installed ## run the unit tests and the type checks on each Python of 3.11 to 3.14 that is here
-	@$(BIN)/python tests/check_pythons.py $(PYTHONS_ARGS)
+	@$(BIN)/python -P tests/check_pythons.py $(PYTHONS_ARGS)
 
 .PHONY: postgres-versions
 postgres-versions: $(VENV)/.installed $(STACK) ## run the database tests on PostgreSQL 17 and 18
 	@failed=; for version in $(POSTGRES_VERSIONS); do \
 	  export SCENARIO_TEST_POSTGRES=$$version; \
 	  $(BIN)/python tests/postgres/install.py && \
-	  $(BIN)/python -m pytest tests/integration $(ON_ONE_VERSION) $(PARALLEL) $(PYTEST_ARGS) || failed="$$failed $$version"; \
+	  $(BIN)/python -m pytest $(SUITE) $(PARALLEL) $(PYTEST_ARGS) || failed="$$failed $$version"; \
 	done; test -z "$$failed" || { echo "failed on PostgreSQL$$failed" >&2; exit 1; }
 
 .PHONY: check
@@ -49,20 +51,34 @@ check: $(VENV)/.installed ## lint, formatting, strict types, and whether what is
 	$(BIN)/python supabase/generators/personal_data.py --check
 	$(BIN)/python supabase/generators/migration.py --check
 	$(BIN)/python supabase/generators/blocking.py --check
+	$(BIN)/python docs/reference.py --check
 
 .PHONY: generate
-generate: $(VENV)/.installed ## write what supabase/generators make: personal data's patterns, the migration, blocking.py
+generate: $(VENV)/.installed ## write what is generated: personal data's patterns, the migration, blocking.py, the reference
 	$(BIN)/python supabase/generators/personal_data.py
 	$(BIN)/python supabase/generators/migration.py
 	$(BIN)/python supabase/generators/blocking.py
+	$(BIN)/python docs/reference.py
+
+.PHONY: docs
+docs: $(VENV)/.installed ## build the documentation into .cache/docs, strictly
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs .cache/docs
 
 .PHONY: wheel
 wheel: $(VENV)/.installed ## build the wheel, and import it in an environment of its own
-	$(BIN)/python tests/check_wheel.py
+	$(BIN)/python -P tests/check_wheel.py
+
+.PHONY: package
+package: $(VENV)/.installed ## build the sdist and the wheel as for an index, and run the sdist's unit tests
+	$(BIN)/python -P tests/check_package.py
+
+.PHONY: dependencies
+dependencies: $(VENV)/.installed ## run the unit tests with the lowest and with the newest dependencies permitted
+	$(BIN)/python -P tests/check_dependencies.py
 
 .PHONY: previous-release
 previous-release: $(VENV)/.installed $(STACK) postgres ## run the newest release's library on the present schema
-	@$(BIN)/python tests/check_previous_release.py
+	@$(BIN)/python -P tests/check_previous_release.py
 
 .PHONY: bench
 bench: $(VENV)/.bench $(STACK) postgres ## measure, against floors and peers (BENCH_ARGS=--quick or --full)

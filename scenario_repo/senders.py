@@ -247,8 +247,18 @@ def _settlement(  # noqa: PLR0913, PLR0917 - the fields of one settlement
         )
 
 
+_PLAIN: Final = (
+    "send: expected an async function, got a plain one, which would block every other send"
+    " (scenario_repo.blocking takes it); what it did not refuse is counted as sent"
+)
+
+
 class _NotBegun(Exception):  # noqa: N818 - no error
     """The lease may be over, or the provider asked to wait."""
+
+
+class _NotAsync(Exception):  # noqa: N818 - an answer to its caller
+    """The sender is a plain function, and has done by now what it does."""
 
 
 async def _outcome(
@@ -270,7 +280,10 @@ async def _outcome(
         # Asked in the task itself: until it runs, another may block the event loop.
         if not pace.may_begin(notification):
             raise _NotBegun
-        await call()
+        sent = call()
+        if not inspect.isawaitable(sent):
+            raise _NotAsync
+        await sent
 
     sending = asyncio.create_task(begin())
     is_late = False
@@ -306,6 +319,8 @@ def _result(send: Callable[..., object], sending: asyncio.Task[None], *, is_late
         # By the worker, for it took too long; or a task inside the sender was cancelled.
         code = "timeout" if is_late else "send_failed"
         return _Outcome(DeliveryResult.RETRY, code, failure=failure_of(send, error))
+    except _NotAsync:
+        return _Outcome(DeliveryResult.SENT, error=InvalidDataException(_PLAIN))
     except (KeyboardInterrupt, SystemExit) as error:
         return _Outcome(DeliveryResult.RELEASED, error=error)
     except BaseException as error:  # noqa: BLE001 - whatever a sender raises is the outcome of this send

@@ -46,7 +46,7 @@ def main() -> None:
         venv.create(here / "venv", with_pip=True)
         python = here / "venv" / "bin" / "python"
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--constraint", str(CONSTRAINTS), str(wheel)], check=True)
+        subprocess.run([*pip, "--constraint", str(CONSTRAINTS), f"{wheel}[cli]"], check=True)
         subprocess.run([str(python), "-W", "error", "-c", PROOF], check=True, cwd=folder)
         subprocess.run([str(here / "venv" / "bin" / "scenario-repo"), "--help"], check=True, stdout=subprocess.DEVNULL)
         scenario = [str(here / "venv" / "bin" / "scenario-repo"), "new-scenario", "first_session", "--project", folder]

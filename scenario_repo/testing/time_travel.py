@@ -137,9 +137,9 @@ def travel(database: str | psycopg.Connection[Any], time: timedelta, *, tables: 
         raise ValueError("expected time to pass, got a negative timedelta")
     if isinstance(database, str):
         with psycopg.connect(database, autocommit=True, prepare_threshold=None) as connection:
-            _travel(connection, time, tables)
+            shift(connection, time, tables)
     else:
-        _travel(database, time, tables)
+        shift(database, time, tables)
 
 
 def moving_columns(connection: psycopg.Connection[Any], tables: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
@@ -152,7 +152,8 @@ def _moving(connection: psycopg.Connection[Any], tables: Iterable[str]) -> list[
     return [_Moving(row) for row in rows]
 
 
-def _travel(connection: psycopg.Connection[Any], time: timedelta, tables: Iterable[str]) -> None:
+def shift(connection: psycopg.Connection[Any], time: timedelta, tables: Iterable[str] = ()) -> None:
+    """Move everything by so much, for good or ill: a negative time undoes a journey."""
     with connection.transaction():
         moving = _moving(connection, tables)
         if time % _DAY:

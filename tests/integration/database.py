@@ -12,6 +12,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from scenario_repo.testing import travel
+from scenario_repo.testing.time_travel import shift
 from tests.rows import ago as moment_ago
 from tests.rows import insert_activities, insert_mentors, insert_users
 
@@ -55,8 +56,12 @@ class Database:
             insert_activities(worker, [user_id], *map(moment_ago, ago), organization_id=uuid4())
 
     def let_pass(self, time: timedelta) -> None:
-        """Let time pass, as an app's own tests do."""
-        travel(self.url, time)
+        """Let time pass, as an app's own tests do; a negative time takes a journey back."""
+        if time >= timedelta(0):
+            travel(self.url, time)
+        else:
+            with self.connect(role=None) as owner:
+                shift(owner, time)
 
 
 def claim(

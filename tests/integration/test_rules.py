@@ -173,7 +173,7 @@ def test_hundreds_of_certificates_fit_the_metadata(worker: psycopg.Connection, m
     """The facts list the fifty that lapse first: the claim is never lost to the bound of metadata."""
     ids = certify(worker, mentor, *(f"{hours} hours" for hours in range(400, 0, -1)))
     assert evaluate(worker, "certification_expiry") | {"next_after": None} == {
-        "evaluated": 1, "due": 1, "claimed": 1, "history": 0, "skipped": {}, "next_after": None,
+        "evaluated": 1, "due": 1, "claimed": 1, "history": 0, "skipped": {}, "next_after": None, "due_mentors": [],
     }  # fmt: skip
     row = worker.execute("select metadata -> 'certificate_ids' from public.scenario_notifications").fetchone()
     assert row == (ids[:-51:-1],)

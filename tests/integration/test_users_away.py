@@ -49,7 +49,15 @@ def test_nothing_is_claimed_for_who_is_away(
     set_user(owner, away, AWAY[reason])
     assert explain(worker, away, "inactivity")["reason"] == reason
     assert not explain(worker, away, "inactivity")["is_due"]
-    page = {"evaluated": 2, "due": 2, "claimed": 1, "history": 0, "skipped": {reason: 1}, "next_after": None}
+    page = {
+        "evaluated": 2,
+        "due": 2,
+        "claimed": 1,
+        "history": 0,
+        "skipped": {reason: 1},
+        "next_after": None,
+        "due_mentors": [],
+    }
     assert evaluate(worker, "inactivity", dry_run=True) == page
     assert evaluate(worker, "inactivity") == page
     assert evaluate(worker, "inactivity")["skipped"] == {reason: 1, "cooldown": 1}

@@ -475,3 +475,20 @@ def test_one_kind_of_sender_is_given() -> None:
     for kind in ({}, {"send": succeed, "send_to_device": succeed}):
         with pytest.raises(InvalidDataException, match="expected one of send and send_to_device"):
             DeliveryWorker(Script(0), **kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["whole", "by device"])
+async def test_a_plain_function_ends_the_worker_and_sends_nothing_twice(kind: str) -> None:
+    """It has sent by the time it shows that it can't be awaited."""
+    script, told = Script(0), list[object]()
+    script.due = [to_devices("a", "b")]
+
+    def send(*given: object) -> None:
+        told.append(given)
+
+    plain: Any = send
+    senders = {"send": plain} if kind == "whole" else {"send_to_device": plain}
+    with pytest.raises(InvalidDataException, match="send: expected an async function, got a plain one"):
+        await DeliveryWorker(script, **senders, send_timeout=LONG, idle_pause=MOMENT).run(until_idle=True)
+    assert [one.result for one in script.settled] == ["sent"]
+    assert len(told) == (1 if kind == "whole" else 2)

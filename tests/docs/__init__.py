@@ -1,0 +1,1 @@
+"""What the documents show: every block of code is checked, and what can run is run."""
