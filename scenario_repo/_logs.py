@@ -75,7 +75,7 @@ CLAIM_DUPLICATES: Final = Event(
     "claim_duplicates", "claims", logging.INFO, "%(duplicates)d of %(claims)d claims were duplicates: %(by_reason)s"
 )
 
-CONSOLE_FAILED: Final = Event("console_failed", "console", logging.ERROR, "a page failed with %(error_type)s")
+CONSOLE_FAILED: Final = Event("console_failed", "console", logging.ERROR, "a page failed: %(kind)s at %(place)s")
 
 PAGE_EVALUATED: Final = Event(
     "page_evaluated",

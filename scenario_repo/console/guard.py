@@ -20,7 +20,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scenario_repo._logs import CONSOLE_FAILED
+from scenario_repo import _logs
+from scenario_repo.senders import failure_of
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """The names by which a browser on this machine asks."""
@@ -68,7 +69,8 @@ class Guard:
         try:
             await (self._refusal(scope) or self._app)(scope, receive, send_sealed)
         except Exception as error:  # noqa: BLE001 - its text may hold values, and the server would print it
-            CONSOLE_FAILED.tell(error_type=type(error).__name__)
+            failure = failure_of(self._app, error)
+            _logs.CONSOLE_FAILED.tell(kind=failure.kind, place=failure.place)
             if not has_begun:
                 await PlainTextResponse("This page failed.", 500)(scope, receive, send_sealed)
 

@@ -44,7 +44,7 @@ def per_day(report: OrganizationReport) -> Figure:
     labels = [str(day) for day in days]
     rows = [(label, *numbers(values)) for label, *values in zip(labels, *series.values(), strict=True)]
     table = Table("Notifications per day (UTC)", ("day", *_NAMES), rows, frozenset(_NAMES))
-    return Figure("per-day", charts.stacked(labels, series, name_id="per-day-name"), table)
+    return Figure("per-day", charts.stacked([f"{day:%m-%d}" for day in days], series, name_id="per-day-name"), table)
 
 
 def per_scenario(report: OrganizationReport) -> Figure:

@@ -40,7 +40,19 @@ _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 
 COMMANDS = (
-    *("evaluate", "deliver", "status", "report", "explain", "check-rules", "pending", "failed", "retry", "cancel"),
+    *(
+        "evaluate",
+        "deliver",
+        "status",
+        "console",
+        "report",
+        "explain",
+        "check-rules",
+        "pending",
+        "failed",
+        "retry",
+        "cancel",
+    ),
     *(
         "purge",
         "mutes",
