@@ -63,6 +63,7 @@ from scenario_repo.models import (
     SettlementAnswer,
     SkipReason,
 )
+from scenario_repo.outcomes import NotificationPast, OutcomeDifference, OutcomeGroup, Outcomes
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.repository import ScenarioNotificationRepository
@@ -74,7 +75,15 @@ from scenario_repo.senders import (
     SuppressDelivery,
 )
 from scenario_repo.settings import ScenarioSettings
-from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
+from scenario_repo.status import (
+    FailureCount,
+    LeftOut,
+    LeftOutPass,
+    PendingNotification,
+    PurgedPage,
+    ScenarioStatus,
+    Status,
+)
 from scenario_repo.verification import InstallationFault, Verification
 
 __all__ = [
@@ -102,6 +111,8 @@ __all__ = [
     "Lease",
     "LeasedClaimOutcome",
     "LeasedNotification",
+    "LeftOut",
+    "LeftOutPass",
     "MilestoneFacts",
     "Mute",
     "NewDayOff",
@@ -109,7 +120,11 @@ __all__ = [
     "NewScenarioNotification",
     "NotificationClaim",
     "NotificationOrigin",
+    "NotificationPast",
     "OrganizationReport",
+    "OutcomeDifference",
+    "OutcomeGroup",
+    "Outcomes",
     "PendingNotification",
     "PermanentDeliveryError",
     "PermissionDeniedException",

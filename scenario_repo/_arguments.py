@@ -46,6 +46,7 @@ _SETTINGS = TypeAdapter(InstanceOf[ScenarioSettings])
 _PENDING: TypeAdapter[PendingNotification | None] = TypeAdapter(InstanceOf[PendingNotification] | None)
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
+_TIME_ZONE: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(strict=True, pattern=r"\A[A-Za-z0-9_+/-]{1,64}\z")])
 _POSITIVE_INTEGER: TypeAdapter[int] = TypeAdapter(PositiveInteger)
 _POSITIVE_NUMBER: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)])
 
@@ -75,6 +76,16 @@ def organization_id(value: UUID) -> UUID:
 def optional_id(field: str, value: UUID | None) -> UUID | None:
     """Check an id that may be left out."""
     return validated(_OPTIONAL_UUID, field, value)
+
+
+def an_id(field: str, value: UUID) -> UUID:
+    """Check an id."""
+    return validated(_UUID, field, value)
+
+
+def time_zone(field: str, value: str) -> str:
+    """Check the form of a time zone's name; the database knows which there are."""
+    return validated(_TIME_ZONE, field, value)
 
 
 def scenario_type(value: ScenarioType | str) -> ScenarioType | str:

@@ -12,19 +12,15 @@ from typing import Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
-from supabase import AsyncClient
 
 from scenario_repo import _arguments, _installation, _postgrest
-from scenario_repo._clients import checked_client
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LISTED, MAX_PAGE_SIZE, MAX_SAMPLES
+from scenario_repo._looking import Looking
 from scenario_repo.exceptions import InvalidDataException, UnexpectedResponseException
 from scenario_repo.models import (
     CancelAnswer,
-    OrganizationReport,
-    ReportLine,
     RetryOutcome,
     RuleCheck,
-    ScenarioExplanation,
     ScenarioNotification,
     ScenarioType,
     SchemaDescription,
@@ -33,7 +29,7 @@ from scenario_repo.models import (
 )
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.settings import ScenarioSettings
-from scenario_repo.status import PendingNotification, PurgedPage, Status
+from scenario_repo.status import PendingNotification, PurgedPage
 from scenario_repo.verification import Verification
 
 T = TypeVar("T")
@@ -50,45 +46,25 @@ class _Retried(BaseModel):
     ids: list[UUID | None]
 
 
-class _Explanations(BaseModel):
-    explanations: list[ScenarioExplanation]
-
-
-class _ReportLines(BaseModel):
-    lines: tuple[ReportLine, ...]
-
-
 class _Pending(BaseModel):
     pending: list[PendingNotification]
 
 
-_EXPLANATIONS = TypeAdapter(_Explanations)
 _CANCELLED: TypeAdapter[Answers[CancelAnswer | str]] = TypeAdapter(Answers[StoredCancelAnswer])
 _RETRIED = TypeAdapter(_Retried)
 _POLICIES = TypeAdapter(list[DeliveryPolicy])
 _DAYS_OFF = TypeAdapter(list[DayOff])
 _MUTES = TypeAdapter(list[Mute])
 _PURGED = TypeAdapter(PurgedPage)
-_STATUS = TypeAdapter(Status)
 _PENDING = TypeAdapter(_Pending)
 _FAILED = TypeAdapter(list[ScenarioNotification])
 _SETTINGS = TypeAdapter(list[ScenarioSettings])
 _SCHEMA = TypeAdapter(SchemaDescription)
 _RULE_CHECK = TypeAdapter(RuleCheck)
-_REPORT_LINES = TypeAdapter(_ReportLines)
 
 
-class Operating:
+class Operating(Looking):
     """What operators ask and change."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        """Keep the client; its owner closes it.
-
-        Raises:
-            ConfigurationException: it is none that can be awaited, such as a blocking ``supabase.Client``.
-
-        """
-        self._client = checked_client(client)
 
     async def describe_schema(self) -> SchemaDescription:
         """Return the schema's version and the scenario types to evaluate, the app's own ones too."""
@@ -123,15 +99,6 @@ class Operating:
             _arguments.scenario_type(scenario_type),
             _arguments.positive("samples", samples, MAX_SAMPLES),
         )
-
-    async def explain_scenarios(self, user_id: UUID) -> list[ScenarioExplanation]:
-        """Say for each scenario and each of the user's organizations whether the user is due, and why.
-
-        The list is empty if the user is no mentor.
-        """
-        checked = _arguments.user_id(user_id)
-        found = await self._call(_EXPLANATIONS, "explain_scenarios", "scenario_explain", checked)
-        return found.explanations
 
     async def cancel_notifications(self, ids: Iterable[UUID]) -> list[CancelAnswer | str]:
         """Cancel up to 1,000 pending notifications, and return one answer each, in the same order.
@@ -264,32 +231,6 @@ class Operating:
             _arguments.positive("limit", limit, MAX_PAGE_SIZE),
         )
 
-    async def get_organization_report(
-        self, organization_id: UUID, since: datetime, until: datetime
-    ) -> OrganizationReport:
-        """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
-
-        Per day (UTC), scenario type, delivery status and, for failed ones, failure code.
-        """
-        organization = _arguments.organization_id(organization_id)
-        first, last = _arguments.instant("since", since), _arguments.instant("until", until)
-        counted = await self._call(
-            _REPORT_LINES,
-            "get_organization_report",
-            "scenario_get_organization_report",
-            organization,
-            first,
-            last,
-        )
-        return OrganizationReport(organization_id=organization, since=first, until=last, lines=counted.lines)
-
-    async def get_status(self) -> Status:
-        """Return how things stand: for each scenario its last pass and what is pending, and what failed lately.
-
-        All pending notifications are read: about half a second for a million of them.
-        """
-        return await self._call(_STATUS, "get_status", "scenario_get_status")
-
     async def list_pending(
         self,
         organization_id: UUID | None = None,
@@ -356,11 +297,6 @@ class Operating:
                 operation=operation,
             )
         return _only(operation, stored)
-
-    async def _call(self, answer: TypeAdapter[T], operation: str, function: str, *arguments: object) -> T:
-        """Call a function; all of them are idempotent."""
-        request = partial(_postgrest.function_request, self._client, function, *arguments)
-        return await _postgrest.fetch(request, answer, operation=operation, idempotent=True)
 
 
 def refuse_other_length(operation: str, asked: Sequence[object], answered: Sequence[object]) -> None:

@@ -51,10 +51,11 @@ from scenario_repo.models import (
     Settlement,
     SettlementAnswer,
 )
+from scenario_repo.outcomes import NotificationPast, Outcomes
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.reports import EngineReport
 from scenario_repo.settings import ScenarioSettings
-from scenario_repo.status import PendingNotification, PurgedPage, Status
+from scenario_repo.status import LeftOutPass, PendingNotification, PurgedPage, Status
 from scenario_repo.verification import Verification
 
 __all__ = [
@@ -399,13 +400,6 @@ class ScenarioNotificationRepository:
         """
         return self._portal.call(lambda: self._twin.check_rule(scenario_type, samples))
 
-    def explain_scenarios(self, user_id: UUID) -> list[ScenarioExplanation]:
-        """Say for each scenario and each of the user's organizations whether the user is due, and why.
-
-        The list is empty if the user is no mentor.
-        """
-        return self._portal.call(lambda: self._twin.explain_scenarios(user_id))
-
     def cancel_notifications(self, ids: Iterable[UUID]) -> list[CancelAnswer | str]:
         """Cancel up to 1,000 pending notifications, and return one answer each, in the same order.
 
@@ -482,20 +476,6 @@ class ScenarioNotificationRepository:
         """Purge as :meth:`purge_notifications` does, for the next ``limit`` users after the user ``after`` alone."""
         return self._portal.call(lambda: self._twin.purge_page(older_than, after, limit))
 
-    def get_organization_report(self, organization_id: UUID, since: datetime, until: datetime) -> OrganizationReport:
-        """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
-
-        Per day (UTC), scenario type, delivery status and, for failed ones, failure code.
-        """
-        return self._portal.call(lambda: self._twin.get_organization_report(organization_id, since, until))
-
-    def get_status(self) -> Status:
-        """Return how things stand: for each scenario its last pass and what is pending, and what failed lately.
-
-        All pending notifications are read: about half a second for a million of them.
-        """
-        return self._portal.call(self._twin.get_status)
-
     def list_pending(
         self,
         organization_id: UUID | None = None,
@@ -532,6 +512,60 @@ class ScenarioNotificationRepository:
         What is not given stays as it is. None of it is written if one does not fit.
         """
         return self._portal.call(lambda: self._twin.set_settings(settings))
+
+    def explain_scenarios(self, user_id: UUID) -> list[ScenarioExplanation]:
+        """Say for each scenario and each of the user's organizations whether the user is due, and why.
+
+        The list is empty if the user is no mentor.
+        """
+        return self._portal.call(lambda: self._twin.explain_scenarios(user_id))
+
+    def explain_notification(self, notification_id: UUID) -> NotificationPast | None:
+        """Tell what happened to a notification and what it holds now; None: there is none of this id.
+
+        How often it was handed out and tried is kept while it is pending.
+        """
+        return self._portal.call(lambda: self._twin.explain_notification(notification_id))
+
+    def get_organization_report(
+        self, organization_id: UUID, since: datetime, until: datetime, time_zone: str = "UTC"
+    ) -> OrganizationReport:
+        """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
+
+        Per day of the time zone (a name such as ``Europe/Oslo``, of which PostgreSQL knows the list), scenario type,
+        delivery status and, for failed ones, failure code.
+        """
+        return self._portal.call(lambda: self._twin.get_organization_report(organization_id, since, until, time_zone))
+
+    def get_outcomes(
+        self,
+        organization_id: UUID,
+        scenario_type: ScenarioType | str,
+        since: datetime,
+        until: datetime,
+        within: timedelta,
+    ) -> Outcomes:
+        """Say what came of an organization's notifications that were settled from ``since`` to before ``until``.
+
+        Of the persons who were told: how many did what the scenario hopes for ``within`` that time after; beside those
+        who were due and could not be told. Nobody was drawn by lot, so a difference names no cause. A number that fewer
+        than 5 persons stand behind is None.
+        """
+        return self._portal.call(lambda: self._twin.get_outcomes(organization_id, scenario_type, since, until, within))
+
+    def get_left_out(self, organization_id: UUID | None = None, *, under_way: bool = False) -> list[LeftOutPass]:
+        """Say whom the last pass of each scenario type left out though it came true for them, and why.
+
+        Of an organization, or of all. With ``under_way``: the passes that have begun and not ended.
+        """
+        return self._portal.call(lambda: self._twin.get_left_out(organization_id, under_way=under_way))
+
+    def get_status(self) -> Status:
+        """Return how things stand: for each scenario its last pass and what is pending, and what failed lately.
+
+        All pending notifications are read: about half a second for a million of them.
+        """
+        return self._portal.call(self._twin.get_status)
 
 
 class ScenarioTriggerEngine:

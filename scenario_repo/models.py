@@ -599,7 +599,7 @@ class RetryOutcome(Row):
 
 
 class ReportLine(Row):
-    """How many notifications of one type, status and failure code an organization had on one day (UTC)."""
+    """How many notifications of one type, status and failure code an organization had on one day."""
 
     day: date
     scenario_type: StoredScenarioType
@@ -629,6 +629,8 @@ class OrganizationReport(Row):
     since: AwareDatetime
     until: AwareDatetime
     lines: tuple[ReportLine, ...]
+    time_zone: str = "UTC"
+    """Whose days they are."""
 
     def count(
         self, scenario_type: ScenarioType | str | None = None, delivery_status: DeliveryStatus | None = None

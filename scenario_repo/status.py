@@ -115,6 +115,24 @@ class PendingNotification(Row):
     """How many leases in a row nobody settled before the last one."""
 
 
+class LeftOut(Row):
+    """How many mentors a pass left out for one reason, though it came true for them."""
+
+    reason: str
+    """One of :class:`~scenario_repo.SkipReason`, or ``history``: it came true longer ago than ``due_within``."""
+    mentors: int | None
+    """None: fewer than 5, who could be told apart."""
+
+
+class LeftOutPass(Row):
+    """Whom a pass of one scenario type left out; a gauge of that pass alone, not a count over time."""
+
+    scenario_type: StoredScenarioType
+    finished_at: AwareDatetime | None
+    """When the pass ended; None: it is under way."""
+    left_out: tuple[LeftOut, ...]
+
+
 class PurgedPage(Row):
     """What one page of a purge did."""
 

@@ -1,4 +1,4 @@
-"""scenario-repo explain and check-rules: why a mentor is due or not, and what a rule does."""
+"""scenario-repo explain, explain-notification and check-rules: why a mentor is due or not, and what became of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scenario_repo._cli import values
 from scenario_repo._cli.endings import DONE, FAILED
 from scenario_repo._cli.findings import check_lines, explanation_lines
 from scenario_repo._cli.output import print_json, print_lines
+from scenario_repo._cli.past import past_lines
 from scenario_repo._cli.running import command, database
 from scenario_repo._limits import MAX_SAMPLES
 
@@ -18,6 +19,7 @@ from scenario_repo._limits import MAX_SAMPLES
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     command(app, "explain")(explain)
+    command(app, "explain-notification")(explain_notification)
     command(app, "check-rules")(check_rules)
 
 
@@ -33,6 +35,24 @@ async def explain(
         print_json(explanations)
     else:
         print_lines(explanation_lines(explanations))
+    return DONE
+
+
+async def explain_notification(
+    notification_id: Annotated[UUID, typer.Argument(metavar="NOTIFICATION_ID", show_default=False)],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Tell what happened to a notification, and what it holds now.
+
+    How often it was handed out and tried is kept while it is pending.
+    """
+    async with database() as repository:
+        past = await repository.explain_notification(notification_id)
+    if as_json:
+        print_json(past)
+    else:
+        print_lines(["there is no such notification"] if past is None else past_lines(past))
     return DONE
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
@@ -114,6 +115,14 @@ def moment(text: str | datetime) -> datetime:
     with suppress(typer.BadParameter):
         return datetime.now(UTC) + duration(MAX_DAYS)(text)
     raise typer.BadParameter("expected a day (2026-12-24), a moment (2026-12-24T18:00), or a time from now on (90d)")
+
+
+def time_zone(text: str) -> ZoneInfo:
+    """Take the name of a time zone."""
+    try:
+        return ZoneInfo(str(text))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise typer.BadParameter("expected the name of a time zone, such as Europe/Oslo") from None
 
 
 def boolean(text: str) -> bool:

@@ -70,6 +70,29 @@ comment on view scenario_private.${name}_rule is
 revoke all on table scenario_private.${name}_rule from public, anon, authenticated;
 grant select on table scenario_private.${name}_rule to service_role;
 
+-- What it hopes for, which `scenario-repo outcomes` counts; without this view it says nothing of it. Fill in: when that
+-- first came true after a notification was settled, sent or failed. The columns: scenario_private.hope_contract.
+create or replace view scenario_private.${name}_hope
+with (security_invoker = true)
+as
+select
+  notification.id as notification_id,
+  (
+    select activity.activity_date
+    from scenario_source.activities as activity
+    where activity.user_id = notification.user_id
+      and activity.activity_date > notification.settled_at
+      and activity.activity_date <= now()
+    order by activity.activity_date
+    limit 1
+  ) as hoped_at
+from public.scenario_notifications as notification
+where notification.scenario_type = '$name';
+comment on view scenario_private.${name}_hope is
+  'Hoped for: an activity after it; say here what.';
+revoke all on table scenario_private.${name}_hope from public, anon, authenticated;
+grant select on table scenario_private.${name}_hope to service_role;
+
 -- The defaults. An organization's own row may override them.
 insert into public.scenario_evaluation_config
   (

@@ -23,8 +23,9 @@ from scenario_repo.models import (
     ScenarioType,
     SkipReason,
 )
+from scenario_repo.outcomes import OutcomeDifference, OutcomeGroup
 from scenario_repo.reports import ScenarioReport
-from scenario_repo.status import FailureCount, ScenarioStatus
+from scenario_repo.status import FailureCount, LeftOut, ScenarioStatus
 from scenario_repo.verification import InstallationFault
 
 Facts = dict[str, JsonValue]
@@ -270,6 +271,7 @@ class ReportFields(TypedDict, total=False):
     since: datetime
     until: datetime
     lines: tuple[ReportLine, ...]
+    time_zone: str
 
 
 class ScenarioStatusFields(TypedDict, total=False):
@@ -309,6 +311,76 @@ class StatusFields(TypedDict, total=False):
     version: int
     scenarios: tuple[ScenarioStatus, ...]
     failures: tuple[FailureCount, ...]
+
+
+class LeftOutFields(TypedDict, total=False):
+    """The fields of a LeftOut."""
+
+    reason: str
+    mentors: int | None
+
+
+class LeftOutPassFields(TypedDict, total=False):
+    """The fields of a LeftOutPass."""
+
+    scenario_type: ScenarioType | str
+    finished_at: datetime | None
+    left_out: tuple[LeftOut, ...]
+
+
+class OutcomeGroupFields(TypedDict, total=False):
+    """The fields of an OutcomeGroup."""
+
+    persons: int | None
+    hoped: int | None
+    share: float | None
+    lowest: float | None
+    highest: float | None
+    undecided: int | None
+
+
+class OutcomeDifferenceFields(TypedDict, total=False):
+    """The fields of an OutcomeDifference."""
+
+    share: float
+    lowest: float
+    highest: float
+
+
+class OutcomesFields(TypedDict, total=False):
+    """The fields of Outcomes."""
+
+    says_hope: bool
+    told: OutcomeGroup
+    not_told: OutcomeGroup
+    difference: OutcomeDifference | None
+
+
+class NotificationPastFields(TypedDict, total=False):
+    """The fields of a NotificationPast."""
+
+    id: UUID
+    user_id: UUID
+    organization_id: UUID
+    scenario_type: ScenarioType | str
+    origin: NotificationOrigin | str
+    triggered_at: datetime
+    milestone_value: int | None
+    delivery_status: DeliveryStatus | str
+    deliver_until: datetime
+    settled_at: datetime | None
+    failure_code: str | None
+    unsettled_at: datetime | None
+    holds: bool
+    holds_until: datetime | None
+    next_attempt_at: datetime | None
+    leased_until: datetime | None
+    lease_count: int | None
+    attempt_count: int | None
+    unsettled_leases: int | None
+    next_id: UUID | None
+    next_triggered_at: datetime | None
+    next_milestone_value: int | None
 
 
 class PendingNotificationFields(TypedDict, total=False):

@@ -45,9 +45,10 @@ from scenario_repo.models import (
     SchemaDescription,
     SettlementAnswer,
 )
+from scenario_repo.outcomes import NotificationPast, Outcomes
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute
 from scenario_repo.settings import ScenarioSettings
-from scenario_repo.status import PendingNotification, PurgedPage, Status
+from scenario_repo.status import LeftOutPass, PendingNotification, PurgedPage, Status
 from scenario_repo.testing._claims_wire import claims_answer
 from scenario_repo.testing._routes import OPERATIONS, SAME_REQUEST
 from scenario_repo.testing._wire_errors import Failure, refuse_unknown, respond_with
@@ -263,6 +264,10 @@ class PostgrestAnswers:
         """Answer with the explanations for a user."""
         self._give_json("explain_scenarios", {"explanations": _plain(explanations)})
 
+    def explain_notification(self, past: NotificationPast | None) -> None:
+        """Answer with what happened to a notification, or that there is none."""
+        self._give_json("explain_notification", {"notification": None if past is None else _plain([past])[0]})
+
     def cancel_notifications(self, answers: Sequence[CancelAnswer | str]) -> None:
         """Answer for each id, in their order."""
         self._give_json("cancel_notifications", {"answers": list(answers)})
@@ -339,7 +344,16 @@ class PostgrestAnswers:
 
     def get_organization_report(self, report: OrganizationReport) -> None:
         """Answer with the lines of a report."""
-        self._give_json("get_organization_report", {"lines": _plain(report.lines)})
+        answer = {"time_zone": report.time_zone, "lines": _plain(report.lines)}
+        self._give_json("get_organization_report", answer)
+
+    def get_outcomes(self, outcomes: Outcomes) -> None:
+        """Answer with what came of it."""
+        self._one("get_outcomes", outcomes)
+
+    def get_left_out(self, passes: Sequence[LeftOutPass]) -> None:
+        """Answer with whom the passes left out."""
+        self._give_json("get_left_out", {"passes": _plain(passes)})
 
     # The wire -------------------------------------------------------------
 

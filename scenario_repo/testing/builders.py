@@ -43,10 +43,19 @@ from scenario_repo.models import (
     Settlement,
     SkipReason,
 )
+from scenario_repo.outcomes import NotificationPast, OutcomeDifference, OutcomeGroup, Outcomes
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.settings import ScenarioSettings
-from scenario_repo.status import FailureCount, PendingNotification, PurgedPage, ScenarioStatus, Status
+from scenario_repo.status import (
+    FailureCount,
+    LeftOut,
+    LeftOutPass,
+    PendingNotification,
+    PurgedPage,
+    ScenarioStatus,
+    Status,
+)
 from scenario_repo.testing import _given
 from scenario_repo.verification import InstallationFault, Verification
 
@@ -239,6 +248,7 @@ def a_report(**fields: Unpack[_given.ReportFields]) -> OrganizationReport:
         "since": midnight,
         "until": midnight + _DAY,
         "lines": (a_report_line(),),
+        "time_zone": "UTC",
     }
     return OrganizationReport(**{**default, **fields})
 
@@ -277,6 +287,70 @@ def a_status(**fields: Unpack[_given.StatusFields]) -> Status:
     """Build how things stand where nothing failed, with inactivity alone unless its scenarios are given."""
     default = {"version": _postgrest.SCHEMA_VERSION, "scenarios": (a_scenario_status(),), "failures": ()}
     return Status(**{**default, **fields})
+
+
+def a_left_out(**fields: Unpack[_given.LeftOutFields]) -> LeftOut:
+    """Build a count of ten in their cooldown."""
+    return LeftOut(**{"reason": SkipReason.COOLDOWN, "mentors": 10, **fields})
+
+
+def a_left_out_pass(**fields: Unpack[_given.LeftOutPassFields]) -> LeftOutPass:
+    """Build whom a pass of inactivity left out, which ended at noon."""
+    default = {"scenario_type": ScenarioType.INACTIVITY, "finished_at": NOON, "left_out": (a_left_out(),)}
+    return LeftOutPass(**{**default, **fields})
+
+
+def an_outcome_group(**fields: Unpack[_given.OutcomeGroupFields]) -> OutcomeGroup:
+    """Build a group of 80 persons, of whom 20 did it."""
+    default = {"persons": 80, "hoped": 20, "share": 0.25, "lowest": 0.168, "highest": 0.355, "undecided": None}
+    return OutcomeGroup(**{**default, **fields})
+
+
+def an_outcome_difference(**fields: Unpack[_given.OutcomeDifferenceFields]) -> OutcomeDifference:
+    """Build a difference of no difference."""
+    return OutcomeDifference(**{"share": 0.0, "lowest": -0.133, "highest": 0.133, **fields})
+
+
+def some_outcomes(**fields: Unpack[_given.OutcomesFields]) -> Outcomes:
+    """Build what came of it where both groups did alike."""
+    default = {
+        "says_hope": True,
+        "told": an_outcome_group(),
+        "not_told": an_outcome_group(),
+        "difference": an_outcome_difference(),
+    }
+    return Outcomes(**{**default, **fields})
+
+
+def a_notification_past(**fields: Unpack[_given.NotificationPastFields]) -> NotificationPast:
+    """Build the past of a notification that was sent an hour after its trigger, and holds for its cooldown."""
+    triggered_at = fields.get("triggered_at", NOON)
+    is_pending = fields.get("delivery_status") == DeliveryStatus.PENDING
+    default = {
+        "id": uuid4(),
+        "user_id": USER_ID,
+        "organization_id": ORGANIZATION_ID,
+        "scenario_type": ScenarioType.INACTIVITY,
+        "origin": NotificationOrigin.EVALUATION,
+        "triggered_at": triggered_at,
+        "milestone_value": None,
+        "delivery_status": DeliveryStatus.SENT,
+        "deliver_until": triggered_at + 7 * _DAY,
+        "settled_at": None if is_pending else triggered_at + timedelta(hours=1),
+        "failure_code": None,
+        "unsettled_at": None,
+        "holds": True,
+        "holds_until": triggered_at + 30 * _DAY,
+        "next_attempt_at": triggered_at if is_pending else None,
+        "leased_until": None,
+        "lease_count": 0 if is_pending else None,
+        "attempt_count": 0 if is_pending else None,
+        "unsettled_leases": 0 if is_pending else None,
+        "next_id": None,
+        "next_triggered_at": None,
+        "next_milestone_value": None,
+    }
+    return NotificationPast(**{**default, **fields})
 
 
 def a_pending_notification(**fields: Unpack[_given.PendingNotificationFields]) -> PendingNotification:

@@ -1324,6 +1324,7 @@ create table if not exists public.scenario_notifications (
   unsettled_at timestamptz,
   -- What sending does not change, so that sending touches no index (a HOT update).
   is_failed boolean not null generated always as (delivery_status = 'failed') stored,
+  failed_code text generated always as (case when delivery_status = 'failed' then failure_code end) stored,
   outlasts_at timestamptz generated always as (
     case
       when delivery_status = 'failed' then coalesce(held_until, unsettled_at)
@@ -1418,6 +1419,8 @@ comment on column public.scenario_notifications.held_until is
   'For a failed one: until when it refuses a later claim (infinity: for good); null: it does not.';
 comment on column public.scenario_notifications.unsettled_at is
   'For one that was refused after a lease which nobody settled: when that lease ended. She may have been told by then.';
+comment on column public.scenario_notifications.failed_code is
+  'The failure_code of one that failed: unlike that, it does not change with every try, and so may be in an index.';
 comment on column public.scenario_notifications.outlasts_at is
   'Where it holds though it failed, or more than a week after its trigger: the time by which it is found.';
 
@@ -1429,7 +1432,7 @@ comment on index public.scenario_notifications_user_id_scenario_type_triggered_a
 create index if not exists scenario_notifications_organization_id_scenario_type_idx
   on public.scenario_notifications (organization_id, scenario_type, triggered_at desc);
 comment on index public.scenario_notifications_organization_id_scenario_type_idx is
-  'Serves: the report of an organization over a period.';
+  'Serves: the report of an organization over a period, from the index alone, and what came of what it was told.';
 
 create index if not exists scenario_notifications_not_failed_idx
   on public.scenario_notifications (user_id, scenario_type, triggered_at desc)
@@ -1451,9 +1454,10 @@ comment on index public.scenario_notifications_failed_idx is
 
 create index if not exists scenario_notifications_failed_by_organization_idx
   on public.scenario_notifications (organization_id, triggered_at desc, id desc)
+  include (scenario_type, failed_code)
   where is_failed;
 comment on index public.scenario_notifications_failed_by_organization_idx is
-  'Serves: the failures of an organization, newest first.';
+  'Serves: the failures of an organization, newest first, and its report, which reads nothing else of them.';
 
 create unique index if not exists scenario_notifications_one_notification_per_milestone
   on public.scenario_notifications (user_id, milestone_value)
@@ -1498,6 +1502,7 @@ create table if not exists scenario_private.handover (
   user_id uuid not null,
   organization_id uuid not null,
   scenario_type text not null,
+  triggered_at timestamptz not null default now(),
   next_attempt_at timestamptz not null default now(),
   leased_at timestamptz,
   leased_until timestamptz,
@@ -1515,6 +1520,8 @@ with (fillfactor = 50);
 
 comment on table scenario_private.handover is
   'The pending notifications: when each may be handed out, in whose hands it is, how often it was tried.';
+comment on column scenario_private.handover.triggered_at is
+  'The notification''s: what is pending is counted by day without a look at it.';
 comment on column scenario_private.handover.next_attempt_at is
   'When the notification may be leased.';
 comment on column scenario_private.handover.leased_at is
@@ -2026,6 +2033,24 @@ as $$
 $$;
 revoke all on function scenario_private.is_time_zone(text) from public, anon, authenticated;
 grant execute on function scenario_private.is_time_zone(text) to service_role;
+
+-- Raises SR001 unless the argument is the name of a time zone. UTC needs no look through all of them.
+create or replace function scenario_private.require_time_zone(p_argument text, p_value text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  perform scenario_private.require_given(p_argument, p_value);
+  if p_value <> 'UTC' and not scenario_private.is_time_zone(p_value) then
+    raise exception using
+      errcode = 'SR001', message = format('expected %s to be a time zone, such as Europe/Oslo', p_argument);
+  end if;
+end
+$$;
+revoke all on function scenario_private.require_time_zone(text, text) from public, anon, authenticated;
+grant execute on function scenario_private.require_time_zone(text, text) to service_role;
 
 create table if not exists public.scenario_delivery_policy (
   organization_id uuid,
@@ -2892,8 +2917,8 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  insert into scenario_private.handover (notification_id, user_id, organization_id, scenario_type)
-  values (new.id, new.user_id, new.organization_id, new.scenario_type);
+  insert into scenario_private.handover (notification_id, user_id, organization_id, scenario_type, triggered_at)
+  values (new.id, new.user_id, new.organization_id, new.scenario_type, new.triggered_at);
   return null;
 end
 $$;
@@ -3404,11 +3429,12 @@ begin
   handed_over as (
     insert into scenario_private.handover
       (
-        notification_id, user_id, organization_id, scenario_type, next_attempt_at, leased_at, leased_until,
-        lease_number, attempt_count
+        notification_id, user_id, organization_id, scenario_type, triggered_at, next_attempt_at, leased_at,
+        leased_until, lease_number, attempt_count
       )
     select
-      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.first_at,
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
+      granted.first_at,
       case when p_leased_until is not null then now() end, p_leased_until,
       (p_leased_until is not null)::integer, (p_leased_until is not null)::integer
     from granted
@@ -4410,29 +4436,25 @@ revoke all on function scenario_private.verdict_query(regclass, text, text, time
   from public, anon, authenticated;
 grant execute on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean) to service_role;
 
--- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
--- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
---        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
---        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
--- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
--- p_due_within_seconds replaces the settings' due_within.
--- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
--- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default
--- settings, SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
+-- Evaluates one page: what public.scenario_evaluate answers; and with p_by_organization, who was left out: how many
+-- mentors of which organization for which reason, by columns: of those for whom it came true, whoever was not claimed
+-- for.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
-create or replace function public.scenario_evaluate(
+create or replace function scenario_private.evaluate_page(
   p_scenario_type text,
-  p_organization_id uuid default null,
-  p_after uuid default null,
-  p_limit integer default 10000,
-  p_dry_run boolean default false,
-  p_due_within_seconds double precision default null,
-  p_list boolean default false,
-  p_needs_schema integer default null
+  p_organization_id uuid,
+  p_after uuid,
+  p_limit integer,
+  p_dry_run boolean,
+  p_due_within_seconds double precision,
+  p_list boolean,
+  p_by_organization boolean,
+  out page json,
+  out left_out_organization_ids uuid[],
+  out left_out_reasons text[],
+  out left_out_mentors bigint[]
 )
-returns json
 language plpgsql
 volatile
 security invoker
@@ -4469,8 +4491,9 @@ declare
   places bigint[];
   outcome json;
   skip_reasons text[];
+  unclaimed_places bigint[];
+  unclaimed_reasons text[];
 begin
-  perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_given('p_dry_run', p_dry_run);
   perform scenario_private.require_given('p_list', p_list);
@@ -4527,7 +4550,7 @@ begin
            ) as organization
            offset 0
          )
-         select tally.*, candidates.*
+         select tally.*, candidates.*, left_out.*
          from (
            select
              count(*) as evaluated,
@@ -4564,7 +4587,27 @@ begin
              order by
                mentor.user_id, moment.opens_at, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
            ) as candidate
-         ) as candidates',
+         ) as candidates
+         -- The due ones too: of a user''s memberships one is claimed for.
+         cross join (
+           select
+             array_agg(by_organization.id) as organization_ids,
+             array_agg(by_organization.reason) as reasons,
+             array_agg(by_organization.mentors) as mentors
+           from (
+             select
+               mentor.organization_id as id,
+               case
+                 when mentor.is_muted then ''muted''
+                 when mentor.verdict = ''held'' then ''cooldown''
+                 else mentor.verdict
+               end as reason,
+               count(*) as mentors
+             from mentor
+             where %5$s
+             group by 1, 2
+           ) as by_organization
+         ) as left_out',
         scenario_private.verdict_query(rule, p_scenario_type, bounds, history_before, false),
         case
           when exists (select from public.scenario_mutes)
@@ -4572,12 +4615,14 @@ begin
           else 'false'
         end,
         scenario_private.has_delivery_policies(),
-        case when p_list then 'array_agg(candidate.finding)' else 'null::text[]' end
+        case when p_list then 'array_agg(candidate.finding)' else 'null::text[]' end,
+        case when p_by_organization then 'mentor.verdict <> ''not_due''' else 'false' end
       )
       into
         evaluated_count, due_count, history_count, held_count, spent_count, muted_count, candidate_count,
         user_ids,
-        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors, findings;
+        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors, findings,
+        left_out_organization_ids, left_out_reasons, left_out_mentors;
 
       -- Users who are gone or banned are not notified: the lease asks the same again.
       select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
@@ -4590,6 +4635,8 @@ begin
           'duplicate_in_batch'::text, array[due_count - held_count - spent_count - muted_count - candidate_count]
         );
       claimed_count := 0;
+      unclaimed_places := '{}';
+      unclaimed_reasons := '{}';
       exit when candidate_count = 0;
 
       places := case
@@ -4618,14 +4665,19 @@ begin
         raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
       end if;
       claimed_count := claimed_count - json_array_length(outcome -> 'skipped' -> 'place') - lost_count;
-      skip_reasons := skip_reasons
-        || case json_typeof(outcome -> 'skipped' -> 'reason')
+      unclaimed_places := array(
+        select json_array_elements_text(outcome -> 'skipped' -> 'place')::bigint
+        union all
+        select json_array_elements_text(outcome -> 'lost')::bigint
+      );
+      unclaimed_reasons := case json_typeof(outcome -> 'skipped' -> 'reason')
           when 'array' then array(select json_array_elements_text(outcome -> 'skipped' -> 'reason'))
           else array_fill(
             outcome -> 'skipped' ->> 'reason', array[json_array_length(outcome -> 'skipped' -> 'place')]
           )
         end
         || array_fill('concurrent_claim'::text, array[lost_count]);
+      skip_reasons := skip_reasons || unclaimed_reasons;
       exit;
     exception when triggered_action_exception then
       if lost_count = 0 then
@@ -4634,7 +4686,46 @@ begin
     end;
   end loop;
 
-  return (
+  if left_out_reasons is not null then
+    select array_agg(tally.organization_id), array_agg(tally.reason), array_agg(tally.mentors)
+    into left_out_organization_ids, left_out_reasons, left_out_mentors
+    from (
+      select found.organization_id, found.reason, sum(found.mentors)::bigint as mentors
+      from (
+        select counted.organization_id, counted.reason, counted.mentors
+        from unnest(left_out_organization_ids, left_out_reasons, left_out_mentors)
+          as counted (organization_id, reason, mentors)
+        where counted.reason <> 'due'
+        union all
+        select candidate.organization_id, away.reason, 1
+        from unnest(away_user_ids, away_reasons) as away (user_id, reason)
+        join unnest(user_ids, organization_ids) as candidate (user_id, organization_id)
+          on candidate.user_id = away.user_id
+        union all
+        select organization_ids[unclaimed.place], unclaimed.reason, 1
+        from unnest(unclaimed_places, unclaimed_reasons) as unclaimed (place, reason)
+        union all
+        (
+          select due.organization_id, 'duplicate_in_batch', sum(due.mentors)
+          from (
+            select counted.organization_id, counted.mentors
+            from unnest(left_out_organization_ids, left_out_reasons, left_out_mentors)
+              as counted (organization_id, reason, mentors)
+            where counted.reason = 'due'
+            union all
+            select candidate.organization_id, -1
+            from unnest(organization_ids) as candidate (organization_id)
+          ) as due
+          where due_count - held_count - spent_count - muted_count > candidate_count
+          group by due.organization_id
+          having sum(due.mentors) > 0
+        )
+      ) as found
+      group by found.organization_id, found.reason
+    ) as tally;
+  end if;
+
+  page := (
     select json_build_object(
       'evaluated', evaluated_count,
       'due', due_count,
@@ -4653,11 +4744,240 @@ begin
 end
 $$;
 revoke all on function
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean)
+  from public, anon, authenticated;
+grant execute on function
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean)
+  to service_role;
+
+-- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
+-- memberships are never split), of one organization or of all.
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
+--        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
+--        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
+-- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
+-- p_due_within_seconds replaces the settings' due_within.
+-- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
+-- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default
+-- settings, SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
+create or replace function public.scenario_evaluate(
+  p_scenario_type text,
+  p_organization_id uuid default null,
+  p_after uuid default null,
+  p_limit integer default 10000,
+  p_dry_run boolean default false,
+  p_due_within_seconds double precision default null,
+  p_list boolean default false,
+  p_needs_schema integer default null
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  return (
+    select evaluated.page
+    from scenario_private.evaluate_page(
+      p_scenario_type, p_organization_id, p_after, p_limit, p_dry_run, p_due_within_seconds, p_list, false
+    ) as evaluated
+  );
+end
+$$;
+revoke all on function
   public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   from public, anon, authenticated;
 grant execute on function
   public.scenario_evaluate(text, uuid, uuid, integer, boolean, double precision, boolean, integer)
   to service_role;
+
+-- supabase/schemas/12_left_out.sql ====================================================================================
+
+-- Who was left out: of each pass, how many mentors of which organization it did not claim for though it came true for
+-- them, and why. A gauge, not a counter: the same mentors are left out in every pass, and only the last one is kept.
+--
+-- A page adds one row, whatever the number of organizations; the last page of a pass puts its rows together, and the
+-- pass before goes. So a page waits for nobody and costs next to nothing.
+
+-- A number of persons as it may be shown: null for fewer than 5, who could be told apart.
+create or replace function scenario_private.shown(p_persons bigint)
+returns bigint
+language sql
+immutable
+set search_path = ''
+as $$
+  select case when p_persons >= 5 then p_persons end
+$$;
+revoke all on function scenario_private.shown(bigint) from public, anon, authenticated;
+grant execute on function scenario_private.shown(bigint) to service_role;
+
+create table if not exists scenario_private.left_out (
+  id bigint generated always as identity primary key,
+  pass_id uuid not null references public.scenario_evaluation_config (id) on delete cascade,
+  finished_at timestamptz,
+  organization_ids uuid[] not null,
+  reasons text[] not null,
+  mentors bigint[] not null
+);
+
+comment on table scenario_private.left_out is
+  'Whom the last pass left out, and the one under way: how many mentors of which organization for which reason.';
+comment on column scenario_private.left_out.pass_id is
+  'The row of the settings that keeps the pass: its scenario type, and its organization or all.';
+comment on column scenario_private.left_out.finished_at is
+  'When the pass ended; null: a page of the pass under way.';
+comment on column scenario_private.left_out.organization_ids is
+  'By columns: the organizations, with reasons and mentors in the same places.';
+comment on column scenario_private.left_out.reasons is
+  'Why they were left out.';
+comment on column scenario_private.left_out.mentors is
+  'How many.';
+
+create index if not exists left_out_pass_id_idx
+  on scenario_private.left_out (pass_id);
+comment on index scenario_private.left_out_pass_id_idx is
+  'Serves: the rows of a pass.';
+
+alter table scenario_private.left_out enable row level security;
+
+drop policy if exists left_out_service_role_policy on scenario_private.left_out;
+create policy left_out_service_role_policy
+  on scenario_private.left_out
+  for all
+  to service_role
+  using (true)
+  with check (true);
+
+revoke all on table scenario_private.left_out from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table scenario_private.left_out to service_role;
+
+-- Keeps whom a page left out, by columns (null: nobody). The first page of a pass takes over from one that was given
+-- up; the last one puts the pages together in place of the pass before. Called with the pass locked.
+create or replace function scenario_private.keep_left_out(
+  p_pass_id uuid, p_is_first boolean, p_is_last boolean, p_organization_ids uuid[], p_reasons text[], p_mentors bigint[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if p_is_first then
+    delete from scenario_private.left_out as page
+    where page.pass_id = p_pass_id and page.finished_at is null;
+  end if;
+  if not p_is_last then
+    insert into scenario_private.left_out (pass_id, organization_ids, reasons, mentors)
+    select p_pass_id, p_organization_ids, p_reasons, p_mentors
+    where p_reasons is not null;
+    return;
+  end if;
+  with gone as (
+    delete from scenario_private.left_out as page
+    where page.pass_id = p_pass_id
+    returning page.finished_at, page.organization_ids, page.reasons, page.mentors
+  ),
+  line as (
+    select counted.organization_id, counted.reason, sum(counted.mentors)::bigint as mentors
+    from (
+      select gone.organization_ids, gone.reasons, gone.mentors from gone where gone.finished_at is null
+      union all
+      select p_organization_ids, p_reasons, p_mentors
+    ) as page
+    cross join unnest(page.organization_ids, page.reasons, page.mentors)
+      as counted (organization_id, reason, mentors)
+    group by counted.organization_id, counted.reason
+  )
+  insert into scenario_private.left_out (pass_id, finished_at, organization_ids, reasons, mentors)
+  select
+    p_pass_id, now(),
+    coalesce(array_agg(line.organization_id), '{}'),
+    coalesce(array_agg(line.reason), '{}'),
+    coalesce(array_agg(line.mentors), '{}')
+  from line;
+end
+$$;
+revoke all on function scenario_private.keep_left_out(uuid, boolean, boolean, uuid[], text[], bigint[])
+  from public, anon, authenticated;
+grant execute on function scenario_private.keep_left_out(uuid, boolean, boolean, uuid[], text[], bigint[])
+  to service_role;
+
+-- Says whom the last pass of each scenario type left out, though it came true for them: of an organization, by the
+-- newest pass over it alone or over all; or of all organizations. With p_under_way of the pass under way, if there is
+-- one.
+--   out  {"passes": [{"scenario_type", "finished_at", "left_out": [{"reason", "mentors"}]}]}; finished_at is null for
+--        one under way; mentors is null for fewer than 5, who could be told apart
+-- A reason is one of a claim (cooldown, reminders_spent, muted, user_gone, …), or history: it came true too long ago.
+-- A pass that ended before there was anything to keep, has no line.
+-- Raises SR001 if p_under_way is null.
+create or replace function public.scenario_get_left_out(
+  p_organization_id uuid default null, p_under_way boolean default false, p_needs_schema integer default null
+)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+as $$
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_under_way', p_under_way);
+  return (
+    with pass as (
+      select distinct on (config.scenario_type)
+        config.id, config.scenario_type, newest.finished_at
+      from public.scenario_evaluation_config as config
+      cross join lateral (
+        select page.finished_at, page.id
+        from scenario_private.left_out as page
+        where page.pass_id = config.id
+          and (page.finished_at is null) = p_under_way
+        order by page.id desc
+        limit 1
+      ) as newest
+      where config.organization_id is null
+        or config.organization_id = p_organization_id
+      order by config.scenario_type, newest.finished_at desc nulls last, newest.id desc
+    )
+    select json_build_object('passes', coalesce(
+      json_agg(
+        json_build_object(
+          'scenario_type', pass.scenario_type,
+          'finished_at', pass.finished_at,
+          'left_out', (
+            select coalesce(
+              json_agg(
+                json_build_object('reason', tally.reason, 'mentors', scenario_private.shown(tally.mentors))
+                order by tally.reason
+              ),
+              '[]'
+            )
+            from (
+              select counted.reason, sum(counted.mentors)::bigint as mentors
+              from scenario_private.left_out as page
+              cross join unnest(page.organization_ids, page.reasons, page.mentors)
+                as counted (organization_id, reason, mentors)
+              where page.pass_id = pass.id
+                and (page.finished_at is null) = p_under_way
+                and (p_organization_id is null or counted.organization_id = p_organization_id)
+              group by counted.reason
+            ) as tally
+          )
+        )
+        order by array_position(scenario_private.scenario_types(), pass.scenario_type), pass.scenario_type
+      ),
+      '[]'
+    ))
+    from pass
+  );
+end
+$$;
+revoke all on function public.scenario_get_left_out(uuid, boolean, integer) from public, anon, authenticated;
+grant execute on function public.scenario_get_left_out(uuid, boolean, integer) to service_role;
 
 -- supabase/schemas/12_passes.sql ======================================================================================
 
@@ -4781,6 +5101,7 @@ set timezone = 'UTC'
 as $$
 declare
   pass public.scenario_evaluation_config;
+  evaluated record;
   page json;
   started_at timestamptz;
 begin
@@ -4799,8 +5120,14 @@ begin
   for no key update;
 
   started_at := clock_timestamp();
-  page := public.scenario_evaluate(
-    p_scenario_type, p_organization_id, pass.resume_after, p_limit, false, p_due_within_seconds
+  select * into evaluated
+  from scenario_private.evaluate_page(
+    p_scenario_type, p_organization_id, pass.resume_after, p_limit, false, p_due_within_seconds, false, true
+  );
+  page := evaluated.page;
+  perform scenario_private.keep_left_out(
+    pass.id, pass.resume_after is null, page ->> 'next_after' is null,
+    evaluated.left_out_organization_ids, evaluated.left_out_reasons, evaluated.left_out_mentors
   );
 
   if pass.resume_after is null then
@@ -4916,6 +5243,26 @@ comment on column scenario_private.rule_contract.stands is
   'told. Where the rule names a milestone or subjects, the notification''s own are compared with them.';
 revoke all on table scenario_private.rule_contract from public, anon, authenticated;
 grant select on table scenario_private.rule_contract to service_role;
+
+-- What a scenario hopes for is a second view beside its rule, scenario_private.<scenario type>_hope, if the type says it
+-- at all: what came of a notification is read from it (18_outcomes.sql), for those who were told and for those who could
+-- not be. It starts from public.scenario_notifications, and looks up one person's rows by an index.
+create or replace view scenario_private.hope_contract
+with (security_invoker = true)
+as
+select
+  null::uuid as notification_id,
+  null::timestamptz as hoped_at
+where false;
+comment on view scenario_private.hope_contract is
+  'The columns of every view of what a scenario hopes for, with what each means; it has no rows.';
+comment on column scenario_private.hope_contract.notification_id is
+  'A notification of the type that was settled, sent or failed: its id, in one row.';
+comment on column scenario_private.hope_contract.hoped_at is
+  'When what the scenario hopes for first came true after settled_at, and not after now(); null: it has not. Where the '
+  'app''s tables have no date for it, settled_at: some time since.';
+revoke all on table scenario_private.hope_contract from public, anon, authenticated;
+grant select on table scenario_private.hope_contract to service_role;
 
 -- The rules there are, in the order of the scenario types; a type whose view is missing is left out.
 create or replace function scenario_private.rules()
@@ -6971,6 +7318,224 @@ revoke all on function public.scenario_purge_notifications(double precision, uui
   from public, anon, authenticated;
 grant execute on function public.scenario_purge_notifications(double precision, uuid, integer, integer) to service_role;
 
+-- supabase/schemas/18_outcomes.sql ====================================================================================
+
+-- What came of it: of those who were told, how many did what the scenario hopes for, beside those who were due and
+-- could not be told. Counts, shares and intervals; nothing here says that the one is the cause of the other.
+--
+-- What a scenario hopes for is said in its rule's file, by the view scenario_private.<scenario type>_hope: the contract
+-- is scenario_private.hope_contract (13_rules.sql). A type without one says nothing of it.
+
+-- The interval of a share by Wilson's score method, 95 %: so many of so many.
+create or replace function scenario_private.share_interval(p_hits bigint, p_number bigint)
+returns table (share double precision, lowest double precision, highest double precision)
+language sql
+immutable
+set search_path = ''
+rows 1
+as $$
+  select
+    given.share,
+    greatest(0, (given.share + z.square / (2 * p_number) - part.half) / (1 + z.square / p_number)),
+    least(1, (given.share + z.square / (2 * p_number) + part.half) / (1 + z.square / p_number))
+  from (select p_hits::double precision / p_number as share) as given
+  cross join (select 1.959963984540054 ^ 2 as square) as z
+  cross join lateral (
+    select sqrt(
+      z.square * (given.share * (1 - given.share) / p_number + z.square / (4 * p_number::double precision ^ 2))
+    ) as half
+  ) as part
+$$;
+revoke all on function scenario_private.share_interval(bigint, bigint) from public, anon, authenticated;
+grant execute on function scenario_private.share_interval(bigint, bigint) to service_role;
+
+-- The difference of two shares and its interval by Newcombe's hybrid score method (1998, method 10), 95 %.
+create or replace function scenario_private.difference_interval(
+  p_hits bigint, p_number bigint, p_other_hits bigint, p_other_number bigint
+)
+returns table (difference double precision, lowest double precision, highest double precision)
+language sql
+immutable
+set search_path = ''
+rows 1
+as $$
+  select
+    one.share - other.share,
+    one.share - other.share - sqrt((one.share - one.lowest) ^ 2 + (other.highest - other.share) ^ 2),
+    one.share - other.share + sqrt((one.highest - one.share) ^ 2 + (other.share - other.lowest) ^ 2)
+  from scenario_private.share_interval(p_hits, p_number) as one
+  cross join scenario_private.share_interval(p_other_hits, p_other_number) as other
+$$;
+revoke all on function scenario_private.difference_interval(bigint, bigint, bigint, bigint)
+  from public, anon, authenticated;
+grant execute on function scenario_private.difference_interval(bigint, bigint, bigint, bigint) to service_role;
+
+-- A group as it may be shown. How many did it is only said where at least 5 did and at least 5 did not.
+--   out  {"persons", "hoped", "share", "lowest", "highest", "undecided"}
+create or replace function scenario_private.shown_group(p_persons bigint, p_hoped bigint, p_undecided bigint)
+returns json
+language sql
+immutable
+set search_path = ''
+as $$
+  select json_build_object(
+    'persons', scenario_private.shown(p_persons),
+    'hoped', told.hoped,
+    'share', part.share,
+    'lowest', part.lowest,
+    'highest', part.highest,
+    'undecided', scenario_private.shown(p_undecided)
+  )
+  from (
+    select case when p_hoped >= 5 and p_persons - p_hoped >= 5 then p_hoped end as hoped
+  ) as told
+  left join lateral scenario_private.share_interval(told.hoped, p_persons) as part on told.hoped is not null
+$$;
+revoke all on function scenario_private.shown_group(bigint, bigint, bigint) from public, anon, authenticated;
+grant execute on function scenario_private.shown_group(bigint, bigint, bigint) to service_role;
+
+-- Says what came of an organization's notifications of a type that were settled from p_since (inclusive) to p_until
+-- (exclusive).
+--   out  {"says_hope", "told": {…}, "not_told": {…}, "difference": {"share", "lowest", "highest"} or null}
+--   a group  {"persons", "hoped", "share", "lowest", "highest", "undecided"}
+-- Persons are counted, not notifications: each once, from the first time in the period.
+--   told       to whom one was sent
+--   not_told   whose notification failed though she was there and still due, who was told nothing of the type in the
+--              period, and nothing within p_within_seconds after it failed. One that may have been told all the same (a
+--              lease that nobody settled) is in neither group; nor is one that is pending.
+--   persons    of those whose p_within_seconds are over; undecided: of the others
+--   hoped      who did what the scenario hopes for within p_within_seconds
+-- says_hope is false where the type has no view of what it hopes for: then hoped and what follows from it are null. So
+-- is every number that fewer than 5 persons stand behind, and hoped where fewer than 5 of the group did not. Whoever
+-- asks for periods that overlap can still reckon: give figures of fixed periods away, not this function.
+-- One that waited for longer than the type's deliver_within and 30 days is not found.
+-- Raises SR001 if an argument is missing or p_within_seconds is not between 1 and 36,525 days, SR004 for an unknown
+-- scenario type.
+create or replace function public.scenario_get_outcomes(
+  p_organization_id uuid,
+  p_scenario_type text,
+  p_since timestamptz,
+  p_until timestamptz,
+  p_within_seconds double precision,
+  p_needs_schema integer default null
+)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+-- A few index entries a person: compiling takes longer, and no table is read from end to end.
+set jit = off
+set enable_seqscan = off
+as $$
+declare
+  hope regclass;
+  within interval;
+  longest interval;
+  told_persons bigint;
+  told_hoped bigint;
+  told_undecided bigint;
+  other_persons bigint;
+  other_hoped bigint;
+  other_undecided bigint;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_organization_id', p_organization_id);
+  perform scenario_private.require_scenario_type(p_scenario_type);
+  perform scenario_private.require_given('p_since', p_since);
+  perform scenario_private.require_given('p_until', p_until);
+  perform scenario_private.require_between('p_within_seconds', p_within_seconds, 1, 36525 * 86400.0);
+  within := make_interval(secs => p_within_seconds);
+  longest := interval '30 days' + coalesce(
+    (scenario_private.delivery_setting_of(p_scenario_type, p_organization_id)).deliver_within, interval '7 days'
+  );
+  hope := to_regclass(format('scenario_private.%I', p_scenario_type || '_hope'));
+
+  execute format(
+    'with settled as materialized (
+       select notification.id, notification.user_id, notification.settled_at, notification.is_failed
+       from public.scenario_notifications as notification
+       where notification.organization_id = $1
+         and notification.scenario_type = $2
+         and notification.triggered_at > $3 - $6
+         and notification.triggered_at < $4 + interval ''1 day''
+         and notification.settled_at >= $3
+         and notification.settled_at < $4
+         and (
+           notification.delivery_status = ''sent''
+           or (
+             notification.unsettled_at is null
+             and coalesce(notification.failure_code, '''') not in (
+               ''mentor_not_active'', ''no_longer_due'', ''superseded'', ''user_banned'', ''user_gone''
+             )
+           )
+         )
+     ),
+     person as materialized (
+       -- Told before not told; then the first time.
+       select distinct on (settled.user_id) settled.*
+       from settled
+       order by settled.user_id, settled.is_failed, settled.settled_at, settled.id
+     ),
+     counted as (
+       select
+         person.is_failed,
+         person.settled_at + $5 > now() as is_undecided,
+         hope.hoped_at <= person.settled_at + $5 as is_hoped
+       from person
+       left join lateral (%s) as hope on person.settled_at + $5 <= now()
+       where not person.is_failed
+         or not exists (
+           select
+           from public.scenario_notifications as later
+           where later.user_id = person.user_id
+             and later.scenario_type = $2
+             and not later.is_failed
+             and later.triggered_at > person.settled_at - $6
+             and later.settled_at >= person.settled_at
+             and later.settled_at < person.settled_at + $5
+         )
+     )
+     select
+       count(*) filter (where not counted.is_failed and not counted.is_undecided),
+       count(*) filter (where not counted.is_failed and counted.is_hoped),
+       count(*) filter (where not counted.is_failed and counted.is_undecided),
+       count(*) filter (where counted.is_failed and not counted.is_undecided),
+       count(*) filter (where counted.is_failed and counted.is_hoped),
+       count(*) filter (where counted.is_failed and counted.is_undecided)
+     from counted',
+    case
+      when hope is null then 'select null::timestamptz as hoped_at'
+      -- Of one person, by the notification: set by set it would be of everybody.
+      else format('select found.hoped_at from %s as found where found.notification_id = person.id offset 0', hope)
+    end
+  )
+  into told_persons, told_hoped, told_undecided, other_persons, other_hoped, other_undecided
+  using p_organization_id, p_scenario_type, p_since, p_until, within, longest;
+
+  return json_build_object(
+    'says_hope', hope is not null,
+    'told', scenario_private.shown_group(told_persons, told_hoped, told_undecided),
+    'not_told', scenario_private.shown_group(other_persons, other_hoped, other_undecided),
+    'difference', (
+      select json_build_object(
+        'share', found.difference, 'lowest', found.lowest, 'highest', found.highest
+      )
+      from scenario_private.difference_interval(told_hoped, told_persons, other_hoped, other_persons) as found
+      -- Only of shares that are shown.
+      where least(told_hoped, told_persons - told_hoped, other_hoped, other_persons - other_hoped) >= 5
+    )
+  );
+end
+$$;
+revoke all on function
+  public.scenario_get_outcomes(uuid, text, timestamptz, timestamptz, double precision, integer)
+  from public, anon, authenticated;
+grant execute on function
+  public.scenario_get_outcomes(uuid, text, timestamptz, timestamptz, double precision, integer)
+  to service_role;
+
 -- supabase/schemas/18_pending.sql =====================================================================================
 
 -- What waits, one by one.
@@ -7072,13 +7637,55 @@ grant execute on function public.scenario_list_pending(uuid, text, timestamptz, 
 
 -- supabase/schemas/18_report.sql ======================================================================================
 
--- Counts an organization's notifications from p_since (inclusive) to p_until (exclusive), per day in UTC, scenario type
--- delivery status and, for failed ones, the code.
---   out  {"lines": [{"day", "scenario_type", "delivery_status", "failure_code", "notifications"}]}, only what is not
---        zero; failure_code is null but for failed ones
--- Raises SR001 if an argument is missing.
+-- An organization's figures, day by day.
+--
+-- They are counted from three indexes, and hardly a row is read: how many there are on a day, from the organization's
+-- index alone; which of them failed, and why, from the failed ones; which of them are pending, from the hand-over. The
+-- rest was sent. One statement is one snapshot, so the parts agree whoever settles meanwhile, and no sum is kept that
+-- could drift.
+
+-- The days of a zone that a period touches: each with its part of the period. The days before p_first and after p_last
+-- are left out.
+create or replace function scenario_private.days_between(
+  p_since timestamptz, p_until timestamptz, p_first timestamptz, p_last timestamptz, p_time_zone text
+)
+returns table (day date, starts_at timestamptz, ends_at timestamptz)
+language sql
+stable
+set search_path = ''
+set timezone = 'UTC'
+rows 30
+as $$
+  select begun.day, greatest(begun.starts_at, p_since), least(begun.ends_at, p_until)
+  from (
+    select
+      whole.day,
+      scenario_private.local_instant(whole.day, p_time_zone, false) as starts_at,
+      scenario_private.local_instant(whole.day + 1, p_time_zone, false) as ends_at
+    from (
+      select (p_first at time zone p_time_zone)::date + place.number as day
+      from generate_series(
+        0, (p_last at time zone p_time_zone)::date - (p_first at time zone p_time_zone)::date
+      ) as place (number)
+    ) as whole
+  ) as begun
+$$;
+revoke all on function scenario_private.days_between(timestamptz, timestamptz, timestamptz, timestamptz, text)
+  from public, anon, authenticated;
+grant execute on function scenario_private.days_between(timestamptz, timestamptz, timestamptz, timestamptz, text)
+  to service_role;
+
+-- Counts an organization's notifications from p_since (inclusive) to p_until (exclusive), per day of p_time_zone,
+-- scenario type, delivery status and, for failed ones, the code.
+--   out  {"time_zone", "lines": [{"day", "scenario_type", "delivery_status", "failure_code", "notifications"}]}, only
+--        what is not zero; failure_code is null but for failed ones
+-- Raises SR001 if an argument is missing, or if PostgreSQL knows no such time zone.
 create or replace function public.scenario_get_organization_report(
-  p_organization_id uuid, p_since timestamptz, p_until timestamptz, p_needs_schema integer default null
+  p_organization_id uuid,
+  p_since timestamptz,
+  p_until timestamptz,
+  p_time_zone text default 'UTC',
+  p_needs_schema integer default null
 )
 returns json
 language plpgsql
@@ -7086,52 +7693,109 @@ stable
 security invoker
 set search_path = ''
 set timezone = 'UTC'
+-- Each part is found by an index; compiling it takes longer than running it.
+set jit = off
+set enable_seqscan = off
 as $$
+declare
+  first_at timestamptz;
+  last_at timestamptz;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_given('p_organization_id', p_organization_id);
   perform scenario_private.require_given('p_since', p_since);
   perform scenario_private.require_given('p_until', p_until);
+  perform scenario_private.require_time_zone('p_time_zone', p_time_zone);
+  -- A period may have a hundred years of which a month has something.
+  select min(found.first_at), max(found.last_at) into first_at, last_at
+  from unnest(scenario_private.scenario_types()) as scenario (type)
+  cross join lateral (
+    select min(counted.triggered_at) as first_at, max(counted.triggered_at) as last_at
+    from public.scenario_notifications as counted
+    where counted.organization_id = p_organization_id
+      and counted.scenario_type = scenario.type
+      and counted.triggered_at >= p_since
+      and counted.triggered_at < p_until
+  ) as found;
   return (
-    select json_build_object('lines', coalesce(
-      json_agg(
-        json_build_object(
-          'day', tally.day,
-          'scenario_type', tally.scenario_type,
-          'delivery_status', tally.delivery_status,
-          'failure_code', tally.failure_code,
-          'notifications', tally.notifications
-        )
-        order by tally.day, tally.scenario_type, tally.delivery_status, tally.failure_code
-      ),
-      '[]'
-    ))
-    from (
-      select
-        notification.triggered_at::date as day,
-        notification.scenario_type,
-        notification.delivery_status,
-        case when notification.is_failed then notification.failure_code end as failure_code,
-        count(*) as notifications
-      from unnest(scenario_private.scenario_types()) as scenario (type)
+    with part as materialized (
+      select between_them.*
+      from scenario_private.days_between(p_since, p_until, first_at, last_at, p_time_zone) as between_them
+      where first_at is not null
+    ),
+    per_day as materialized (
+      select part.day, scenario.type as scenario_type, counted.notifications
+      from part
+      cross join unnest(scenario_private.scenario_types()) as scenario (type)
       cross join lateral (
-        select
-          counted.triggered_at, counted.scenario_type, counted.delivery_status, counted.is_failed,
-          counted.failure_code
-        from public.scenario_notifications as counted
-        where counted.organization_id = p_organization_id
-          and counted.scenario_type = scenario.type
-          and counted.triggered_at >= p_since
-          and counted.triggered_at < p_until
-      ) as notification
-      group by 1, 2, 3, 4
+        select count(*) as notifications
+        from public.scenario_notifications as notification
+        where notification.organization_id = p_organization_id
+          and notification.scenario_type = scenario.type
+          and notification.triggered_at >= part.starts_at
+          and notification.triggered_at < part.ends_at
+        offset 0
+      ) as counted
+      where counted.notifications > 0
+    ),
+    other as materialized (
+      select part.day, failed.scenario_type, 'failed' as delivery_status, failed.failure_code, failed.notifications
+      from part
+      cross join lateral (
+        select notification.scenario_type, notification.failed_code as failure_code, count(*) as notifications
+        from public.scenario_notifications as notification
+        where notification.organization_id = p_organization_id
+          and notification.is_failed
+          and notification.triggered_at >= part.starts_at
+          and notification.triggered_at < part.ends_at
+        group by notification.scenario_type, notification.failed_code
+        offset 0
+      ) as failed
+      union all
+      select
+        (handover.triggered_at at time zone p_time_zone)::date,
+        handover.scenario_type,
+        'pending',
+        null,
+        count(*)
+      from scenario_private.handover as handover
+      where handover.organization_id = p_organization_id
+        and handover.triggered_at >= p_since
+        and handover.triggered_at < p_until
+      group by 1, 2
+    )
+    select json_build_object(
+      'time_zone', p_time_zone,
+      'lines', coalesce(
+        json_agg(
+          json_build_object(
+            'day', tally.day,
+            'scenario_type', tally.scenario_type,
+            'delivery_status', tally.delivery_status,
+            'failure_code', tally.failure_code,
+            'notifications', tally.notifications
+          )
+          order by tally.day, tally.scenario_type, tally.delivery_status, tally.failure_code
+        ),
+        '[]'
+      )
+    )
+    from (
+      select * from other
+      union all
+      select
+        per_day.day, per_day.scenario_type, 'sent', null, per_day.notifications - coalesce(sum(other.notifications), 0)
+      from per_day
+      left join other on other.day = per_day.day and other.scenario_type = per_day.scenario_type
+      group by per_day.day, per_day.scenario_type, per_day.notifications
+      having per_day.notifications > coalesce(sum(other.notifications), 0)
     ) as tally
   );
 end
 $$;
-revoke all on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
+revoke all on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, text, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, integer)
+grant execute on function public.scenario_get_organization_report(uuid, timestamptz, timestamptz, text, integer)
   to service_role;
 
 -- supabase/schemas/18_status.sql ======================================================================================
@@ -7688,6 +8352,63 @@ comment on view scenario_private.certification_expiry_rule is
 revoke all on table scenario_private.certification_expiry_rule from public, anon, authenticated;
 grant select on table scenario_private.certification_expiry_rule to service_role;
 
+-- Hoped for: one of the certificates that it named is renewed, as the rule judges it: a later one of its kind is there.
+-- Or, where it named one alone, that one's time was moved, or a new row took its place. No date says when: what counts
+-- is whether it is so by now.
+create or replace view scenario_private.certification_expiry_hope
+with (security_invoker = true)
+as
+select
+  notification.id as notification_id,
+  case
+    when exists (
+      select
+      from scenario_source.certificates as held
+      cross join lateral (
+        select
+          case
+            when held.certificate_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then held.certificate_id
+            else scenario_private.subject_of(held.certificate_id)
+          end as id
+      ) as known
+      where held.user_id = notification.user_id
+        and held.organization_id = notification.organization_id
+        and (
+          (
+            notification.metadata -> 'certificate_ids' ? known.id
+            and exists (
+              select
+              from scenario_source.certificates as renewal
+              where renewal.user_id = held.user_id
+                and renewal.organization_id = held.organization_id
+                and renewal.kind = held.kind
+                and renewal.expires_at > held.expires_at
+            )
+          )
+          or (
+            held.expires_at > told.expires_at
+            and coalesce(scenario_private.subject_of(held.kind), known.id) = any (notification.subjects)
+          )
+        )
+    )
+      then notification.settled_at
+  end as hoped_at
+from public.scenario_notifications as notification
+cross join lateral (
+  -- An evaluation's facts are the rule's; an app's own may hold anything.
+  select case
+    when notification.origin = 'evaluation'
+      and cardinality(notification.subjects) = 1
+      and notification.metadata ->> 'expires_at' ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+[+]00:00$'
+      then (notification.metadata ->> 'expires_at')::timestamptz
+  end as expires_at
+) as told
+where notification.scenario_type = 'certification_expiry';
+comment on view scenario_private.certification_expiry_hope is
+  'Hoped for: one of the certificates that it named is renewed by now.';
+revoke all on table scenario_private.certification_expiry_hope from public, anon, authenticated;
+grant select on table scenario_private.certification_expiry_hope to service_role;
+
 -- supabase/schemas/rules/inactivity.sql ===============================================================================
 
 -- inactivity: no activity for inactive_after, and at most max_reminders of it until the next activity. A mentor who was
@@ -7735,6 +8456,28 @@ comment on view scenario_private.inactivity_rule is
   'Due: no activity for inactive_after, and at least one before that.';
 revoke all on table scenario_private.inactivity_rule from public, anon, authenticated;
 grant select on table scenario_private.inactivity_rule to service_role;
+
+-- Hoped for: she is active again.
+create or replace view scenario_private.inactivity_hope
+with (security_invoker = true)
+as
+select
+  notification.id as notification_id,
+  (
+    select activity.activity_date
+    from scenario_source.activities as activity
+    where activity.user_id = notification.user_id
+      and activity.activity_date > notification.settled_at
+      and activity.activity_date <= now()
+    order by activity.activity_date
+    limit 1
+  ) as hoped_at
+from public.scenario_notifications as notification
+where notification.scenario_type = 'inactivity';
+comment on view scenario_private.inactivity_hope is
+  'Hoped for: she is active again.';
+revoke all on table scenario_private.inactivity_hope from public, anon, authenticated;
+grant select on table scenario_private.inactivity_hope to service_role;
 
 -- supabase/schemas/rules/milestone.sql ================================================================================
 
@@ -7811,6 +8554,28 @@ comment on view scenario_private.milestone_rule is
 revoke all on table scenario_private.milestone_rule from public, anon, authenticated;
 grant select on table scenario_private.milestone_rule to service_role;
 
+-- Hoped for: she goes on: a further activity.
+create or replace view scenario_private.milestone_hope
+with (security_invoker = true)
+as
+select
+  notification.id as notification_id,
+  (
+    select activity.activity_date
+    from scenario_source.activities as activity
+    where activity.user_id = notification.user_id
+      and activity.activity_date > notification.settled_at
+      and activity.activity_date <= now()
+    order by activity.activity_date
+    limit 1
+  ) as hoped_at
+from public.scenario_notifications as notification
+where notification.scenario_type = 'milestone';
+comment on view scenario_private.milestone_hope is
+  'Hoped for: she goes on: a further activity.';
+revoke all on table scenario_private.milestone_hope from public, anon, authenticated;
+grant select on table scenario_private.milestone_hope to service_role;
+
 -- supabase/schemas/rules/welcome_back.sql =============================================================================
 
 -- welcome_back: the first activity inside the last returned_within comes at least inactive_after after the one before
@@ -7879,3 +8644,25 @@ comment on view scenario_private.welcome_back_rule is
   'Due: the first activity within returned_within follows a gap of at least inactive_after.';
 revoke all on table scenario_private.welcome_back_rule from public, anon, authenticated;
 grant select on table scenario_private.welcome_back_rule to service_role;
+
+-- Hoped for: she stays: another activity.
+create or replace view scenario_private.welcome_back_hope
+with (security_invoker = true)
+as
+select
+  notification.id as notification_id,
+  (
+    select activity.activity_date
+    from scenario_source.activities as activity
+    where activity.user_id = notification.user_id
+      and activity.activity_date > notification.settled_at
+      and activity.activity_date <= now()
+    order by activity.activity_date
+    limit 1
+  ) as hoped_at
+from public.scenario_notifications as notification
+where notification.scenario_type = 'welcome_back';
+comment on view scenario_private.welcome_back_hope is
+  'Hoped for: she stays: another activity.';
+revoke all on table scenario_private.welcome_back_hope from public, anon, authenticated;
+grant select on table scenario_private.welcome_back_hope to service_role;

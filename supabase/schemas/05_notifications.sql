@@ -77,6 +77,7 @@ create table if not exists public.scenario_notifications (
   unsettled_at timestamptz,
   -- What sending does not change, so that sending touches no index (a HOT update).
   is_failed boolean not null generated always as (delivery_status = 'failed') stored,
+  failed_code text generated always as (case when delivery_status = 'failed' then failure_code end) stored,
   outlasts_at timestamptz generated always as (
     case
       when delivery_status = 'failed' then coalesce(held_until, unsettled_at)
@@ -171,6 +172,8 @@ comment on column public.scenario_notifications.held_until is
   'For a failed one: until when it refuses a later claim (infinity: for good); null: it does not.';
 comment on column public.scenario_notifications.unsettled_at is
   'For one that was refused after a lease which nobody settled: when that lease ended. She may have been told by then.';
+comment on column public.scenario_notifications.failed_code is
+  'The failure_code of one that failed: unlike that, it does not change with every try, and so may be in an index.';
 comment on column public.scenario_notifications.outlasts_at is
   'Where it holds though it failed, or more than a week after its trigger: the time by which it is found.';
 
@@ -182,7 +185,7 @@ comment on index public.scenario_notifications_user_id_scenario_type_triggered_a
 create index if not exists scenario_notifications_organization_id_scenario_type_idx
   on public.scenario_notifications (organization_id, scenario_type, triggered_at desc);
 comment on index public.scenario_notifications_organization_id_scenario_type_idx is
-  'Serves: the report of an organization over a period.';
+  'Serves: the report of an organization over a period, from the index alone, and what came of what it was told.';
 
 create index if not exists scenario_notifications_not_failed_idx
   on public.scenario_notifications (user_id, scenario_type, triggered_at desc)
@@ -204,9 +207,10 @@ comment on index public.scenario_notifications_failed_idx is
 
 create index if not exists scenario_notifications_failed_by_organization_idx
   on public.scenario_notifications (organization_id, triggered_at desc, id desc)
+  include (scenario_type, failed_code)
   where is_failed;
 comment on index public.scenario_notifications_failed_by_organization_idx is
-  'Serves: the failures of an organization, newest first.';
+  'Serves: the failures of an organization, newest first, and its report, which reads nothing else of them.';
 
 create unique index if not exists scenario_notifications_one_notification_per_milestone
   on public.scenario_notifications (user_id, milestone_value)

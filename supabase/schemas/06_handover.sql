@@ -11,6 +11,7 @@ create table if not exists scenario_private.handover (
   user_id uuid not null,
   organization_id uuid not null,
   scenario_type text not null,
+  triggered_at timestamptz not null default now(),
   next_attempt_at timestamptz not null default now(),
   leased_at timestamptz,
   leased_until timestamptz,
@@ -28,6 +29,8 @@ with (fillfactor = 50);
 
 comment on table scenario_private.handover is
   'The pending notifications: when each may be handed out, in whose hands it is, how often it was tried.';
+comment on column scenario_private.handover.triggered_at is
+  'The notification''s: what is pending is counted by day without a look at it.';
 comment on column scenario_private.handover.next_attempt_at is
   'When the notification may be leased.';
 comment on column scenario_private.handover.leased_at is

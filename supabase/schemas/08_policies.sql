@@ -14,6 +14,24 @@ $$;
 revoke all on function scenario_private.is_time_zone(text) from public, anon, authenticated;
 grant execute on function scenario_private.is_time_zone(text) to service_role;
 
+-- Raises SR001 unless the argument is the name of a time zone. UTC needs no look through all of them.
+create or replace function scenario_private.require_time_zone(p_argument text, p_value text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  perform scenario_private.require_given(p_argument, p_value);
+  if p_value <> 'UTC' and not scenario_private.is_time_zone(p_value) then
+    raise exception using
+      errcode = 'SR001', message = format('expected %s to be a time zone, such as Europe/Oslo', p_argument);
+  end if;
+end
+$$;
+revoke all on function scenario_private.require_time_zone(text, text) from public, anon, authenticated;
+grant execute on function scenario_private.require_time_zone(text, text) to service_role;
+
 create table if not exists public.scenario_delivery_policy (
   organization_id uuid,
   time_zone text,

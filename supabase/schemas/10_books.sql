@@ -58,8 +58,8 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  insert into scenario_private.handover (notification_id, user_id, organization_id, scenario_type)
-  values (new.id, new.user_id, new.organization_id, new.scenario_type);
+  insert into scenario_private.handover (notification_id, user_id, organization_id, scenario_type, triggered_at)
+  values (new.id, new.user_id, new.organization_id, new.scenario_type, new.triggered_at);
   return null;
 end
 $$;

@@ -371,11 +371,12 @@ begin
   handed_over as (
     insert into scenario_private.handover
       (
-        notification_id, user_id, organization_id, scenario_type, next_attempt_at, leased_at, leased_until,
-        lease_number, attempt_count
+        notification_id, user_id, organization_id, scenario_type, triggered_at, next_attempt_at, leased_at,
+        leased_until, lease_number, attempt_count
       )
     select
-      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.first_at,
+      granted.id, granted.user_id, granted.organization_id, granted.scenario_type, granted.triggered_at,
+      granted.first_at,
       case when p_leased_until is not null then now() end, p_leased_until,
       (p_leased_until is not null)::integer, (p_leased_until is not null)::integer
     from granted

@@ -178,29 +178,25 @@ revoke all on function scenario_private.verdict_query(regclass, text, text, time
   from public, anon, authenticated;
 grant execute on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean) to service_role;
 
--- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
--- memberships are never split), of one organization or of all.
---   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
---        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
---        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
--- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
--- p_due_within_seconds replaces the settings' due_within.
--- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
--- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default
--- settings, SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
+-- Evaluates one page: what public.scenario_evaluate answers; and with p_by_organization, who was left out: how many
+-- mentors of which organization for which reason, by columns: of those for whom it came true, whoever was not claimed
+-- for.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
-create or replace function public.scenario_evaluate(
+create or replace function scenario_private.evaluate_page(
   p_scenario_type text,
-  p_organization_id uuid default null,
-  p_after uuid default null,
-  p_limit integer default 10000,
-  p_dry_run boolean default false,
-  p_due_within_seconds double precision default null,
-  p_list boolean default false,
-  p_needs_schema integer default null
+  p_organization_id uuid,
+  p_after uuid,
+  p_limit integer,
+  p_dry_run boolean,
+  p_due_within_seconds double precision,
+  p_list boolean,
+  p_by_organization boolean,
+  out page json,
+  out left_out_organization_ids uuid[],
+  out left_out_reasons text[],
+  out left_out_mentors bigint[]
 )
-returns json
 language plpgsql
 volatile
 security invoker
@@ -237,8 +233,9 @@ declare
   places bigint[];
   outcome json;
   skip_reasons text[];
+  unclaimed_places bigint[];
+  unclaimed_reasons text[];
 begin
-  perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_given('p_dry_run', p_dry_run);
   perform scenario_private.require_given('p_list', p_list);
@@ -295,7 +292,7 @@ begin
            ) as organization
            offset 0
          )
-         select tally.*, candidates.*
+         select tally.*, candidates.*, left_out.*
          from (
            select
              count(*) as evaluated,
@@ -332,7 +329,27 @@ begin
              order by
                mentor.user_id, moment.opens_at, mentor.milestone_value desc, mentor.cooldown, mentor.organization_id
            ) as candidate
-         ) as candidates',
+         ) as candidates
+         -- The due ones too: of a user''s memberships one is claimed for.
+         cross join (
+           select
+             array_agg(by_organization.id) as organization_ids,
+             array_agg(by_organization.reason) as reasons,
+             array_agg(by_organization.mentors) as mentors
+           from (
+             select
+               mentor.organization_id as id,
+               case
+                 when mentor.is_muted then ''muted''
+                 when mentor.verdict = ''held'' then ''cooldown''
+                 else mentor.verdict
+               end as reason,
+               count(*) as mentors
+             from mentor
+             where %5$s
+             group by 1, 2
+           ) as by_organization
+         ) as left_out',
         scenario_private.verdict_query(rule, p_scenario_type, bounds, history_before, false),
         case
           when exists (select from public.scenario_mutes)
@@ -340,12 +357,14 @@ begin
           else 'false'
         end,
         scenario_private.has_delivery_policies(),
-        case when p_list then 'array_agg(candidate.finding)' else 'null::text[]' end
+        case when p_list then 'array_agg(candidate.finding)' else 'null::text[]' end,
+        case when p_by_organization then 'mentor.verdict <> ''not_due''' else 'false' end
       )
       into
         evaluated_count, due_count, history_count, held_count, spent_count, muted_count, candidate_count,
         user_ids,
-        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors, findings;
+        organization_ids, cooldowns, milestone_values, facts, subjects, predecessors, findings,
+        left_out_organization_ids, left_out_reasons, left_out_mentors;
 
       -- Users who are gone or banned are not notified: the lease asks the same again.
       select array_agg(away.user_id), array_agg(away.reason) into away_user_ids, away_reasons
@@ -358,6 +377,8 @@ begin
           'duplicate_in_batch'::text, array[due_count - held_count - spent_count - muted_count - candidate_count]
         );
       claimed_count := 0;
+      unclaimed_places := '{}';
+      unclaimed_reasons := '{}';
       exit when candidate_count = 0;
 
       places := case
@@ -386,14 +407,19 @@ begin
         raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
       end if;
       claimed_count := claimed_count - json_array_length(outcome -> 'skipped' -> 'place') - lost_count;
-      skip_reasons := skip_reasons
-        || case json_typeof(outcome -> 'skipped' -> 'reason')
+      unclaimed_places := array(
+        select json_array_elements_text(outcome -> 'skipped' -> 'place')::bigint
+        union all
+        select json_array_elements_text(outcome -> 'lost')::bigint
+      );
+      unclaimed_reasons := case json_typeof(outcome -> 'skipped' -> 'reason')
           when 'array' then array(select json_array_elements_text(outcome -> 'skipped' -> 'reason'))
           else array_fill(
             outcome -> 'skipped' ->> 'reason', array[json_array_length(outcome -> 'skipped' -> 'place')]
           )
         end
         || array_fill('concurrent_claim'::text, array[lost_count]);
+      skip_reasons := skip_reasons || unclaimed_reasons;
       exit;
     exception when triggered_action_exception then
       if lost_count = 0 then
@@ -402,7 +428,46 @@ begin
     end;
   end loop;
 
-  return (
+  if left_out_reasons is not null then
+    select array_agg(tally.organization_id), array_agg(tally.reason), array_agg(tally.mentors)
+    into left_out_organization_ids, left_out_reasons, left_out_mentors
+    from (
+      select found.organization_id, found.reason, sum(found.mentors)::bigint as mentors
+      from (
+        select counted.organization_id, counted.reason, counted.mentors
+        from unnest(left_out_organization_ids, left_out_reasons, left_out_mentors)
+          as counted (organization_id, reason, mentors)
+        where counted.reason <> 'due'
+        union all
+        select candidate.organization_id, away.reason, 1
+        from unnest(away_user_ids, away_reasons) as away (user_id, reason)
+        join unnest(user_ids, organization_ids) as candidate (user_id, organization_id)
+          on candidate.user_id = away.user_id
+        union all
+        select organization_ids[unclaimed.place], unclaimed.reason, 1
+        from unnest(unclaimed_places, unclaimed_reasons) as unclaimed (place, reason)
+        union all
+        (
+          select due.organization_id, 'duplicate_in_batch', sum(due.mentors)
+          from (
+            select counted.organization_id, counted.mentors
+            from unnest(left_out_organization_ids, left_out_reasons, left_out_mentors)
+              as counted (organization_id, reason, mentors)
+            where counted.reason = 'due'
+            union all
+            select candidate.organization_id, -1
+            from unnest(organization_ids) as candidate (organization_id)
+          ) as due
+          where due_count - held_count - spent_count - muted_count > candidate_count
+          group by due.organization_id
+          having sum(due.mentors) > 0
+        )
+      ) as found
+      group by found.organization_id, found.reason
+    ) as tally;
+  end if;
+
+  page := (
     select json_build_object(
       'evaluated', evaluated_count,
       'due', due_count,
@@ -417,6 +482,49 @@ begin
       from unnest(skip_reasons) as skipped (reason)
       group by skipped.reason
     ) as tally
+  );
+end
+$$;
+revoke all on function
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean)
+  from public, anon, authenticated;
+grant execute on function
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean)
+  to service_role;
+
+-- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
+-- memberships are never split), of one organization or of all.
+--   out  {"evaluated", "due", "claimed", "history", "skipped": {reason: count}, "next_after", "due_mentors": [{
+--        "user_id", "organization_id", "milestone_value", "finding"}]}; next_after is null at the end; history are
+--        those for whom it came true longer than due_within ago: they are not due; due_mentors is empty without p_list
+-- p_dry_run counts what would be claimed and writes nothing; with p_list it names whom, by user_id.
+-- p_due_within_seconds replaces the settings' due_within.
+-- Raises SR001 for a limit outside 1 to 100,000, a due_within that is negative or longer than 36,525 days, or p_list
+-- without p_dry_run (a claim answers in counts); SR004 for an unknown scenario type, SR005 without its default
+-- settings, SR008 without its rule. Every page stands for itself: what repeated and overlapping calls find is held.
+create or replace function public.scenario_evaluate(
+  p_scenario_type text,
+  p_organization_id uuid default null,
+  p_after uuid default null,
+  p_limit integer default 10000,
+  p_dry_run boolean default false,
+  p_due_within_seconds double precision default null,
+  p_list boolean default false,
+  p_needs_schema integer default null
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  return (
+    select evaluated.page
+    from scenario_private.evaluate_page(
+      p_scenario_type, p_organization_id, p_after, p_limit, p_dry_run, p_due_within_seconds, p_list, false
+    ) as evaluated
   );
 end
 $$;

@@ -118,6 +118,7 @@ set timezone = 'UTC'
 as $$
 declare
   pass public.scenario_evaluation_config;
+  evaluated record;
   page json;
   started_at timestamptz;
 begin
@@ -136,8 +137,14 @@ begin
   for no key update;
 
   started_at := clock_timestamp();
-  page := public.scenario_evaluate(
-    p_scenario_type, p_organization_id, pass.resume_after, p_limit, false, p_due_within_seconds
+  select * into evaluated
+  from scenario_private.evaluate_page(
+    p_scenario_type, p_organization_id, pass.resume_after, p_limit, false, p_due_within_seconds, false, true
+  );
+  page := evaluated.page;
+  perform scenario_private.keep_left_out(
+    pass.id, pass.resume_after is null, page ->> 'next_after' is null,
+    evaluated.left_out_organization_ids, evaluated.left_out_reasons, evaluated.left_out_mentors
   );
 
   if pass.resume_after is null then

@@ -78,6 +78,26 @@ comment on column scenario_private.rule_contract.stands is
 revoke all on table scenario_private.rule_contract from public, anon, authenticated;
 grant select on table scenario_private.rule_contract to service_role;
 
+-- What a scenario hopes for is a second view beside its rule, scenario_private.<scenario type>_hope, if the type says it
+-- at all: what came of a notification is read from it (18_outcomes.sql), for those who were told and for those who could
+-- not be. It starts from public.scenario_notifications, and looks up one person's rows by an index.
+create or replace view scenario_private.hope_contract
+with (security_invoker = true)
+as
+select
+  null::uuid as notification_id,
+  null::timestamptz as hoped_at
+where false;
+comment on view scenario_private.hope_contract is
+  'The columns of every view of what a scenario hopes for, with what each means; it has no rows.';
+comment on column scenario_private.hope_contract.notification_id is
+  'A notification of the type that was settled, sent or failed: its id, in one row.';
+comment on column scenario_private.hope_contract.hoped_at is
+  'When what the scenario hopes for first came true after settled_at, and not after now(); null: it has not. Where the '
+  'app''s tables have no date for it, settled_at: some time since.';
+revoke all on table scenario_private.hope_contract from public, anon, authenticated;
+grant select on table scenario_private.hope_contract to service_role;
+
 -- The rules there are, in the order of the scenario types; a type whose view is missing is left out.
 create or replace function scenario_private.rules()
 returns table (scenario_type text, rule regclass)

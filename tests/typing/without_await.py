@@ -121,7 +121,12 @@ def operating(repository: blocking.ScenarioNotificationRepository, one: UUID, at
     assert_type(repository.get_settings(one), list[sr.ScenarioSettings])
     settings = sr.ScenarioSettings(scenario_type="inactivity", cooldown=timedelta(days=21))
     assert_type(repository.set_settings(settings), sr.ScenarioSettings)
-    report = repository.get_organization_report(one, at, at)
+    assert_type(repository.explain_notification(one), sr.NotificationPast | None)
+    assert_type(repository.get_left_out(one, under_way=True), list[sr.LeftOutPass])
+    outcomes = repository.get_outcomes(one, "inactivity", at, at, timedelta(days=14))
+    assert_type(outcomes.told, sr.OutcomeGroup)
+    assert_type(outcomes.difference, sr.OutcomeDifference | None)
+    report = repository.get_organization_report(one, at, at, "Europe/Oslo")
     assert_type(report, sr.OrganizationReport)
     assert_type(report.withheld(), dict[str, int])
 

@@ -40,19 +40,8 @@ _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 
 COMMANDS = (
-    *(
-        "evaluate",
-        "deliver",
-        "status",
-        "console",
-        "report",
-        "explain",
-        "check-rules",
-        "pending",
-        "failed",
-        "retry",
-        "cancel",
-    ),
+    *("evaluate", "deliver", "status", "console", "left-out", "report", "outcomes", "explain", "explain-notification"),
+    *("check-rules", "pending", "failed", "retry", "cancel"),
     *(
         "purge",
         "mutes",

@@ -102,7 +102,21 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         "max_attempts": 8,
     },
     "purge_notifications": {"older_than": timedelta(days=365), "batch": 100},
-    "get_organization_report": {"organization_id": ORGANIZATION_ID, "since": NOON, "until": NOON},
+    "get_organization_report": {
+        "organization_id": ORGANIZATION_ID,
+        "since": NOON,
+        "until": NOON,
+        "time_zone": "Europe/Oslo",
+    },
+    "get_outcomes": {
+        "organization_id": ORGANIZATION_ID,
+        "scenario_type": "inactivity",
+        "since": NOON,
+        "until": NOON,
+        "within": timedelta(days=14),
+    },
+    "get_left_out": {"organization_id": ORGANIZATION_ID},
+    "explain_notification": {"notification_id": USER_ID},
     "cancel_notifications": {"ids": [USER_ID]},
     "retry_notifications": {"ids": [USER_ID]},
     "purge_page": {"older_than": timedelta(days=365), "after": USER_ID, "limit": 100},
@@ -191,7 +205,9 @@ def test_every_public_method_is_attacked() -> None:
     """A new method, or a new argument, has to be listed here."""
     for name, method in inspect.getmembers(ScenarioNotificationRepository):
         if not name.startswith("_"):
-            assert set(inspect.signature(method).parameters) - {"self", "dry_run", "list_due"} == set(VALID[name])
+            assert set(inspect.signature(method).parameters) - {"self", "dry_run", "list_due", "under_way"} == set(
+                VALID[name]
+            )
 
 
 @pytest.mark.parametrize(("method", "argument"), [(name, key) for name, given in VALID.items() for key in given])

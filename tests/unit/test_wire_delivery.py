@@ -218,6 +218,7 @@ async def test_a_report_is_counted(rest: respx.MockRouter, repository: ScenarioN
 
     arguments = _only(rest, "scenario_get_organization_report")
     assert arguments.pop("p_organization_id") == str(ORGANIZATION_ID)
+    assert arguments.pop("p_time_zone") == "UTC"
     assert {name: datetime.fromisoformat(value) for name, value in arguments.items()} == {
         "p_since": SINCE,
         "p_until": UNTIL,
