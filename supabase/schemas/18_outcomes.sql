@@ -14,13 +14,16 @@ rows 1
 as $$
   select
     given.share,
-    greatest(0, (given.share + z.square / (2 * p_number) - part.half) / (1 + z.square / p_number)),
-    least(1, (given.share + z.square / (2 * p_number) + part.half) / (1 + z.square / p_number))
-  from (select p_hits::double precision / p_number as share) as given
+    greatest(0, (given.share + z.square / (2 * given.number) - part.half) / (1 + z.square / given.number)),
+    least(1, (given.share + z.square / (2 * given.number) + part.half) / (1 + z.square / given.number))
+  from (
+    select asked.number, p_hits / asked.number as share
+    from (select nullif(p_number, 0)::double precision as number) as asked
+  ) as given
   cross join (select 1.959963984540054 ^ 2 as square) as z
   cross join lateral (
     select sqrt(
-      z.square * (given.share * (1 - given.share) / p_number + z.square / (4 * p_number::double precision ^ 2))
+      z.square * (given.share * (1 - given.share) / given.number + z.square / (4 * given.number ^ 2))
     ) as half
   ) as part
 $$;
