@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
@@ -19,22 +18,30 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from scenario_repo._cli.endings import line_of
+from scenario_repo._cli.past import past_lines
 from scenario_repo._cli.words import minute_of
-from scenario_repo._limits import MAX_DAYS, MAX_LISTED
-from scenario_repo.console import organizations, overview, people
+from scenario_repo._limits import MAX_DAYS
+from scenario_repo.console import asked, organizations, outcomes, overview, people
 from scenario_repo.console.guard import LOOPBACK, Guard
 from scenario_repo.console.readings import Reading, Readings
-from scenario_repo.console.tables import FAILED, ORGANIZATION, PENDING, PERSON, address
+from scenario_repo.console.tables import (
+    FAILED,
+    NOTIFICATION,
+    ORGANIZATION,
+    PENDING,
+    PERSON,
+    address,
+    organization,
+    person,
+)
 from scenario_repo.console.text import shown
 from scenario_repo.exceptions import InvalidDataException, ScenarioRepositoryException
 from scenario_repo.repository import ScenarioNotificationRepository
 
 _HERE: Final = Path(__file__).parent
-_FIRST: Final = 100
-"""How many rows a list shows at first; a link shows up to 1,000."""
 _DAYS: Final = 30
-_BAD_REQUEST, _BAD_GATEWAY, _UNAVAILABLE = 400, 502, 503
-_TITLES: Final = {400: "That can't be looked up", 404: "There is no such page", 503: "The database is unavailable"}
+_BAD_REQUEST, _NOT_FOUND, _BAD_GATEWAY, _UNAVAILABLE = 400, 404, 502, 503
+_TITLES: Final = {400: "That can't be looked up", 404: "There is nothing here", 503: "The database is unavailable"}
 
 Page = Callable[[Request], Awaitable[Response]]
 
@@ -69,6 +76,7 @@ class _Pages:
             "/": self._overview,
             "/live": self._live,
             PERSON: self._person,
+            NOTIFICATION: self._notification,
             ORGANIZATION: self._organization,
             PENDING: self._list,
             FAILED: self._list,
@@ -97,7 +105,7 @@ class _Pages:
         return self._page(request, "live.html", **_live_parts(await self._readings.newest()))
 
     async def _person(self, request: Request) -> Response:
-        user_id, limit = _id(request, "id"), _limit(request)
+        user_id, limit = asked.id_of(request), asked.limit(request)
         verdicts = await self._repository.explain_scenarios(user_id)
         history = await self._repository.list_notifications(user_id, limit=limit)
         mutes = await self._repository.list_mutes(user_id)
@@ -108,31 +116,55 @@ class _Pages:
             verdicts=people.verdicts(verdicts),
             evidence=people.evidence(verdicts),
             history=people.history(history),
-            more=_more(request, len(history), limit),
+            more=asked.more(request, len(history)),
             mutes=people.mutes(mutes),
         )
 
+    async def _notification(self, request: Request) -> Response:
+        notification_id = asked.id_of(request)
+        past = await self._repository.explain_notification(notification_id)
+        if past is None:
+            return self._error(request, _NOT_FOUND, "There is no notification of this id, or no more.")
+        return self._page(
+            request,
+            "notification.html",
+            id=notification_id,
+            lines=past_lines(past),
+            person=person(past.user_id),
+            organization=organization(past.organization_id),
+        )
+
     async def _organization(self, request: Request) -> Response:
-        organization_id, days = _id(request, "id"), _number(request, "days", _DAYS, MAX_DAYS)
-        until = datetime.now(UTC)
-        since = datetime.combine(until.date() - timedelta(days=days - 1), time(), UTC)
-        report = await self._repository.get_organization_report(organization_id, since, until)
+        organization_id, zone = asked.id_of(request), asked.time_zone(request)
+        days = asked.number(request, "days", _DAYS, MAX_DAYS)
+        until = datetime.now(zone)
+        since = datetime.combine(until.date() - timedelta(days=days - 1), time(), zone)
+        report = await self._repository.get_organization_report(organization_id, since, until, zone.key)
+        came_of_it = {
+            kind: await self._repository.get_outcomes(organization_id, kind, since, until, outcomes.WITHIN)
+            for kind in sorted({str(line.scenario_type) for line in report.lines})
+        }
+        left_out = await self._repository.get_left_out(organization_id)
         settings = await self._repository.get_settings(organization_id)
         return self._page(
             request,
             "organization.html",
             organization_id=organization_id,
             days=days,
+            zone=zone.key,
             lengths=sorted({*organizations.DAYS, days}),
             total=report.count(),
             statuses=organizations.STATUSES,
             figures=[organizations.per_day(report), organizations.per_scenario(report)] if report.lines else [],
             reasons=organizations.reasons(report),
+            left_out=outcomes.left_out(left_out),
+            came_of_it=outcomes.came_of_it(came_of_it),
+            differences=list(outcomes.differences(came_of_it)),
             overrides=organizations.overrides(settings),
         )
 
     async def _list(self, request: Request) -> Response:
-        scope, limit = _scope(request), _limit(request)
+        scope, limit = asked.scope(request), asked.limit(request)
         is_failed = request.url.path == FAILED
         if is_failed:
             table = people.failed(await self._repository.list_failed(*scope, limit=limit))
@@ -145,7 +177,7 @@ class _Pages:
             organization_id=scope[0],
             scenario=scope[1],
             table=table,
-            more=_more(request, len(table.rows), limit),
+            more=asked.more(request, len(table.rows)),
         )
 
     def _page(self, request: Request, template: str, **values: object) -> HTMLResponse:
@@ -178,35 +210,3 @@ def _live_parts(reading: Reading) -> dict[str, object]:
         "deliveries": overview.deliveries(reading.status),
         "passes": overview.passes(reading.status),
     }
-
-
-def _id(request: Request, name: str) -> UUID:
-    """Read an id; what was given instead is not repeated."""
-    try:
-        return UUID(request.query_params.get(name, "").strip())
-    except ValueError:
-        raise InvalidDataException(f"{name}: expected a UUID") from None
-
-
-def _scope(request: Request) -> tuple[UUID | None, str | None]:
-    """Read of which organization and scenario type a list is; None: of all."""
-    given = request.query_params.get("organization", "").strip()
-    return _id(request, "organization") if given else None, request.query_params.get("scenario", "").strip() or None
-
-
-def _limit(request: Request) -> int:
-    return _number(request, "limit", _FIRST, MAX_LISTED)
-
-
-def _number(request: Request, name: str, otherwise: int, most: int) -> int:
-    given = request.query_params.get(name, str(otherwise)).strip()
-    if not (given.isascii() and given.isdecimal() and len(given) <= len(str(most)) and 1 <= int(given) <= most):
-        raise InvalidDataException(f"{name}: expected a number from 1 to {most:,}")
-    return int(given)
-
-
-def _more(request: Request, found: int, limit: int) -> str | None:
-    """Return where more of a list is shown; None: this is all, or as much as a page shows."""
-    if found < limit or limit >= MAX_LISTED:
-        return None
-    return address(request.url.path, **{**request.query_params, "limit": MAX_LISTED})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
@@ -38,12 +39,13 @@ def per_day(report: OrganizationReport) -> Figure:
     counts: Counter[tuple[date, str]] = Counter()
     for line in report.lines:
         counts[line.day, str(line.delivery_status)] += line.notifications
-    first, last = report.since.astimezone(UTC).date(), report.until.astimezone(UTC).date()
+    zone = ZoneInfo(report.time_zone)
+    first, last = report.since.astimezone(zone).date(), report.until.astimezone(zone).date()
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     series = {status: [counts[day, status] for day in days] for status in _NAMES}
     labels = [str(day) for day in days]
     rows = [(label, *numbers(values)) for label, *values in zip(labels, *series.values(), strict=True)]
-    table = Table("Notifications per day (UTC)", ("day", *_NAMES), rows, frozenset(_NAMES))
+    table = Table(f"Notifications per day ({zone.key})", ("day", *_NAMES), rows, frozenset(_NAMES))
     return Figure("per-day", charts.stacked([f"{day:%m-%d}" for day in days], series, name_id="per-day-name"), table)
 
 

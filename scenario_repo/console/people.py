@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
 from scenario_repo._cli.findings import because
 from scenario_repo._cli.words import minute_of
-from scenario_repo.console.tables import Cell, Table, organization, person
+from scenario_repo.console.tables import NOTIFICATION, Cell, Link, Table, address, organization, person
 from scenario_repo.console.text import facts_of
 from scenario_repo.models import ScenarioExplanation, ScenarioNotification
 from scenario_repo.policies import Mute
@@ -45,9 +46,9 @@ def evidence(found: Iterable[ScenarioExplanation]) -> list[Evidence]:
 def history(found: Iterable[ScenarioNotification]) -> Table:
     """Show what was recorded for her, the newest first; what it told is the app's, and is not shown."""
     names = ("triggered", "scenario", "status", "code", "settled", "holds until", "organization")
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (
-            minute_of(one.triggered_at),
+            _past(one.id, one.triggered_at),
             _kind(one),
             str(one.delivery_status),
             one.failure_code or "",
@@ -81,9 +82,9 @@ def pending(found: Iterable[PendingNotification]) -> Table:
     """Show what waits, in the order in which it comes due."""
     now = datetime.now(UTC)
     names = ("due", "scenario", "state", "tries", "last code", "over", "person", "organization")
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (
-            minute_of(one.next_attempt_at),
+            _past(one.id, one.next_attempt_at),
             str(one.scenario_type),
             "in hand" if one.leased_until else "due" if one.next_attempt_at <= now else "waiting",
             f"{one.attempt_count:,}",
@@ -100,9 +101,9 @@ def pending(found: Iterable[PendingNotification]) -> Table:
 def failed(found: Iterable[ScenarioNotification]) -> Table:
     """Show what failed, the newest first."""
     names = ("triggered", "scenario", "code", "failed", "holds until", "person", "organization")
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (
-            minute_of(one.triggered_at),
+            _past(one.id, one.triggered_at),
             _kind(one),
             one.failure_code or "unknown",
             minute_of(one.settled_at) if one.settled_at else "",
@@ -113,6 +114,11 @@ def failed(found: Iterable[ScenarioNotification]) -> Table:
         for one in found
     ]
     return Table("Failed, the newest first", names, rows, empty="Nothing failed.")
+
+
+def _past(notification_id: UUID, moment: datetime) -> Link:
+    """Lead from a moment to what happened to its notification."""
+    return Link(minute_of(moment), address(NOTIFICATION, id=notification_id))
 
 
 def _kind(one: ScenarioNotification) -> str:

@@ -36,6 +36,7 @@ class Table:
 
 PERSON: Final = "/person"
 ORGANIZATION: Final = "/organization"
+NOTIFICATION: Final = "/notification"
 PENDING: Final = "/pending"
 FAILED: Final = "/failed"
 

@@ -45,6 +45,7 @@ class Scene:
     """With the token of this run."""
     organization: UUID
     person: UUID
+    notification: UUID
 
     @property
     def root(self) -> str:
@@ -58,6 +59,7 @@ class Scene:
             "overview": "/",
             "person": f"/person?id={self.person}",
             "organization": f"/organization?id={self.organization}&days=7",
+            "notification": f"/notification?id={self.notification}",
             "pending": f"/pending?organization={self.organization}",
             "failed": f"/failed?organization={self.organization}",
             "nobody": f"/person?id={uuid4()}",
@@ -87,12 +89,12 @@ def scene(platform: Platform) -> Iterator[Scene]:
         ):
             code = "invalid_token" if status == "failed" else None
             row = {**about, "delivery_status": status, "triggered_at": ago(days), "failure_code": code}
-            insert_notification(owner, user, **row, metadata=Jsonb({"note": HOSTILE}))
+            inserted = insert_notification(owner, user, **row, metadata=Jsonb({"note": HOSTILE}))
         owner.execute("insert into public.scenario_mutes (user_id) values (%s)", [users[0]])
     with ExitStack() as stack:
         stack.callback(platform.delete_users, users)
         address = stack.enter_context(running_console(platform.url, platform.secret_key))
-        yield Scene(address, organization, users[0])
+        yield Scene(address, organization, users[0], inserted["id"])
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +198,7 @@ def test_hostile_text_is_only_text(browser: Browser) -> None:
         answers.list_notifications([a_notification(scenario_type=HOSTILE)])
         answers.list_mutes([])
         with served(answers) as root:
-            scene = Scene(f"{root}/?", uuid4(), uuid4())
+            scene = Scene(f"{root}/?", uuid4(), uuid4(), uuid4())
             tab = Tab(browser, scene, scheme="light")
             tab.open(scene.pages["person"])
             tab.page.locator("summary").click()

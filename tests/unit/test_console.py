@@ -30,23 +30,32 @@ from scenario_repo.testing import (
     NOON,
     PostgrestAnswers,
     a_failure_count,
+    a_left_out,
+    a_left_out_pass,
     a_mute,
     a_notification,
+    a_notification_past,
     a_pending_notification,
     a_report,
     a_report_line,
     a_scenario_status,
     a_status,
     an_explanation,
+    an_outcome_group,
+    some_outcomes,
     some_settings,
 )
 
 PERSON: Final = UUID("00000000-0000-4000-8000-0000000000a1")
 ORGANIZATION: Final = UUID("00000000-0000-4000-8000-0000000000b2")
+NOTIFICATION: Final = UUID("00000000-0000-4000-8000-0000000000c3")
 TOKEN: Final = "the-token-of-this-run"  # noqa: S105 - opens nothing
 SCRIPT: Final = "<script>alert(1)</script>"
 HOSTILE: Final = f"{SCRIPT}\"'><img src=x onerror=alert(2)>\u202eevil\u2066"
-PAGES: Final = ("/", "/live", f"/person?id={PERSON}", f"/organization?id={ORGANIZATION}", "/pending", "/failed")
+PAGES: Final = (
+    *("/", "/live", "/pending", "/failed", f"/person?id={PERSON}"),
+    *(f"/organization?id={ORGANIZATION}", f"/notification?id={NOTIFICATION}"),
+)
 
 every_page = pytest.mark.parametrize("page", PAGES)
 
@@ -78,6 +87,9 @@ def answers(bare: PostgrestAnswers) -> PostgrestAnswers:
     bare.list_mutes([a_mute(user_id=PERSON)])
     lines = (a_report_line(notifications=12), a_report_line(delivery_status="failed", failure_code="invalid_token"))
     bare.get_organization_report(a_report(organization_id=ORGANIZATION, lines=lines))
+    bare.get_outcomes(some_outcomes(not_told=an_outcome_group(persons=None, hoped=None, share=None, lowest=None)))
+    bare.get_left_out([a_left_out_pass(left_out=(a_left_out(mentors=None), a_left_out(reason="history")))])
+    bare.explain_notification(a_notification_past(user_id=PERSON, organization_id=ORGANIZATION))
     bare.list_pending([a_pending_notification(user_id=PERSON)])
     bare.list_failed([told])
     return bare
@@ -169,7 +181,7 @@ async def test_hostile_text_is_shown_and_does_nothing(bare: PostgrestAnswers) ->
     facts: dict[str, Any] = {HOSTILE: HOSTILE, "deep": {"list": [SCRIPT]}}
     bare.explain_scenarios([an_explanation(scenario_type=HOSTILE, reason=HOSTILE, facts=facts)])
     bare.list_notifications([a_notification(scenario_type=HOSTILE, failure_code=HOSTILE, metadata={"name": HOSTILE})])
-    line = a_report_line(scenario_type=HOSTILE, delivery_status="failed", failure_code=HOSTILE)
+    line = a_report_line(delivery_status="failed", failure_code=HOSTILE)
     bare.get_organization_report(a_report(lines=(line,)))
     bare.get_status(
         a_status(
@@ -180,6 +192,9 @@ async def test_hostile_text_is_shown_and_does_nothing(bare: PostgrestAnswers) ->
     bare.list_pending([a_pending_notification(scenario_type=HOSTILE, failure_code=HOSTILE)])
     bare.list_failed([a_notification(scenario_type=HOSTILE, delivery_status="failed", failure_code=HOSTILE)])
     bare.get_settings([some_settings(scenario_type="inactivity", milestones=(10,))])
+    bare.get_outcomes(some_outcomes())
+    bare.get_left_out([a_left_out_pass(scenario_type=HOSTILE, left_out=(a_left_out(reason=HOSTILE),))])
+    bare.explain_notification(a_notification_past(scenario_type=HOSTILE, failure_code=HOSTILE))
     bare.list_mutes([a_mute(user_id=PERSON)])
     async with opened(bare) as browser:
         for page in PAGES:
@@ -205,7 +220,10 @@ async def test_what_a_notification_tells_is_not_shown(answers: PostgrestAnswers)
         "/person",
         f"/person?id={SCRIPT}",
         "/organization?id=1",
+        f"/notification?id={SCRIPT}",
         f"/organization?id={ORGANIZATION}&days=0",
+        f"/organization?id={ORGANIZATION}&zone={SCRIPT}",
+        f"/organization?id={ORGANIZATION}&zone=../../etc/hostname",
         f"/organization?id={ORGANIZATION}&days=9999999999",
         f"/organization?id={ORGANIZATION}&days=٣",
         "/pending?organization=x",
@@ -299,6 +317,47 @@ async def test_an_organizations_charts_have_tables_with_the_same_numbers(answers
     assert table.count('scope="row"') == 7
     assert f"/failed?organization={ORGANIZATION}" in text
     assert answers.asked("get_organization_report")[0].arguments["p_organization_id"] == str(ORGANIZATION)
+
+
+async def test_numbers_about_few_persons_are_left_out(answers: PostgrestAnswers) -> None:
+    """Of outcomes and of who was left out: what the database leaves out is said to be about fewer than 5."""
+    async with opened(answers) as browser:
+        text = (await browser.get(f"/organization?id={ORGANIZATION}")).text
+    (outcomes,) = re.findall(r"<caption>Who did what the scenario hopes for.*?</table>", text, re.DOTALL)
+    assert outcomes.count("fewer than 5") == 5
+    assert "25.0%" in outcomes
+    assert "<bdi>16.8% to 35.5%</bdi>" in outcomes
+    (left_out,) = re.findall(r"<caption>Whom the last pass left out.*?</table>", text, re.DOTALL)
+    assert left_out.count("fewer than 5") == 1
+    assert "names no cause" in text
+
+
+async def test_the_days_are_those_of_a_time_zone(answers: PostgrestAnswers) -> None:
+    """A day begins at midnight there, and the report is asked for that zone."""
+    async with opened(answers) as browser:
+        await browser.get(f"/organization?id={ORGANIZATION}&days=7&zone=Asia/Kathmandu")
+    asked = answers.asked("get_organization_report")[0].arguments
+    assert asked["p_time_zone"] == "Asia/Kathmandu"
+    assert asked["p_since"].endswith(("T00:00:00+05:45", "T18:15:00+00:00", "T18:15:00Z"))
+
+
+async def test_what_happened_to_a_notification_is_told(answers: PostgrestAnswers) -> None:
+    """In the sentences of the command line, with links; the person's history leads there."""
+    async with opened(answers) as browser:
+        text = (await browser.get(f"/notification?id={NOTIFICATION}")).text
+        history = (await browser.get(f"/person?id={PERSON}")).text
+    assert "It was sent at" in text
+    assert f"/person?id={PERSON}" in text
+    assert re.search(r'<th scope="row"><a href="/notification\?id=[0-9a-f-]{36}">', history)
+
+
+async def test_a_notification_that_is_gone_is_not_found(bare: PostgrestAnswers) -> None:
+    """Purged or never there: a page says so."""
+    bare.explain_notification(None)
+    async with opened(bare) as browser:
+        answer = await browser.get(f"/notification?id={NOTIFICATION}")
+    assert answer.status_code == 404
+    assert "no notification of this id" in answer.text
 
 
 async def test_lists_are_scoped_and_grow(bare: PostgrestAnswers) -> None:
