@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.integration.database import Database
+from tests.integration.database import Database, new_claim
 from tests.rows import insert_notification
 
 ORGANIZATION = UUID(int=1)
@@ -154,12 +155,106 @@ def test_the_report_reads_the_organizations_index(worker: psycopg.Connection) ->
     assert row is not None
     query = row[0].partition("return (")[2].rpartition(");")[0]
     body = query.replace("p_organization_id", "$1").replace("p_since", "$2").replace("p_until", "$3")
+    body = body.replace("p_time_zone", "'UTC'").replace("first_at", "$2").replace("last_at", "$3")
     explain = sql.SQL("explain execute report ({}, {}, {})").format(*map(sql.Literal, (ORGANIZATION, SINCE, UNTIL)))
     with worker.transaction():
         worker.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
         worker.execute(sql.SQL("prepare report (uuid, timestamptz, timestamptz) as {}").format(sql.SQL(body)))
         plan = [line for (line,) in worker.execute(explain)]
 
-    scan = next(position for position, line in enumerate(plan) if "Index Scan" in line)
-    assert "using scenario_notifications_organization_id_scenario_type_idx" in plan[scan]
-    assert all(column in plan[scan + 1] for column in ("(organization_id =", "(triggered_at >=", "(triggered_at <"))
+    for index in ("organization_id_scenario_type_idx", "failed_by_organization_idx"):
+        name = f"Index Only Scan using scenario_notifications_{index}"
+        scan = next(position for position, line in enumerate(plan) if name in line)
+        assert all(column in plan[scan + 1] for column in ("(organization_id =", "(triggered_at >=", "(triggered_at <"))
+
+
+def _in_zone(
+    worker: psycopg.Connection, zone: str, since: datetime, until: datetime
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Return the days that are reported and how many each has, and what one by one gives."""
+    row = worker.execute(
+        "select public.scenario_get_organization_report(%s, %s, %s, %s)", [ORGANIZATION, since, until, zone]
+    ).fetchone()
+    assert row is not None
+    assert row[0]["time_zone"] == zone
+    one_by_one = worker.execute(
+        """select (triggered_at at time zone %s)::date::text, count(*)::integer from public.scenario_notifications
+           where triggered_at >= %s and triggered_at < %s group by 1 order by 1""",
+        [zone, since, until],
+    ).fetchall()
+    return [(line["day"], line["notifications"]) for line in row[0]["lines"]], one_by_one
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("Europe/Oslo", datetime(2026, 3, 29, tzinfo=UTC)),
+        ("Europe/Oslo", datetime(2025, 10, 26, tzinfo=UTC)),
+        ("America/Havana", datetime(2025, 11, 2, tzinfo=UTC)),  # midnight comes twice
+        ("America/Havana", datetime(2026, 3, 8, tzinfo=UTC)),  # and here not at all
+        ("America/Sao_Paulo", datetime(2018, 2, 18, tzinfo=UTC)),  # the last hour comes twice
+        ("Pacific/Apia", datetime(2011, 12, 30, tzinfo=UTC)),  # a day that there was not
+        ("Asia/Kathmandu", datetime(2026, 3, 29, tzinfo=UTC)),
+    ],
+)
+def test_days_are_those_of_a_zone(database: Database, worker: psycopg.Connection, zone: str, day: datetime) -> None:
+    """A notification a quarter of an hour, over three days, is counted on the day that its clock shows."""
+    (user,) = database.new_users(1)
+    for quarter in range(-96, 192):
+        _add(worker, user, day + quarter * timedelta(minutes=15))
+    reported, one_by_one = _in_zone(worker, zone, day - timedelta(hours=13), day + timedelta(hours=31))
+    assert reported == one_by_one
+
+
+def test_an_unknown_time_zone_is_refused(worker: psycopg.Connection) -> None:
+    """An abbreviation has no summer, and an offset is no zone."""
+    for zone in ("CET-1", "+02:00", "Europe/Atlantis", "", None):
+        with pytest.raises(psycopg.Error) as refused:
+            worker.execute(
+                "select public.scenario_get_organization_report(%s, %s, %s, %s)", [ORGANIZATION, SINCE, UNTIL, zone]
+            )
+        assert refused.value.sqlstate == "SR001"
+
+
+def test_a_hundred_years_are_as_fast_as_what_is_in_them(database: Database, worker: psycopg.Connection) -> None:
+    """Days before the first notification and after the last one are not looked at."""
+    (user,) = database.new_users(1)
+    _add(worker, user, SINCE)
+    reported, one_by_one = _in_zone(
+        worker, "Europe/Oslo", datetime(1950, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
+    )
+    assert reported == one_by_one == [("2026-03-28", 1)]
+    longest = worker.execute(
+        "select count(*) from scenario_private.days_between('-infinity', 'infinity', %s, %s, 'UTC')", [SINCE, SINCE]
+    ).fetchone()
+    assert longest == (1,)
+
+
+def test_a_claimed_one_is_pending_on_its_day(database: Database, worker: psycopg.Connection) -> None:
+    """The hand-over has the notification's time, whoever made it; sent or failed, it is no longer pending."""
+    users = database.new_users(3)
+    for user in users:
+        worker.execute(
+            "select public.scenario_claim_notifications(%s)",
+            [json.dumps([new_claim(user, organization_id=ORGANIZATION)], default=str)],
+        )
+    _add(worker, users[0], SINCE, "welcome_back", "pending")
+    differing = worker.execute(
+        """select count(*) filter (where handover.triggered_at is distinct from notification.triggered_at), count(*)
+           from public.scenario_notifications as notification
+           left join scenario_private.handover as handover on handover.notification_id = notification.id"""
+    ).fetchone()
+    assert differing == (0, 4)
+    worker.execute("update public.scenario_notifications set delivery_status = 'sent' where user_id = %s", [users[1]])
+    worker.execute(
+        "update public.scenario_notifications set delivery_status = 'failed', failure_code = 'x' where user_id = %s",
+        [users[2]],
+    )
+    now = datetime.now(UTC)
+    found = _report(worker, SINCE, now + timedelta(days=1))
+    assert [(status, code, number) for _, _, status, code, number in found] == [
+        ("pending", None, 1),
+        ("failed", "x", 1),
+        ("pending", None, 1),
+        ("sent", None, 1),
+    ]
