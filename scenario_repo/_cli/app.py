@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from scenario_repo._cli import (
+    console,
     deliver,
     evaluate,
     installation,
@@ -47,6 +48,7 @@ for room in (
     evaluate,
     deliver,
     status,
+    console,
     left_out,
     report,
     outcomes,

@@ -40,7 +40,7 @@ _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 
 COMMANDS = (
-    *("evaluate", "deliver", "status", "left-out", "report", "outcomes", "explain", "explain-notification"),
+    *("evaluate", "deliver", "status", "console", "left-out", "report", "outcomes", "explain", "explain-notification"),
     *("check-rules", "pending", "failed", "retry", "cancel"),
     *(
         "purge",
