@@ -268,4 +268,4 @@ def test_no_real_call_reads_simulated_settings(database: Database, worker: psyco
             worker.execute(f"select {name}({nulls})".encode())
         assert refused.value.sqlstate == "SR001"
     with pytest.raises(psycopg.Error, match="simulated_settings"):
-        worker.execute("select scenario_private.evaluate_page('inactivity', null, null, 10, false, null, false)")
+        worker.execute("select scenario_private.evaluate_page('inactivity', null, null, 10, false, null, false, false)")
