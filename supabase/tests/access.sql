@@ -91,9 +91,6 @@ insert into known_function values
    'service_role', 'invoker'),
   ('scenario_private.changed_settings(p_scenario_type text, p_changes jsonb, p_organization_id uuid)',
    'service_role', 'invoker'),
-  ('scenario_private.evaluate_page(p_scenario_type text, p_organization_id uuid, p_after uuid, '
-   'p_limit integer, p_dry_run boolean, p_due_within_seconds double precision, p_list boolean)',
-   'service_role', 'invoker'),
   ('scenario_private.require_real_settings()', 'service_role', 'invoker'),
   ('scenario_private.simulated_settings()', 'service_role', 'invoker'),
   ('public.scenario_erase_person(p_user_id uuid, p_needs_schema integer)', 'service_role', 'invoker'),
