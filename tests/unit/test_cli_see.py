@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -279,6 +280,8 @@ def test_a_report_is_drawn(run: Run, tmp_path: Path) -> None:
     told = run("report", ORGANIZATION_ID, "--chart", file, "--json")
     assert (told.code, json.loads(told.out)["time_zone"]) == (0, "UTC")
     drawn = file.read_text()
+    assert not any(type(finder).__module__ == "pygal" for finder in sys.meta_path)
+    assert version("scenario_repo")
     assert ET.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 - our own file
     assert all(f">{status}<" in drawn for status in ("sent", "failed", "pending"))
     assert not any(word in drawn for word in ("script", "href", "@import", "url("))
