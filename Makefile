@@ -84,6 +84,10 @@ previous-release: $(VENV)/.installed $(STACK) postgres ## run the newest release
 bench: $(VENV)/.bench $(STACK) postgres ## measure, against floors and peers (BENCH_ARGS=--quick or --full)
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
+.PHONY: pictures
+pictures: $(VENV)/.installed $(STACK) postgres ## take the pictures of the console in docs/pictures, from the sample data
+	@$(BIN)/python -m tests.pictures
+
 .PHONY: stack
 stack: $(VENV)/.installed $(STACK) ## run the embedded stack until Ctrl-C, with the sample data
 	@$(BIN)/python supabase/local/serve.py --seed

@@ -64,6 +64,7 @@ from scenario_repo.models import (
     SkipReason,
 )
 from scenario_repo.outcomes import NotificationPast, OutcomeDifference, OutcomeGroup, Outcomes
+from scenario_repo.person import Erasure, PersonalData
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.repository import ScenarioNotificationRepository
@@ -75,6 +76,7 @@ from scenario_repo.senders import (
     SuppressDelivery,
 )
 from scenario_repo.settings import ScenarioSettings
+from scenario_repo.simulation import Simulation
 from scenario_repo.status import (
     FailureCount,
     LeftOut,
@@ -101,6 +103,7 @@ __all__ = [
     "DueMentor",
     "DuplicateNotificationException",
     "EngineReport",
+    "Erasure",
     "EvaluationPage",
     "FailureCount",
     "FailureReason",
@@ -128,6 +131,7 @@ __all__ = [
     "PendingNotification",
     "PermanentDeliveryError",
     "PermissionDeniedException",
+    "PersonalData",
     "PurgedPage",
     "ReportLine",
     "RetryAnswer",
@@ -150,6 +154,7 @@ __all__ = [
     "SenderFailingError",
     "Settlement",
     "SettlementAnswer",
+    "Simulation",
     "SkipReason",
     "Status",
     "SuppressDelivery",

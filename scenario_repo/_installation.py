@@ -16,6 +16,8 @@ from scenario_repo._fields import Row
 from scenario_repo.verification import InstallationFault, Verification
 
 Facts = dict[str, dict[str, Any]]
+Placed = tuple[int, InstallationFault]
+"""A fault of something that the releases make, and where they make it."""
 
 _LARGEST_SKEW: Final = timedelta(seconds=60)
 _API_ROLES: Final = frozenset({"public", "anon", "authenticated"})
@@ -76,12 +78,16 @@ def verified(installed: Catalogue, skew: timedelta) -> Verification:
             f" the database has version {installed.schema_version}"
         )
         return Verification(schema_version=installed.schema_version, faults=(InstallationFault(what=what),))
-    faults = [
+    made = [
         *_relations(installed, pristine.facts),
         *_columns(installed, pristine.facts),
+        *_functions(installed, pristine.facts),
+    ]
+    faults = [
+        # Together they are one script, and each may need those before it.
+        *(fault for _, fault in sorted(made, key=lambda one: one[0])),
         *_rules(installed, pristine.facts),
         *_indexes(installed, pristine.facts),
-        *_functions(installed, pristine.facts),
         *_grants(installed, pristine.facts),
         *_sources(installed),
         *_data(installed),
@@ -90,55 +96,70 @@ def verified(installed: Catalogue, skew: timedelta) -> Verification:
     return Verification(schema_version=installed.schema_version, faults=tuple(faults))
 
 
-def _relations(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[InstallationFault]:
+def _relations(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[Placed]:
     found = installed.facts["relation"]
+    lost_sources = [name for name in pristine["relation"] if _is_of_source(name) and name not in found]
     for name, fact in pristine["relation"].items():
+        place = _mending.place(name)
         kind = "view" if fact["is_view"] else "table"
         if name not in found:
-            yield InstallationFault(what=f"{name}: expected a {kind}, got none", mend=_mending.create(kind, name))
+            # Only the migrations make a source view again, and with it what reads it.
+            mend = _mending.again(lost_sources[0]) if lost_sources else _mending.create(kind, name)
+            yield place, InstallationFault(what=f"{name}: expected a {kind}, got none", mend=mend)
             continue
         there = found[name]
         if there["is_view"] != fact["is_view"]:
-            yield InstallationFault(what=f"{name}: expected a {kind}, got something else")
+            yield place, InstallationFault(what=f"{name}: expected a {kind}, got something else")
             continue
         if fact["has_row_level_security"] and not there["has_row_level_security"]:
             mend = f"alter table {name} enable row level security;"
-            yield InstallationFault(what=f"{name}: expected row level security, got none", mend=mend)
+            yield place, InstallationFault(what=f"{name}: expected row level security, got none", mend=mend)
+        if fact["is_logged"] and not there["is_logged"]:
+            mend = f"alter table {name} set logged;"
+            yield place, InstallationFault(what=f"{name}: an unlogged table, which a crash empties", mend=mend)
+        for rule in there["rules"]:
+            what = f"{name}: the rule {rule} rewrites what is asked of it"
+            yield place, InstallationFault(what=what, mend=f"drop rule {rule} on {name};")
         lost = [option for option in fact["options"] if option not in there["options"]]
         if lost:
             mend = f"alter {kind} {name} set ({', '.join(lost)});"
-            yield InstallationFault(what=f"{name}: expected {', '.join(lost)}", mend=mend)
+            yield place, InstallationFault(what=f"{name}: expected {', '.join(lost)}", mend=mend)
         if there["text"] != fact["text"]:
-            yield InstallationFault(what=f"{name}: its query is another", mend=_mending.create("view", name))
+            yield place, InstallationFault(what=f"{name}: its query is another", mend=_mending.create("view", name))
 
 
-def _columns(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[InstallationFault]:
+def _columns(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[Placed]:
     found = installed.facts["column"]
     for name, fact in pristine["column"].items():
         relation, _, column = name.rpartition(".")
         if relation not in installed.facts["relation"]:
             continue
         is_view = pristine["relation"][relation]["is_view"]
-        if is_view and not relation.startswith("scenario_source."):
+        if is_view and not _is_of_source(relation):
             continue  # its query says it all
+        place = _mending.place(relation)
         there = found.get(name)
         got = "no such column" if there is None else there["type"]
         if got != fact["type"]:
             mend = _mending.of_source(relation) if is_view else _mending.column(relation, column, fact, there)
-            yield InstallationFault(what=f"{name}: expected {fact['type']}, got {got}", mend=mend)
+            yield place, InstallationFault(what=f"{name}: expected {fact['type']}, got {got}", mend=mend)
             continue
         if is_view or there is None:
             continue
         if there["is_nullable"] != fact["is_nullable"]:
             wanted, action = ("null allowed", "drop") if fact["is_nullable"] else ("not null", "set")
             mend = f"alter table {relation} alter column {column} {action} not null;"
-            yield InstallationFault(what=f"{name}: expected {wanted}", mend=mend)
+            yield place, InstallationFault(what=f"{name}: expected {wanted}", mend=mend)
         if there["default"] != fact["default"] and fact["is_generated"]:
-            yield InstallationFault(what=f"{name}: expected it generated as {fact['default']}")
+            yield place, InstallationFault(what=f"{name}: expected it generated as {fact['default']}")
         elif there["default"] != fact["default"]:
             change = "drop default" if fact["default"] is None else f"set default {fact['default']}"
             mend = f"alter table {relation} alter column {column} {change};"
-            yield InstallationFault(what=f"{name}: its default is another", mend=mend)
+            yield place, InstallationFault(what=f"{name}: its default is another", mend=mend)
+
+
+def _is_of_source(relation: str) -> bool:
+    return relation.startswith("scenario_source.")
 
 
 def _rules(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[InstallationFault]:
@@ -183,7 +204,7 @@ def _indexes(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[Insta
                 yield InstallationFault(what=what, mend=f"{fact['text']};")
         elif not _serves(_plain(there["text"]), _plain(fact["text"])):
             what = f"{fact['table']}: expected another index of the name {name}"
-            yield InstallationFault(what=what, mend=f"drop index {name};\n{fact['text']};")
+            yield InstallationFault(what=what, mend=_mending.index(name, fact["text"]))
     for name, there in found.items():
         if not there["is_valid"]:
             what = f"{there['table']}: the index {name} is invalid, as a failed build leaves it"
@@ -214,30 +235,41 @@ def _plain(text: str) -> str:
     return re.sub(r"(?<= ON )ONLY |::[a-z ]+|[()\s]", "", text)
 
 
-def _functions(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[InstallationFault]:
+def _functions(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[Placed]:
     found = installed.facts.get("function", {})
-    names = {signature.partition("(")[0] for signature in pristine["function"]}
     for signature, fact in pristine["function"].items():
         there = found.get(signature)
         if there != fact:
             got = "none" if there is None else "another"
-            mend = _mending.create("function", signature.partition("(")[0])
-            yield InstallationFault(what=f"{signature}: expected this function, got {got}", mend=mend)
-    for signature in found:
-        if signature not in pristine["function"] and signature.partition("(")[0] in names:
-            what = f"{signature}: a second function of a name of ours, which makes calls ambiguous"
-            yield InstallationFault(what=what, mend=f"drop function {signature};")
+            name = signature.partition("(")[0]
+            mend = _mending.create("function", name)
+            yield (
+                _mending.place(name),
+                InstallationFault(what=f"{signature}: expected this function, got {got}", mend=mend),
+            )
+    for signature in _second_functions(installed, pristine):
+        what = f"{signature}: a second function of a name of ours, which makes calls ambiguous"
+        # It is the app's, as far as anybody knows: it gets another name, and is not dropped.
+        mend = f"alter function {signature} rename to {signature.partition('(')[0].rpartition('.')[2]}_of_the_app;"
+        yield _mending.place(signature.partition("(")[0]), InstallationFault(what=what, mend=mend)
+
+
+def _second_functions(installed: Catalogue, pristine: dict[str, Facts]) -> list[str]:
+    names = {signature.partition("(")[0] for signature in pristine["function"]}
+    found = installed.facts.get("function", {})
+    return [name for name in found if name not in pristine["function"] and name.partition("(")[0] in names]
 
 
 def _grants(installed: Catalogue, pristine: dict[str, Facts]) -> Iterator[InstallationFault]:
     """Compare what the API's roles may do; more is as wrong as less."""
     found, ours = installed.facts.get("grant", {}), pristine["grant"]
+    relations = installed.facts["relation"]
     objects = {
-        *installed.facts["relation"],
+        *relations,
+        *installed.facts["column"],
         *installed.facts.get("function", {}),
-        "scenario_private",
-        "scenario_source",
-    }
+        *(name.partition(".")[0] for name in relations),  # their schemas
+    }.difference(_second_functions(installed, pristine))  # they are to be dropped
     for place in sorted({*ours, *found}):
         wanted, held = (set(grants.get(place, _NOTHING)["privileges"]) for grants in (ours, found))
         thing, _, role = place.rpartition(" to ")
@@ -269,7 +301,8 @@ def _data(installed: Catalogue) -> Iterator[InstallationFault]:
             f"scenario_source.device_tokens: {installed.shared_tokens:,} tokens belong to several users:"
             " one phone would show what is another's"
         )
-        yield InstallationFault(what=what, mend=_mending.TOKENS)
+        is_default = _is_read(installed, expected().facts, "public.device_tokens")
+        yield InstallationFault(what=what, mend=_mending.tokens(is_default=is_default))
 
 
 def _clock(skew: timedelta) -> Iterator[InstallationFault]:

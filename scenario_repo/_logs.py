@@ -4,6 +4,7 @@
 
     scenario_repo             everything below
     ├── scenario_repo.claims      duplicates among claims
+    ├── scenario_repo.console     pages that failed
     ├── scenario_repo.delivery    the delivery worker
     ├── scenario_repo.engine      the evaluation
     └── scenario_repo.telemetry   the backlog's figures
@@ -73,6 +74,8 @@ def lasting(failures: int, at_first: Event, later: Event) -> Event:
 CLAIM_DUPLICATES: Final = Event(
     "claim_duplicates", "claims", logging.INFO, "%(duplicates)d of %(claims)d claims were duplicates: %(by_reason)s"
 )
+
+CONSOLE_FAILED: Final = Event("console_failed", "console", logging.ERROR, "a page failed: %(kind)s at %(place)s")
 
 PAGE_EVALUATED: Final = Event(
     "page_evaluated",

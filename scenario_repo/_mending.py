@@ -9,16 +9,36 @@ from typing import Any, Final
 
 from scenario_repo._releases import release_texts
 
-TOKENS: Final = (
-    "-- the last registration has the device, from now on too (docs/own-tables.md); where the app's table has no such\n"
-    "-- time, keep one row a token by hand\n"
-    "delete from public.device_tokens as older using public.device_tokens as newer\n"
-    "where older.token = newer.token and older.registered_at < newer.registered_at;\n"
-    "create unique index if not exists device_tokens_token_has_one_owner on public.device_tokens (token);"
-)
+_LAST_REGISTRATION: Final = """\
+delete from public.device_tokens as older
+using scenario_source.device_tokens as its, scenario_source.device_tokens as newer
+where its.user_id = older.user_id and its.token = older.token
+  and newer.token = its.token and newer.registered_at > its.registered_at;
+-- then, so that it stays so: create unique index on public.device_tokens (token);"""
 
 _FLAGS: Final = re.DOTALL | re.MULTILINE
 _BUILT_IN_SETTINGS: Final = re.compile(r"^insert into public\.scenario_evaluation_config\b.*?;$", _FLAGS)
+
+
+def again(name: str) -> str:
+    """Say that only the migrations make something, or make it in the right order."""
+    return f"-- apply the migrations of scenario_repo again: they may run twice, and make {name}"
+
+
+def place(name: str) -> int:
+    """Return where the releases first make a function, view or table: whatever it needs comes before it."""
+    return _places().get(name, 0)
+
+
+@cache
+def _places() -> dict[str, int]:
+    made = re.finditer(
+        r"^create (?:or replace )?(?:function|view|table) (?:if not exists )?([\w.]+)", _releases(), re.MULTILINE
+    )
+    places: dict[str, int] = {}
+    for one in made:
+        places.setdefault(one[1], one.start())
+    return places
 
 
 def create(kind: str, name: str) -> str:
@@ -27,7 +47,7 @@ def create(kind: str, name: str) -> str:
     end = {"function": r"\(.*?\n(\$\w*\$);$", "view": r"\n.*?;$", "table": r" \(.*?;$", "trigger": r"\n.*?;$"}[kind]
     found = [*re.finditer(rf"^create (?:or replace )?{kind} (?:if not exists )?{escaped}{end}", _releases(), _FLAGS)]
     if not found:
-        return f"-- apply the migrations of scenario_repo again: they may run twice, and make {name}"
+        return again(name)
     of_kind = "function" if kind == "function" else "table"
     grants = re.finditer(rf"^(?:grant|revoke) [^;]*? on {of_kind} {escaped}\b[^;]*;$", _releases(), _FLAGS)
     return "\n".join([found[-1][0], *dict.fromkeys(grant[0] for grant in grants)])
@@ -73,8 +93,26 @@ def rule(kind: str, relation: str, name: str, wanted: Mapping[str, Any]) -> str:
     return f"{drop}\n{' '.join(parts)};"
 
 
+def index(name: str, text: str) -> str:
+    """Make an index in place of one of its name, which stays under another until its owner drops it."""
+    return f"alter index {name} rename to {name.rpartition('.')[2]}_before;\n{text};"
+
+
+def tokens(*, is_default: bool) -> str:
+    """Leave each device to whoever registered it last; of an app's own view, only the app can say how."""
+    if is_default:
+        return _LAST_REGISTRATION
+    return "-- leave each token to the user who registered it last: the app's own table (docs/own-tables.md)"
+
+
 def grant(kind: str, name: str, role: str, wanted: Collection[str]) -> str:
     """Give a role what it needs of an object, and no more."""
+    if kind == "column":
+        name, _, column_name = name.rpartition(".")
+        wanted = [f"{privilege} ({column_name})" for privilege in wanted]
+        return f"revoke all ({column_name}) on {name} from {role};" + (
+            f"\ngrant {', '.join(sorted(wanted))} on {name} to {role};" if wanted else ""
+        )
     revoke = f"revoke all on {kind} {name} from {role};"
     return f"{revoke}\ngrant {', '.join(sorted(wanted))} on {kind} {name} to {role};" if wanted else revoke
 

@@ -27,6 +27,7 @@ from scenario_repo.models import (
     StoredCancelAnswer,
     StoredRetryAnswer,
 )
+from scenario_repo.person import Erasure, PersonalData
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.settings import ScenarioSettings
 from scenario_repo.status import PendingNotification, PurgedPage
@@ -58,6 +59,8 @@ _MUTES = TypeAdapter(list[Mute])
 _PURGED = TypeAdapter(PurgedPage)
 _PENDING = TypeAdapter(_Pending)
 _FAILED = TypeAdapter(list[ScenarioNotification])
+_PERSON = TypeAdapter(PersonalData)
+_ERASURE = TypeAdapter(Erasure)
 _SETTINGS = TypeAdapter(list[ScenarioSettings])
 _SCHEMA = TypeAdapter(SchemaDescription)
 _RULE_CHECK = TypeAdapter(RuleCheck)
@@ -199,6 +202,22 @@ class Operating(Looking):
         )
         gone = await _postgrest.fetch(request, _MUTES, operation="unmute", idempotent=True)
         return bool(gone)
+
+    async def export_person(self, user_id: UUID) -> PersonalData:
+        """Return all that there is of one person, also in the app's own tables as the source views show them.
+
+        Of somebody unknown there is nothing, which is no error.
+        """
+        return await self._call(_PERSON, "export_person", "scenario_export_person", _arguments.user_id(user_id))
+
+    async def erase_person(self, user_id: UUID) -> Erasure:
+        """Delete all that the tables of scenario_repo have of one person, and say how much; the app's own stay.
+
+        With her history go cooldowns, milestones and mutes: as long as she is an active mentor, she may be told all of
+        it again. A worker that has a notification of hers in hand may still send it. Organizations' reports count
+        fewer. To repeat the call is safe, and erases what has come since.
+        """
+        return await self._call(_ERASURE, "erase_person", "scenario_erase_person", _arguments.user_id(user_id))
 
     async def purge_notifications(self, older_than: timedelta, batch: int = DEFAULT_PAGE_SIZE) -> int:
         """Delete what has been over for longer than ``older_than``, ``batch`` users per request; return the number.

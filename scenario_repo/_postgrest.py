@@ -89,6 +89,9 @@ FUNCTIONS: Final[dict[str, tuple[str, ...]]] = {
     "scenario_retry_notifications": ("p_ids",),
     "scenario_purge_notifications": ("p_older_than_seconds", "p_after", "p_limit"),
     "scenario_settle_notifications": ("p_results", "p_max_attempts"),
+    "scenario_simulate": ("p_scenario_type", "p_changes", "p_organization_id", "p_after", "p_limit", "p_list"),
+    "scenario_export_person": ("p_user_id",),
+    "scenario_erase_person": ("p_user_id",),
 }
 """Every function called, with its arguments in order; a test compares it with the live catalogue.
 
@@ -240,14 +243,19 @@ def set_settings_request(client: AsyncClient, settings: ScenarioSettings) -> Sen
 
     A default row can't be upserted: PostgreSQL checks that it is complete before it sees that it is there.
     """
-    row = settings.model_dump(mode="json", include=set(settings.changes), warnings=False)
-    lengths = {name: length for name, length in settings.changes.items() if isinstance(length, timedelta)}
-    row |= {name: f"{length.total_seconds()} seconds" for name, length in lengths.items()}
+    row = changes_of(settings)
     scope = {"scenario_type": settings.scenario_type, "organization_id": settings.organization_id}
     if settings.organization_id is None:
         return _of(client.table(SETTINGS).update(row), **scope).select(*SETTINGS_COLUMNS)
     row |= {"scenario_type": str(settings.scenario_type), "organization_id": str(settings.organization_id)}
     return client.table(SETTINGS).upsert(row, on_conflict="scenario_type,organization_id").select(*SETTINGS_COLUMNS)
+
+
+def changes_of(settings: ScenarioSettings) -> dict[str, object]:
+    """Write the settings that were given as the database reads them, by name."""
+    row: dict[str, object] = settings.model_dump(mode="json", include=set(settings.changes), warnings=False)
+    lengths = {name: length for name, length in settings.changes.items() if isinstance(length, timedelta)}
+    return row | {name: f"{length.total_seconds()} seconds" for name, length in lengths.items()}
 
 
 def policies_request(client: AsyncClient) -> Sendable:

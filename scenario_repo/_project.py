@@ -132,4 +132,7 @@ def _next_version(migrations: Path, now: datetime) -> str:
     try:
         return (datetime.strptime(newest, _FORMAT).replace(tzinfo=UTC) + timedelta(seconds=1)).strftime(_FORMAT)
     except ValueError:  # digits that are no time
-        return str(int(newest) + 1)
+        following = str(int(newest) + 1)
+    if len(following) > len(newest):
+        raise ScenarioRepositoryException(f"nothing written: no migration can come after {newest}, the newest there")
+    return following

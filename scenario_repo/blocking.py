@@ -52,9 +52,11 @@ from scenario_repo.models import (
     SettlementAnswer,
 )
 from scenario_repo.outcomes import NotificationPast, Outcomes
+from scenario_repo.person import Erasure, PersonalData
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.reports import EngineReport
 from scenario_repo.settings import ScenarioSettings
+from scenario_repo.simulation import Simulation
 from scenario_repo.status import LeftOutPass, PendingNotification, PurgedPage, Status
 from scenario_repo.verification import Verification
 
@@ -376,6 +378,21 @@ class ScenarioNotificationRepository:
         """
         return self._portal.call(lambda: self._twin.settle_notifications(results, max_attempts))
 
+    def simulate(
+        self, settings: ScenarioSettings, limit: int = DEFAULT_PAGE_SIZE, *, list_due: bool = False
+    ) -> Simulation:
+        """Say who would be due by other settings, beside who is due today, and with ``list_due`` name whom.
+
+        The settings are those of :meth:`set_settings`: of the defaults, for all mentors, or of what an organization
+        overrides, for its own. They are refused where :meth:`set_settings` would refuse them, and also where they
+        change nothing of who is due, such as ``deliver_within``.
+
+        The database evaluates as it always does, ``limit`` mentors per request, and writes nothing: nobody waits for
+        it, and nobody sees it. A page that meets the server's statement timeout is halved. Between two pages, and
+        between the two evaluations of one, others may claim.
+        """
+        return self._portal.call(lambda: self._twin.simulate(settings, limit, list_due=list_due))
+
     def describe_schema(self) -> SchemaDescription:
         """Return the schema's version and the scenario types to evaluate, the app's own ones too."""
         return self._portal.call(self._twin.describe_schema)
@@ -459,6 +476,22 @@ class ScenarioNotificationRepository:
     ) -> bool:
         """Delete the mute of this very scope; return whether there was one. A signed-in user's client may call it."""
         return self._portal.call(lambda: self._twin.unmute(user_id, organization_id, scenario_type))
+
+    def export_person(self, user_id: UUID) -> PersonalData:
+        """Return all that there is of one person, also in the app's own tables as the source views show them.
+
+        Of somebody unknown there is nothing, which is no error.
+        """
+        return self._portal.call(lambda: self._twin.export_person(user_id))
+
+    def erase_person(self, user_id: UUID) -> Erasure:
+        """Delete all that the tables of scenario_repo have of one person, and say how much; the app's own stay.
+
+        With her history go cooldowns, milestones and mutes: as long as she is an active mentor, she may be told all of
+        it again. A worker that has a notification of hers in hand may still send it. Organizations' reports count
+        fewer. To repeat the call is safe, and erases what has come since.
+        """
+        return self._portal.call(lambda: self._twin.erase_person(user_id))
 
     def purge_notifications(self, older_than: timedelta, batch: int = DEFAULT_PAGE_SIZE) -> int:
         """Delete what has been over for longer than ``older_than``, ``batch`` users per request; return the number.

@@ -386,8 +386,10 @@ def _sending(
     send: Send | None, send_to_device: SendToDevice | None, pace: _pace.Pace, timeout_seconds: float
 ) -> Callable[[LeasedNotification], Coroutine[Any, Any, Attempt]]:
     if send is not None and send_to_device is None:
+        senders.check(send)
         return partial(senders.attempt, send, pace=pace, timeout_seconds=timeout_seconds)
     if send_to_device is not None and send is None:
+        senders.check(send_to_device)
         return partial(senders.attempt_by_device, send_to_device, pace=pace, timeout_seconds=timeout_seconds)
     raise InvalidDataException("send: expected one of send and send_to_device")
 

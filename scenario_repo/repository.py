@@ -12,7 +12,8 @@ from pydantic import AwareDatetime, BaseModel, TypeAdapter
 
 from scenario_repo import _arguments, _claims, _postgrest
 from scenario_repo._limits import DEFAULT_PAGE_SIZE, MAX_LEASES, MAX_LISTED, MAX_PAGE_SIZE
-from scenario_repo._operating import Answers, Operating, refuse_other_length
+from scenario_repo._operating import Answers, refuse_other_length
+from scenario_repo._simulating import Simulating
 from scenario_repo.exceptions import UnexpectedResponseException
 from scenario_repo.models import (
     ClaimOutcome,
@@ -56,7 +57,7 @@ _LEASE = TypeAdapter(Lease)
 _ANSWERS: TypeAdapter[Answers[SettlementAnswer | str]] = TypeAdapter(Answers[StoredSettlementAnswer])
 
 
-class ScenarioNotificationRepository(Operating):
+class ScenarioNotificationRepository(Simulating):
     """The history of scenario notifications, and the decisions based on it.
 
     Takes any ``supabase.AsyncClient``: a worker's (secret key, see :func:`scenario_repo.connect`) reads everything,

@@ -130,6 +130,17 @@ class Attempt:
     """Whether a send ignored its cancellation, and goes on."""
 
 
+def check(send: object) -> None:
+    """Refuse what can't be a sender. A plain function may be one: what it returns may be awaited.
+
+    Raises:
+        InvalidDataException: it can't be called, or yields.
+
+    """
+    if not callable(send) or inspect.isgeneratorfunction(send) or inspect.isasyncgenfunction(send):
+        raise InvalidDataException("send: expected an async function, got what can't be called, or yields")
+
+
 async def attempt(send: Send, notification: LeasedNotification, pace: Pace, timeout_seconds: float) -> Attempt:
     """Send a whole notification once, in its turn; a cancellation from outside passes through."""
     outcome = await _outcome(send, lambda: send(notification), notification, pace, timeout_seconds)

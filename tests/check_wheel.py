@@ -30,6 +30,8 @@ from scenario_repo._releases import schema_text, snippets
 assert "create or replace view scenario_private.inactivity_rule" in schema_text(), "no schema in the wheel"
 assert set(snippets()) >= {"schedule_with_pg_cron", "uninstall"}, "no snippets in the wheel"
 assert expected().facts, "no catalogue in the wheel"
+console = [name for part in ("templates", "static") for name in files.joinpath("console", part).iterdir()]
+assert len(console) >= 12, "no templates of the console in the wheel"
 stack = {file.name for file in files.joinpath("testing", "stack").iterdir()}
 assert {"stack.mjs", "exclusive.mjs", "postgres_socket.mjs", "package.json", "package-lock.json"} == stack, stack
 print(importlib.metadata.version("scenario_repo"), len(scenario_repo.__all__), "names,", len(migrations), "migrations")

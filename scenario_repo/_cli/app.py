@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from scenario_repo._cli import (
+    console,
     deliver,
     evaluate,
     installation,
@@ -18,11 +19,13 @@ from scenario_repo._cli import (
     notifications,
     outcomes,
     people,
+    person,
     policies,
     project,
     report,
     rules,
     settings,
+    simulate,
     status,
 )
 from scenario_repo._cli.endings import DONE, FAILED, STOPPED, USAGE
@@ -45,13 +48,16 @@ for room in (
     evaluate,
     deliver,
     status,
+    console,
     left_out,
     report,
     outcomes,
     rules,
     notifications,
     people,
+    person,
     settings,
+    simulate,
     policies,
     installation,
     project,

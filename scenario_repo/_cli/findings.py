@@ -34,12 +34,13 @@ def explanation_lines(explanations: Iterable[ScenarioExplanation]) -> list[str]:
     several = len({verdict.organization_id for verdict in verdicts}) > 1
     return [
         f"{f'{verdict.organization_id}  ' if several else ''}{verdict.scenario_type}: "
-        f"{'due' if verdict.is_due else 'not due'}, {_because(verdict)}"
+        f"{'due' if verdict.is_due else 'not due'}, {because(verdict)}"
         for verdict in verdicts
     ]
 
 
-def _because(verdict: ScenarioExplanation) -> str:
+def because(verdict: ScenarioExplanation) -> str:
+    """Say in a few words why a mentor is due for a scenario, or not."""
     reason, facts = verdict.reason, verdict.facts
     if reason == "cooldown":
         until = f"in cooldown until {minute_of(verdict.ends_at)}" if verdict.ends_at else "held for good"

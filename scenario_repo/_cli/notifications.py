@@ -148,7 +148,7 @@ async def failed(
 
 async def retry(given: GivenIds, *, as_json: Json = False) -> int:
     """Let failed notifications be tried anew: what an evaluation made is freed, the rest is recorded once more."""
-    wanted = [UUID(one) for one in given]
+    wanted = _wanted(given)
     async with database() as repository:
         outcomes = await _in_batches(wanted, repository.retry_notifications, "retried")
     if as_json:
@@ -164,7 +164,7 @@ async def retry(given: GivenIds, *, as_json: Json = False) -> int:
 
 async def cancel(given: GivenIds, *, as_json: Json = False) -> int:
     """Cancel pending notifications: they fail as cancelled, and hold for their cooldown."""
-    wanted = [UUID(one) for one in given]
+    wanted = _wanted(given)
     async with database() as repository:
         answers = await _in_batches(wanted, repository.cancel_notifications, "cancelled")
     if as_json:
@@ -255,6 +255,11 @@ def _print_found(
     else:
         print_note("none")
     return DONE
+
+
+def _wanted(given: list[str] | None) -> list[UUID]:
+    """Take the ids; Typer makes None of none, as an empty standard input gives."""
+    return [UUID(one) for one in given or ()]
 
 
 async def _in_batches(ids: Sequence[UUID], ask: Callable[[Sequence[UUID]], Awaitable[list[T]]], what: str) -> list[T]:

@@ -29,7 +29,7 @@ Exit codes:
 
 - 0: done
 
-- 1: stopped before the end, by the time budget or a signal; the next run continues there
+- 1: stopped before the end, by the time budget or a signal: the next run continues there; of verify: not whole
 
 - 2: wrong usage, settings or key; trying again changes nothing
 

@@ -23,7 +23,7 @@ _OF_A_KIND: Final[dict[object, Callable[[str], Any]]] = {
     timedelta: values.duration(MAX_DAYS),
     tuple[int, ...]: values.numbers,
 }
-_PARSERS: Final = {
+PARSERS: Final = {
     name: _OF_A_KIND[get_args(kind)[0]]
     for name, kind in get_type_hints(ScenarioSettings).items()
     if name in ScenarioSettings.model_fields and name not in {"scenario_type", "organization_id"}
@@ -81,7 +81,7 @@ async def change(
     as_json: Json = False,
 ) -> int:
     """Change settings, all of those given or none: the defaults, or what an organization overrides."""
-    changes = given_settings(given, _PARSERS)
+    changes = given_settings(given, PARSERS)
     wanted = ScenarioSettings(scenario_type=scenario, organization_id=organization, **changes)
     async with database() as repository:
         stored = await repository.set_settings(wanted)
@@ -92,17 +92,19 @@ async def change(
     return DONE
 
 
-def given_settings(given: Iterable[str], parsers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+def given_settings(
+    given: Iterable[str], parsers: Mapping[str, Callable[[str], Any]], hint: str = "KEY=VALUE"
+) -> dict[str, Any]:
     """Take the settings as they were given, KEY=VALUE each; ``parsers`` has those there are."""
-    return dict(_setting(text, parsers) for text in given)
+    return dict(_setting(text, parsers, hint) for text in given)
 
 
-def _setting(text: str, parsers: Mapping[str, Callable[[str], Any]]) -> tuple[str, Any]:
+def _setting(text: str, parsers: Mapping[str, Callable[[str], Any]], hint: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if name not in parsers:
-        raise typer.BadParameter(f"no such setting: {name}; there are {', '.join(parsers)}", param_hint="KEY=VALUE")
+        raise typer.BadParameter(f"no such setting: {name}; there are {', '.join(parsers)}", param_hint=hint)
     if not equals:
-        raise typer.BadParameter(f"expected {name}=VALUE", param_hint="KEY=VALUE")
+        raise typer.BadParameter(f"expected {name}=VALUE", param_hint=hint)
     if value == values.NONE:
         return name, None
     try:

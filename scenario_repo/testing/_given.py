@@ -14,6 +14,7 @@ from scenario_repo.models import (
     DeliveryStatus,
     DeviceToken,
     DueMentor,
+    EvaluationPage,
     LeasedNotification,
     NotificationOrigin,
     ReportLine,
@@ -24,6 +25,7 @@ from scenario_repo.models import (
     SkipReason,
 )
 from scenario_repo.outcomes import OutcomeDifference, OutcomeGroup
+from scenario_repo.person import DataRows
 from scenario_repo.reports import ScenarioReport
 from scenario_repo.status import FailureCount, LeftOut, ScenarioStatus
 from scenario_repo.verification import InstallationFault
@@ -404,6 +406,38 @@ class PurgedPageFields(TypedDict, total=False):
 
     purged: int
     next_after: UUID | None
+
+
+class SimulationFields(TypedDict, total=False):
+    """The fields of a Simulation."""
+
+    scenario_type: ScenarioType | str
+    organization_id: UUID | None
+    today: EvaluationPage
+    simulated: EvaluationPage
+
+
+class PersonalDataFields(TypedDict, total=False):
+    """The fields of PersonalData."""
+
+    user_id: UUID
+    exported_at: datetime
+    notifications: DataRows
+    handovers: DataRows
+    mutes: DataRows
+    turns: DataRows
+    passes: DataRows
+    sources: dict[str, DataRows]
+
+
+class ErasureFields(TypedDict, total=False):
+    """The fields of an Erasure."""
+
+    notifications: int
+    handovers: int
+    mutes: int
+    turns: int
+    passes: int
 
 
 class SettingsFields(TypedDict, total=False):

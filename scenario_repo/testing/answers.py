@@ -46,8 +46,10 @@ from scenario_repo.models import (
     SettlementAnswer,
 )
 from scenario_repo.outcomes import NotificationPast, Outcomes
+from scenario_repo.person import Erasure, PersonalData
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute
 from scenario_repo.settings import ScenarioSettings
+from scenario_repo.simulation import Simulation
 from scenario_repo.status import LeftOutPass, PendingNotification, PurgedPage, Status
 from scenario_repo.testing._claims_wire import claims_answer
 from scenario_repo.testing._routes import OPERATIONS, SAME_REQUEST
@@ -321,6 +323,19 @@ class PostgrestAnswers:
     def purge_page(self, page: PurgedPage) -> None:
         """Answer with a page of a purge; purge_notifications asks in the same way."""
         self._one("purge_page", page)
+
+    def simulate(self, simulation: Simulation) -> None:
+        """Answer with the only page of a simulation."""
+        pages = simulation.model_dump(mode="json", include={"today", "simulated"})
+        self._give_json("simulate", {**pages, "next_after": None})
+
+    def export_person(self, data: PersonalData) -> None:
+        """Answer with what there is of a person."""
+        self._one("export_person", data)
+
+    def erase_person(self, erasure: Erasure) -> None:
+        """Answer with how much was erased."""
+        self._one("erase_person", erasure)
 
     def get_status(self, status: Status) -> None:
         """Answer with how things stand."""

@@ -44,9 +44,11 @@ from scenario_repo.models import (
     SkipReason,
 )
 from scenario_repo.outcomes import NotificationPast, OutcomeDifference, OutcomeGroup, Outcomes
+from scenario_repo.person import DataRows, Erasure, PersonalData
 from scenario_repo.policies import DayOff, DeliveryPolicy, Mute, NewDayOff, NewMute
 from scenario_repo.reports import EngineReport, ScenarioReport
 from scenario_repo.settings import ScenarioSettings
+from scenario_repo.simulation import Simulation
 from scenario_repo.status import (
     FailureCount,
     LeftOut,
@@ -375,6 +377,25 @@ def a_pending_notification(**fields: Unpack[_given.PendingNotificationFields]) -
 def a_purged_page(**fields: Unpack[_given.PurgedPageFields]) -> PurgedPage:
     """Build the last page of a purge, which deleted nothing."""
     return PurgedPage(**{"purged": 0, "next_after": None, **fields})
+
+
+def a_simulation(**fields: Unpack[_given.SimulationFields]) -> Simulation:
+    """Build a simulation of inactivity for all organizations, which changes nothing."""
+    default = {"scenario_type": ScenarioType.INACTIVITY, "organization_id": None}
+    pages = {"today": an_evaluation_page(), "simulated": an_evaluation_page()}
+    return Simulation(**{**default, **pages, **fields})
+
+
+def personal_data(**fields: Unpack[_given.PersonalDataFields]) -> PersonalData:
+    """Build the data of a person of whom there is nothing."""
+    sources: dict[str, DataRows] = {"mentors": (), "activities": (), "certificates": (), "device_tokens": ()}
+    rows: dict[str, DataRows] = {"notifications": (), "handovers": (), "mutes": (), "turns": (), "passes": ()}
+    return PersonalData(**{"user_id": USER_ID, "exported_at": NOON, **rows, "sources": sources, **fields})
+
+
+def an_erasure(**fields: Unpack[_given.ErasureFields]) -> Erasure:
+    """Build the erasure of a person of whom there was nothing."""
+    return Erasure(**{"notifications": 0, "handovers": 0, "mutes": 0, "turns": 0, "passes": 0, **fields})
 
 
 def some_settings(**fields: Unpack[_given.SettingsFields]) -> ScenarioSettings:

@@ -48,15 +48,36 @@ $$;
 revoke all on function scenario_private.schema_version() from public, anon, authenticated;
 grant execute on function scenario_private.schema_version() to service_role;
 
--- Raises SR006 if the caller needs a newer schema than this one. Null, a caller that doesn't say, passes.
--- Every function of the API asks this first: a mismatch is refused before anything is read or written.
-create or replace function scenario_private.require_schema(p_needed_version integer)
+-- Raises SR001 where the transaction reads simulated settings (08_settings.sql): nothing is claimed, handed out or
+-- answered by them. Only scenario_simulate sets them, and takes them back before it ends.
+create or replace function scenario_private.require_real_settings()
 returns void
 language plpgsql
-immutable
+stable
 set search_path = ''
 as $$
 begin
+  if current_setting('scenario_repo.simulated_settings', true) <> '' then
+    raise exception using
+      errcode = 'SR001',
+      message = 'the session has scenario_repo.simulated_settings, which are scenario_simulate''s alone: reset them';
+  end if;
+end
+$$;
+revoke all on function scenario_private.require_real_settings() from public, anon, authenticated;
+grant execute on function scenario_private.require_real_settings() to service_role;
+
+-- Raises SR006 if the caller needs a newer schema than this one. Null, a caller that doesn't say, passes.
+-- Every function of the API asks this first: a mismatch is refused before anything is read or written. So are simulated
+-- settings (SR001).
+create or replace function scenario_private.require_schema(p_needed_version integer)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  perform scenario_private.require_real_settings();
   if p_needed_version > scenario_private.schema_version() then
     raise exception using
       errcode = 'SR006',
@@ -326,7 +347,22 @@ begin
       where source.relkind in ('r', 'p', 'v', 'm', 'f')
         -- The migration itself grants the views of scenario_source.
         and schema.nspname <> 'scenario_source'
-        and not has_table_privilege('service_role', relation.oid, 'select')
+        -- Or of some columns: PostgreSQL tells at the first evaluation if one is missing.
+        and not has_any_column_privilege('service_role', relation.oid, 'select')
+    ) as behind
+    union all
+    select
+      format('grant usage on schema %s to service_role;', behind.schema_name),
+      format('schema %s: expected usage for service_role, got no such grant', behind.schema_name)
+    from (
+      select distinct quote_ident(schema.nspname) as schema_name
+      from source
+      cross join lateral scenario_private.relations_behind(source.relation_id) as read
+      join pg_class as relation on relation.oid = read.relation_id
+      join pg_namespace as schema on schema.oid = relation.relnamespace
+      where source.relkind in ('r', 'p', 'v', 'm', 'f')
+        and schema.nspname <> 'scenario_source'
+        and not has_schema_privilege('service_role', schema.oid, 'usage')
     ) as behind
     union all
     select
@@ -364,15 +400,20 @@ begin
     union all
     -- Ours come later in the first migration; after it, they are there.
     select
-      format('alter table public.%I rename to …; -- or another schema', own.name),
-      format('public.%I: expected no such table, got one that is not scenario_repo''s', own.name)
+      case
+        when to_regclass(format('public.%I', own.name)) is null
+          then format('alter type public.%I rename to …; -- or another schema', own.name)
+        else format('alter table public.%I rename to …; -- or another schema', own.name)
+      end,
+      format('public.%I: expected no such table or type, got one that is not scenario_repo''s', own.name)
     from unnest(
       array[
         'scenario_notifications', 'scenario_evaluation_config', 'scenario_delivery_policy', 'scenario_days_off',
         'scenario_mutes'
       ]
     ) as own (name)
-    where to_regclass('scenario_private.handover') is null and to_regclass(format('public.%I', own.name)) is not null
+    -- A table makes a type of its name.
+    where to_regclass('scenario_private.handover') is null and to_regtype(format('public.%I', own.name)) is not null
   )
   select
     string_agg(E'\n  ' || misfit.text, '' order by misfit.text),
@@ -2442,6 +2483,58 @@ $$;
 revoke all on function scenario_private.require_default_settings(text) from public, anon, authenticated;
 grant execute on function scenario_private.require_default_settings(text) to service_role;
 
+-- The default settings that a simulation would have instead (12_simulation.sql): those of one scenario type are the row
+-- in scenario_repo.simulated_settings. Nothing is written for it: a changed row would keep its lock, and every
+-- evaluation waiting, until the simulation ends. None where nothing is simulated.
+create or replace function scenario_private.simulated_settings()
+returns setof public.scenario_evaluation_config
+language sql
+stable
+set search_path = ''
+rows 10
+as $$
+  with simulated as materialized (
+    select jsonb_populate_record(
+      null::public.scenario_evaluation_config,
+      nullif(current_setting('scenario_repo.simulated_settings', true), '')::jsonb
+    ) as config
+    where current_setting('scenario_repo.simulated_settings', true) <> ''
+  )
+  select (simulated.config).*
+  from simulated
+  union all
+  select other.*
+  from simulated
+  join public.scenario_evaluation_config as other
+    on other.scenario_type <> (simulated.config).scenario_type
+    and other.organization_id is null
+$$;
+revoke all on function scenario_private.simulated_settings() from public, anon, authenticated;
+grant execute on function scenario_private.simulated_settings() to service_role;
+
+-- The default settings of which who is due follows, as they hold in this transaction: those of the table, or simulated.
+-- What is no column of it changes nothing of who is due.
+create or replace view scenario_private.standard_setting
+with (security_invoker = true)
+as
+select
+  config.scenario_type, config.is_enabled, config.cooldown, config.inactive_after, config.returned_within,
+  config.expires_within, config.milestones, config.due_within, config.max_reminders
+from public.scenario_evaluation_config as config
+where config.organization_id is null
+  and coalesce(current_setting('scenario_repo.simulated_settings', true), '') = ''
+union all
+select
+  simulated.scenario_type, simulated.is_enabled, simulated.cooldown, simulated.inactive_after,
+  simulated.returned_within, simulated.expires_within, simulated.milestones, simulated.due_within,
+  simulated.max_reminders
+from scenario_private.simulated_settings() as simulated
+where current_setting('scenario_repo.simulated_settings', true) <> '';
+comment on view scenario_private.standard_setting is
+  'The default settings of which who is due follows, as they hold in this transaction: real, or simulated.';
+revoke all on table scenario_private.standard_setting from public, anon, authenticated;
+grant select on table scenario_private.standard_setting to service_role;
+
 -- Every mentor with the settings that hold for her: what the rules start from.
 --
 -- The instants that follow from the default settings are reckoned once a query: reckoned for every mentor, they were a
@@ -2488,14 +2581,17 @@ cross join (
     now() - least(config.returned_within, config.inactive_after) as returned_since,
     now() + config.expires_within as expires_until,
     now() - config.due_within as history_before
-  from public.scenario_evaluation_config as config
+  from scenario_private.standard_setting as config
   left join scenario_private.stopped_clock as clock on clock.organization_id is null
-  where config.organization_id is null
   offset 0
 ) as standard
 left join public.scenario_evaluation_config as override
   on override.scenario_type = standard.scenario_type
   and override.organization_id = mentor.organization_id
+  -- Simulated for one organization, what it overrides is in the simulated settings already.
+  and override.organization_id is distinct from (
+    select nullif(current_setting('scenario_repo.simulated_organization', true), '')::uuid
+  )
 left join (select * from scenario_private.stopped_clock offset 0) as own_clock
   on own_clock.organization_id = mentor.organization_id;
 comment on view scenario_private.mentor_setting is
@@ -4436,9 +4532,10 @@ revoke all on function scenario_private.verdict_query(regclass, text, text, time
   from public, anon, authenticated;
 grant execute on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean) to service_role;
 
--- Evaluates one page: what public.scenario_evaluate answers; and with p_by_organization, who was left out: how many
--- mentors of which organization for which reason, by columns: of those for whom it came true, whoever was not claimed
--- for.
+-- Evaluates one page, by the settings that hold in this transaction: what public.scenario_evaluate answers; and with
+-- p_by_organization, who was left out: how many mentors of which organization for which reason, by columns: of those for
+-- whom it came true, whoever was not claimed for. scenario_simulate makes it a dry run: SR001 where it would claim by
+-- simulated settings.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function scenario_private.evaluate_page(
@@ -4494,6 +4591,9 @@ declare
   unclaimed_places bigint[];
   unclaimed_reasons text[];
 begin
+  if not p_dry_run then
+    perform scenario_private.require_real_settings();
+  end if;
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_given('p_dry_run', p_dry_run);
   perform scenario_private.require_given('p_list', p_list);
@@ -5165,6 +5265,154 @@ $$;
 revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
   from public, anon, authenticated;
 grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
+  to service_role;
+
+-- supabase/schemas/12_simulation.sql ==================================================================================
+
+-- Simulation: who would be due by settings that nobody has yet, beside who is due by today's.
+--
+-- Rule, evaluation and checks are the real ones; the settings alone are others, and only for this transaction
+-- (scenario_private.standard_setting). Nothing is written, to be undone: it runs in a subtransaction that is read-only,
+-- in which PostgreSQL refuses every write and row lock, also those of an app's own rule. So nobody waits for a
+-- simulation, and nobody sees it: no row, no number of a sequence, no trigger, no transaction id. What the
+-- subtransaction has set ends with it.
+
+-- The settings that a scenario type would have after p_changes, as the row of simulated_settings. For an organization
+-- they are what it overrides, above the defaults.
+-- Raises SR001 unless p_changes is an object of settings that who is due follows from, and whatever
+-- scenario_evaluation_config itself would refuse: 23514 with its constraint, 22xxx for a text that is none.
+create or replace function scenario_private.changed_settings(
+  p_scenario_type text, p_changes jsonb, p_organization_id uuid
+)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  names constant text[] := array(
+    select attribute.attname
+    from pg_catalog.pg_attribute as attribute
+    where attribute.attrelid = 'scenario_private.standard_setting'::regclass
+      and attribute.attnum > 0
+      and attribute.attname <> 'scenario_type'
+    order by attribute.attnum
+  );
+  standard public.scenario_evaluation_config;
+  changed public.scenario_evaluation_config;
+  rule record;
+  is_broken boolean;
+begin
+  if jsonb_typeof(p_changes) is distinct from 'object' or p_changes = '{}' then
+    raise exception using errcode = 'SR001', message = 'expected p_changes as a json object of settings';
+  end if;
+  if exists (select from jsonb_object_keys(p_changes) as given (name) where given.name <> all (names)) then
+    raise exception using
+      errcode = 'SR001',
+      message = format('expected settings that change who is due: %s', array_to_string(names, ', '));
+  end if;
+
+  select config.* into standard
+  from public.scenario_evaluation_config as config
+  where config.scenario_type = p_scenario_type and config.organization_id is null;
+  changed := standard;
+  if p_organization_id is not null then
+    select config.* into changed
+    from public.scenario_evaluation_config as config
+    where config.scenario_type = p_scenario_type and config.organization_id = p_organization_id;
+    changed.scenario_type := p_scenario_type;
+    changed.organization_id := p_organization_id;
+  end if;
+  changed := jsonb_populate_record(changed, p_changes);
+
+  -- No row is written: its constraints are asked one by one.
+  for rule in
+    select known.conname as name, pg_catalog.pg_get_expr(known.conbin, known.conrelid) as condition
+    from pg_catalog.pg_constraint as known
+    where known.conrelid = 'public.scenario_evaluation_config'::regclass and known.contype = 'c'
+    order by known.conname
+  loop
+    execute format('select (%s) is false from (select ($1).*) as config', rule.condition) into is_broken using changed;
+    if is_broken then
+      raise exception using
+        errcode = 'check_violation',
+        message = format(
+          'new row for relation "scenario_evaluation_config" violates check constraint "%s"', rule.name
+        ),
+        schema = 'public',
+        table = 'scenario_evaluation_config',
+        constraint = rule.name;
+    end if;
+  end loop;
+  if p_organization_id is null then
+    return to_jsonb(changed);
+  end if;
+  return to_jsonb(standard) || jsonb_strip_nulls(to_jsonb(changed));
+end
+$$;
+revoke all on function scenario_private.changed_settings(text, jsonb, uuid) from public, anon, authenticated;
+grant execute on function scenario_private.changed_settings(text, jsonb, uuid) to service_role;
+
+-- Evaluates one page twice without claiming: by today's settings, and by those that p_changes would make of them.
+--   in   p_changes  {setting: value}, as the columns of scenario_evaluation_config; null takes a setting away
+--        p_organization_id  the changes are of what this one overrides, and its mentors alone are evaluated; without it
+--        they are of the defaults, and all are
+--   out  {"today", "simulated", "next_after"}, each of the two as scenario_evaluate answers a dry run
+-- Both are the same mentors; between the two, others may claim.
+-- Raises what scenario_evaluate raises, what scenario_private.changed_settings raises, and 25006 if the rule writes.
+create or replace function public.scenario_simulate(
+  p_scenario_type text,
+  p_changes jsonb,
+  p_organization_id uuid default null,
+  p_after uuid default null,
+  p_limit integer default 10000,
+  p_list boolean default false,
+  p_needs_schema integer default null
+)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  simulated_settings jsonb;
+  today json;
+  simulated json;
+  is_done boolean := false;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_scenario_type(p_scenario_type);
+  perform scenario_private.require_default_settings(p_scenario_type);
+  simulated_settings := scenario_private.changed_settings(p_scenario_type, p_changes, p_organization_id);
+
+  begin
+    -- By a function's SET it can't be had: PostgreSQL 17 refuses that.
+    perform set_config('transaction_read_only', 'on', true);
+    select evaluated.page into today
+    from scenario_private.evaluate_page(
+      p_scenario_type, p_organization_id, p_after, p_limit, true, null, p_list, false
+    ) as evaluated;
+    perform set_config('scenario_repo.simulated_settings', simulated_settings::text, true);
+    perform set_config('scenario_repo.simulated_organization', coalesce(p_organization_id::text, ''), true);
+    select evaluated.page into simulated
+    from scenario_private.evaluate_page(
+      p_scenario_type, p_organization_id, p_after, p_limit, true, null, p_list, false
+    ) as evaluated;
+    is_done := true;
+    raise exception using errcode = 'triggered_action_exception', message = 'simulated';
+  exception when triggered_action_exception then
+    if not is_done then
+      raise;
+    end if;
+  end;
+  return json_build_object('today', today, 'simulated', simulated, 'next_after', today -> 'next_after');
+end
+$$;
+revoke all on function public.scenario_simulate(text, jsonb, uuid, uuid, integer, boolean, integer)
+  from public, anon, authenticated;
+grant execute on function public.scenario_simulate(text, jsonb, uuid, uuid, integer, boolean, integer)
   to service_role;
 
 -- supabase/schemas/13_rules.sql =======================================================================================
@@ -7257,7 +7505,7 @@ grant execute on function public.scenario_settle_notifications(jsonb, integer, i
 -- Kept whatever their age, so that no decision changes: pending rows; milestones that are recorded or held for good; of
 -- every user and scenario type the newest claim (the chain's head), the rows sent and delivered last, and the newest
 -- notifications that count as reminders, as many as a series may have (one at least), with the newest of these for each
--- subject. A scenario type whose longest cooldown is longer than the period is left alone.
+-- subject and the newest without subjects. A scenario type whose longest cooldown is longer than the period is left alone.
 -- Raises SR001 for a period that is negative or longer than 36,525 days, or a limit outside 1 to 100,000.
 create or replace function public.scenario_purge_notifications(
   p_older_than_seconds double precision,
@@ -7384,7 +7632,8 @@ begin
           notification.triggered_at < history.series_from
           and not exists (
             select
-            from unnest(notification.subjects) as subject (value)
+            -- One about its scenario as a whole is renewed by another such one alone: null is no subject of any.
+            from unnest(coalesce(nullif(notification.subjects, '{}'), array[null])) as subject (value)
             where not exists (
               select
               from scenario_private.hold as newer
@@ -7742,6 +7991,196 @@ revoke all on function public.scenario_list_pending(uuid, text, timestamptz, uui
   from public, anon, authenticated;
 grant execute on function public.scenario_list_pending(uuid, text, timestamptz, uuid, integer, integer)
   to service_role;
+
+-- supabase/schemas/18_person.sql ======================================================================================
+
+-- One person's data: all of it, for whoever asks for her own, and its erasure from the tables of scenario_repo.
+--
+-- A column that refers to a user is in both: tests/integration/test_person.py finds each in the catalogue.
+
+-- What there is of a person.
+--   out  {"user_id", "exported_at", "notifications", "handovers", "mutes", "turns", "passes", "sources": {"mentors",
+--        "activities", "certificates", "device_tokens"}}: rows as they are, with every column; sources is what the app's
+--        own tables have of her, as the views of scenario_source show it; passes are those of which she was the last
+--        one evaluated
+-- Whoever is unknown has no rows. Raises SR001 without a user.
+create or replace function public.scenario_export_person(p_user_id uuid, p_needs_schema integer default null)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_id', p_user_id);
+  return json_build_object(
+    'user_id', p_user_id,
+    'exported_at', now(),
+    'notifications', (
+      select coalesce(json_agg(notification order by notification.triggered_at, notification.id), '[]')
+      from public.scenario_notifications as notification
+      where notification.user_id = p_user_id
+    ),
+    'handovers', (
+      select coalesce(json_agg(handover order by handover.notification_id), '[]')
+      from scenario_private.handover as handover
+      where handover.user_id = p_user_id
+    ),
+    'mutes', (
+      select coalesce(json_agg(mute order by mute.id), '[]')
+      from public.scenario_mutes as mute
+      where mute.user_id = p_user_id
+    ),
+    'turns', (
+      select coalesce(json_agg(turn), '[]')
+      from scenario_private.delivery_turn as turn
+      where turn.user_id = p_user_id
+    ),
+    'passes', (
+      select coalesce(
+        json_agg(
+          json_build_object(
+            'scenario_type', config.scenario_type,
+            'organization_id', config.organization_id,
+            'resume_after', config.resume_after
+          )
+          order by config.scenario_type, config.organization_id
+        ),
+        '[]'
+      )
+      from public.scenario_evaluation_config as config
+      where config.resume_after = p_user_id
+    ),
+    'sources', json_build_object(
+      'mentors', (
+        select coalesce(json_agg(mentor order by mentor.organization_id), '[]')
+        from scenario_source.mentors as mentor
+        where mentor.user_id = p_user_id
+      ),
+      'activities', (
+        select coalesce(json_agg(activity order by activity.activity_date), '[]')
+        from scenario_source.activities as activity
+        where activity.user_id = p_user_id
+      ),
+      'certificates', (
+        select coalesce(json_agg(certificate order by certificate.expires_at, certificate.certificate_id), '[]')
+        from scenario_source.certificates as certificate
+        where certificate.user_id = p_user_id
+      ),
+      'device_tokens', (
+        select coalesce(json_agg(device order by device.registered_at, device.token), '[]')
+        from scenario_source.device_tokens as device
+        where device.user_id = p_user_id
+      )
+    )
+  );
+end
+$$;
+revoke all on function public.scenario_export_person(uuid, integer) from public, anon, authenticated;
+grant execute on function public.scenario_export_person(uuid, integer) to service_role;
+
+-- Erases a person from the tables of scenario_repo; the app's own tables keep what they have of her.
+--   out  {"notifications", "handovers", "mutes", "turns", "passes"}: how many rows of hers are gone; of passes, how many
+--        no longer name her as the last one evaluated
+-- Afterwards nothing of her is known: no cooldown, no milestone, no mute. As long as she is an active mentor she may be
+-- claimed for and told again; who is to be told nothing more leaves peer_mentors first, or is deleted as a user. The
+-- figures of an organization's report are counted from rows, and so are fewer; those of passes stay.
+-- A worker that has one of her notifications in hand may still send it; it settles as unknown. What is claimed for her
+-- while this runs is erased too, unless it is committed later; that claim counted on her history as it was, and no later
+-- one knows of it until it is committed. Erasing twice finds nothing.
+-- It never waits while it has a lock, so it is part of no deadlock: what others have in hand it tries again, for up to
+-- five seconds (then 55P03, and nothing is erased).
+-- Raises SR001 without a user.
+create or replace function public.scenario_erase_person(p_user_id uuid, p_needs_schema integer default null)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+declare
+  until constant timestamptz := clock_timestamp() + interval '5 seconds';
+  notification_ids uuid[];
+  handover_ids uuid[];
+  notification_count integer := 0;
+  handover_count integer := 0;
+  mute_count integer := 0;
+  turn_count integer := 0;
+  pass_count integer := 0;
+  found_count integer;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_id', p_user_id);
+  loop
+    begin
+      perform
+      from public.scenario_evaluation_config as config
+      where config.resume_after = p_user_id
+      for no key update nowait;
+      -- Then every hand-over of theirs is seen by the next query.
+      notification_ids := array(
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.user_id = p_user_id
+        for update nowait
+      );
+      handover_ids := array(
+        select handover.notification_id
+        from scenario_private.handover as handover
+        where handover.user_id = p_user_id
+        for update nowait
+      );
+      perform from scenario_private.delivery_turn as turn where turn.user_id = p_user_id for update nowait;
+      perform from public.scenario_mutes as mute where mute.user_id = p_user_id for update nowait;
+
+      -- The pass goes on after the mentor before her; after nobody, it begins anew.
+      update public.scenario_evaluation_config as config
+      set resume_after = (
+        select mentor.user_id
+        from scenario_source.mentors as mentor
+        where mentor.user_id < p_user_id and mentor.is_active
+        order by mentor.user_id desc
+        limit 1
+      )
+      where config.resume_after = p_user_id;
+      get diagnostics found_count = row_count;
+      pass_count := pass_count + found_count;
+      delete from scenario_private.handover as handover where handover.notification_id = any (handover_ids);
+      get diagnostics found_count = row_count;
+      handover_count := handover_count + found_count;
+      delete from public.scenario_notifications as notification where notification.id = any (notification_ids);
+      get diagnostics found_count = row_count;
+      notification_count := notification_count + found_count;
+      delete from scenario_private.delivery_turn as turn where turn.user_id = p_user_id;
+      get diagnostics found_count = row_count;
+      turn_count := turn_count + found_count;
+      delete from public.scenario_mutes as mute where mute.user_id = p_user_id;
+      get diagnostics found_count = row_count;
+      mute_count := mute_count + found_count;
+      exit when not exists (
+        select from public.scenario_notifications as notification where notification.user_id = p_user_id
+      );
+    exception when lock_not_available then
+      if clock_timestamp() > until then
+        raise;
+      end if;
+    end;
+    perform pg_sleep(0.02);
+  end loop;
+
+  return json_build_object(
+    'notifications', notification_count,
+    'handovers', handover_count,
+    'mutes', mute_count,
+    'turns', turn_count,
+    'passes', pass_count
+  );
+end
+$$;
+revoke all on function public.scenario_erase_person(uuid, integer) from public, anon, authenticated;
+grant execute on function public.scenario_erase_person(uuid, integer) to service_role;
 
 -- supabase/schemas/18_report.sql ======================================================================================
 
@@ -8180,7 +8619,7 @@ select
   quote_ident(schema.nspname) as schema_name,
   relation.relkind,
   read.depth,
-  has_table_privilege('service_role', relation.oid, 'select') as is_readable,
+  has_any_column_privilege('service_role', relation.oid, 'select') as is_readable,
   has_schema_privilege('service_role', schema.oid, 'usage') as is_in_reach
 from scenario_private.our_relation as source
 cross join lateral scenario_private.relations_behind(source.relation_id) as read
@@ -8199,6 +8638,16 @@ as
 select 'relation' as kind, our.name, jsonb_build_object(
   'is_view', our.relkind = 'v',
   'has_row_level_security', our.relrowsecurity,
+  'is_logged', relation.relpersistence = 'p',
+  -- But for a view's own: one on a table rewrites what is asked of it.
+  'rules', coalesce(
+    (
+      select jsonb_agg(quote_ident(rule.rulename) order by rule.rulename)
+      from pg_catalog.pg_rewrite as rule
+      where rule.ev_class = our.relation_id and rule.rulename <> '_RETURN'
+    ),
+    '[]'
+  ),
   'options', coalesce(
     (select jsonb_agg(option.text order by option.text) from unnest(our.reloptions) as option (text)), '[]'
   ),
@@ -8213,6 +8662,7 @@ select 'relation' as kind, our.name, jsonb_build_object(
   end
 ) as fact
 from scenario_private.our_relation as our
+join pg_catalog.pg_class as relation on relation.oid = our.relation_id
 union all
 select 'column', format('%s.%I', our.name, attribute.attname), jsonb_build_object(
   'type', format_type(attribute.atttypid, attribute.atttypmod),
@@ -8301,6 +8751,11 @@ from (
     'schema', quote_ident(schema.nspname), coalesce(schema.nspacl, acldefault('n', schema.nspowner)), schema.nspowner
   from pg_catalog.pg_namespace as schema
   where schema.nspname in ('scenario_private', 'scenario_source')
+  union all
+  select 'column', format('%s.%I', our.name, attribute.attname), attribute.attacl, our.relowner
+  from scenario_private.our_relation as our
+  join pg_catalog.pg_attribute as attribute
+    on attribute.attrelid = our.relation_id and attribute.attacl is not null and not attribute.attisdropped
 ) as object
 cross join lateral (
   select

@@ -25,15 +25,36 @@ $$;
 revoke all on function scenario_private.schema_version() from public, anon, authenticated;
 grant execute on function scenario_private.schema_version() to service_role;
 
--- Raises SR006 if the caller needs a newer schema than this one. Null, a caller that doesn't say, passes.
--- Every function of the API asks this first: a mismatch is refused before anything is read or written.
-create or replace function scenario_private.require_schema(p_needed_version integer)
+-- Raises SR001 where the transaction reads simulated settings (08_settings.sql): nothing is claimed, handed out or
+-- answered by them. Only scenario_simulate sets them, and takes them back before it ends.
+create or replace function scenario_private.require_real_settings()
 returns void
 language plpgsql
-immutable
+stable
 set search_path = ''
 as $$
 begin
+  if current_setting('scenario_repo.simulated_settings', true) <> '' then
+    raise exception using
+      errcode = 'SR001',
+      message = 'the session has scenario_repo.simulated_settings, which are scenario_simulate''s alone: reset them';
+  end if;
+end
+$$;
+revoke all on function scenario_private.require_real_settings() from public, anon, authenticated;
+grant execute on function scenario_private.require_real_settings() to service_role;
+
+-- Raises SR006 if the caller needs a newer schema than this one. Null, a caller that doesn't say, passes.
+-- Every function of the API asks this first: a mismatch is refused before anything is read or written. So are simulated
+-- settings (SR001).
+create or replace function scenario_private.require_schema(p_needed_version integer)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  perform scenario_private.require_real_settings();
   if p_needed_version > scenario_private.schema_version() then
     raise exception using
       errcode = 'SR006',

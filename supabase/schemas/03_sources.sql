@@ -176,7 +176,22 @@ begin
       where source.relkind in ('r', 'p', 'v', 'm', 'f')
         -- The migration itself grants the views of scenario_source.
         and schema.nspname <> 'scenario_source'
-        and not has_table_privilege('service_role', relation.oid, 'select')
+        -- Or of some columns: PostgreSQL tells at the first evaluation if one is missing.
+        and not has_any_column_privilege('service_role', relation.oid, 'select')
+    ) as behind
+    union all
+    select
+      format('grant usage on schema %s to service_role;', behind.schema_name),
+      format('schema %s: expected usage for service_role, got no such grant', behind.schema_name)
+    from (
+      select distinct quote_ident(schema.nspname) as schema_name
+      from source
+      cross join lateral scenario_private.relations_behind(source.relation_id) as read
+      join pg_class as relation on relation.oid = read.relation_id
+      join pg_namespace as schema on schema.oid = relation.relnamespace
+      where source.relkind in ('r', 'p', 'v', 'm', 'f')
+        and schema.nspname <> 'scenario_source'
+        and not has_schema_privilege('service_role', schema.oid, 'usage')
     ) as behind
     union all
     select
@@ -214,15 +229,20 @@ begin
     union all
     -- Ours come later in the first migration; after it, they are there.
     select
-      format('alter table public.%I rename to …; -- or another schema', own.name),
-      format('public.%I: expected no such table, got one that is not scenario_repo''s', own.name)
+      case
+        when to_regclass(format('public.%I', own.name)) is null
+          then format('alter type public.%I rename to …; -- or another schema', own.name)
+        else format('alter table public.%I rename to …; -- or another schema', own.name)
+      end,
+      format('public.%I: expected no such table or type, got one that is not scenario_repo''s', own.name)
     from unnest(
       array[
         'scenario_notifications', 'scenario_evaluation_config', 'scenario_delivery_policy', 'scenario_days_off',
         'scenario_mutes'
       ]
     ) as own (name)
-    where to_regclass('scenario_private.handover') is null and to_regclass(format('public.%I', own.name)) is not null
+    -- A table makes a type of its name.
+    where to_regclass('scenario_private.handover') is null and to_regtype(format('public.%I', own.name)) is not null
   )
   select
     string_agg(E'\n  ' || misfit.text, '' order by misfit.text),

@@ -198,6 +198,58 @@ $$;
 revoke all on function scenario_private.require_default_settings(text) from public, anon, authenticated;
 grant execute on function scenario_private.require_default_settings(text) to service_role;
 
+-- The default settings that a simulation would have instead (12_simulation.sql): those of one scenario type are the row
+-- in scenario_repo.simulated_settings. Nothing is written for it: a changed row would keep its lock, and every
+-- evaluation waiting, until the simulation ends. None where nothing is simulated.
+create or replace function scenario_private.simulated_settings()
+returns setof public.scenario_evaluation_config
+language sql
+stable
+set search_path = ''
+rows 10
+as $$
+  with simulated as materialized (
+    select jsonb_populate_record(
+      null::public.scenario_evaluation_config,
+      nullif(current_setting('scenario_repo.simulated_settings', true), '')::jsonb
+    ) as config
+    where current_setting('scenario_repo.simulated_settings', true) <> ''
+  )
+  select (simulated.config).*
+  from simulated
+  union all
+  select other.*
+  from simulated
+  join public.scenario_evaluation_config as other
+    on other.scenario_type <> (simulated.config).scenario_type
+    and other.organization_id is null
+$$;
+revoke all on function scenario_private.simulated_settings() from public, anon, authenticated;
+grant execute on function scenario_private.simulated_settings() to service_role;
+
+-- The default settings of which who is due follows, as they hold in this transaction: those of the table, or simulated.
+-- What is no column of it changes nothing of who is due.
+create or replace view scenario_private.standard_setting
+with (security_invoker = true)
+as
+select
+  config.scenario_type, config.is_enabled, config.cooldown, config.inactive_after, config.returned_within,
+  config.expires_within, config.milestones, config.due_within, config.max_reminders
+from public.scenario_evaluation_config as config
+where config.organization_id is null
+  and coalesce(current_setting('scenario_repo.simulated_settings', true), '') = ''
+union all
+select
+  simulated.scenario_type, simulated.is_enabled, simulated.cooldown, simulated.inactive_after,
+  simulated.returned_within, simulated.expires_within, simulated.milestones, simulated.due_within,
+  simulated.max_reminders
+from scenario_private.simulated_settings() as simulated
+where current_setting('scenario_repo.simulated_settings', true) <> '';
+comment on view scenario_private.standard_setting is
+  'The default settings of which who is due follows, as they hold in this transaction: real, or simulated.';
+revoke all on table scenario_private.standard_setting from public, anon, authenticated;
+grant select on table scenario_private.standard_setting to service_role;
+
 -- Every mentor with the settings that hold for her: what the rules start from.
 --
 -- The instants that follow from the default settings are reckoned once a query: reckoned for every mentor, they were a
@@ -244,14 +296,17 @@ cross join (
     now() - least(config.returned_within, config.inactive_after) as returned_since,
     now() + config.expires_within as expires_until,
     now() - config.due_within as history_before
-  from public.scenario_evaluation_config as config
+  from scenario_private.standard_setting as config
   left join scenario_private.stopped_clock as clock on clock.organization_id is null
-  where config.organization_id is null
   offset 0
 ) as standard
 left join public.scenario_evaluation_config as override
   on override.scenario_type = standard.scenario_type
   and override.organization_id = mentor.organization_id
+  -- Simulated for one organization, what it overrides is in the simulated settings already.
+  and override.organization_id is distinct from (
+    select nullif(current_setting('scenario_repo.simulated_organization', true), '')::uuid
+  )
 left join (select * from scenario_private.stopped_clock offset 0) as own_clock
   on own_clock.organization_id = mentor.organization_id;
 comment on view scenario_private.mentor_setting is

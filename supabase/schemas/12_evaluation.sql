@@ -178,9 +178,10 @@ revoke all on function scenario_private.verdict_query(regclass, text, text, time
   from public, anon, authenticated;
 grant execute on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean) to service_role;
 
--- Evaluates one page: what public.scenario_evaluate answers; and with p_by_organization, who was left out: how many
--- mentors of which organization for which reason, by columns: of those for whom it came true, whoever was not claimed
--- for.
+-- Evaluates one page, by the settings that hold in this transaction: what public.scenario_evaluate answers; and with
+-- p_by_organization, who was left out: how many mentors of which organization for which reason, by columns: of those for
+-- whom it came true, whoever was not claimed for. scenario_simulate makes it a dry run: SR001 where it would claim by
+-- simulated settings.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function scenario_private.evaluate_page(
@@ -236,6 +237,9 @@ declare
   unclaimed_places bigint[];
   unclaimed_reasons text[];
 begin
+  if not p_dry_run then
+    perform scenario_private.require_real_settings();
+  end if;
   perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   perform scenario_private.require_given('p_dry_run', p_dry_run);
   perform scenario_private.require_given('p_list', p_list);

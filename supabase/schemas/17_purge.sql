@@ -6,7 +6,7 @@
 -- Kept whatever their age, so that no decision changes: pending rows; milestones that are recorded or held for good; of
 -- every user and scenario type the newest claim (the chain's head), the rows sent and delivered last, and the newest
 -- notifications that count as reminders, as many as a series may have (one at least), with the newest of these for each
--- subject. A scenario type whose longest cooldown is longer than the period is left alone.
+-- subject and the newest without subjects. A scenario type whose longest cooldown is longer than the period is left alone.
 -- Raises SR001 for a period that is negative or longer than 36,525 days, or a limit outside 1 to 100,000.
 create or replace function public.scenario_purge_notifications(
   p_older_than_seconds double precision,
@@ -133,7 +133,8 @@ begin
           notification.triggered_at < history.series_from
           and not exists (
             select
-            from unnest(notification.subjects) as subject (value)
+            -- One about its scenario as a whole is renewed by another such one alone: null is no subject of any.
+            from unnest(coalesce(nullif(notification.subjects, '{}'), array[null])) as subject (value)
             where not exists (
               select
               from scenario_private.hold as newer

@@ -56,7 +56,7 @@ select
   quote_ident(schema.nspname) as schema_name,
   relation.relkind,
   read.depth,
-  has_table_privilege('service_role', relation.oid, 'select') as is_readable,
+  has_any_column_privilege('service_role', relation.oid, 'select') as is_readable,
   has_schema_privilege('service_role', schema.oid, 'usage') as is_in_reach
 from scenario_private.our_relation as source
 cross join lateral scenario_private.relations_behind(source.relation_id) as read
@@ -75,6 +75,16 @@ as
 select 'relation' as kind, our.name, jsonb_build_object(
   'is_view', our.relkind = 'v',
   'has_row_level_security', our.relrowsecurity,
+  'is_logged', relation.relpersistence = 'p',
+  -- But for a view's own: one on a table rewrites what is asked of it.
+  'rules', coalesce(
+    (
+      select jsonb_agg(quote_ident(rule.rulename) order by rule.rulename)
+      from pg_catalog.pg_rewrite as rule
+      where rule.ev_class = our.relation_id and rule.rulename <> '_RETURN'
+    ),
+    '[]'
+  ),
   'options', coalesce(
     (select jsonb_agg(option.text order by option.text) from unnest(our.reloptions) as option (text)), '[]'
   ),
@@ -89,6 +99,7 @@ select 'relation' as kind, our.name, jsonb_build_object(
   end
 ) as fact
 from scenario_private.our_relation as our
+join pg_catalog.pg_class as relation on relation.oid = our.relation_id
 union all
 select 'column', format('%s.%I', our.name, attribute.attname), jsonb_build_object(
   'type', format_type(attribute.atttypid, attribute.atttypmod),
@@ -177,6 +188,11 @@ from (
     'schema', quote_ident(schema.nspname), coalesce(schema.nspacl, acldefault('n', schema.nspowner)), schema.nspowner
   from pg_catalog.pg_namespace as schema
   where schema.nspname in ('scenario_private', 'scenario_source')
+  union all
+  select 'column', format('%s.%I', our.name, attribute.attname), attribute.attacl, our.relowner
+  from scenario_private.our_relation as our
+  join pg_catalog.pg_attribute as attribute
+    on attribute.attrelid = our.relation_id and attribute.attacl is not null and not attribute.attisdropped
 ) as object
 cross join lateral (
   select

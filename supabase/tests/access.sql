@@ -89,6 +89,15 @@ insert into known_function values
   ('public.scenario_get_milestone_record_many(p_user_ids uuid[], p_milestone_value integer, '
    'p_needs_schema integer)',
    'service_role', 'invoker'),
+  ('scenario_private.changed_settings(p_scenario_type text, p_changes jsonb, p_organization_id uuid)',
+   'service_role', 'invoker'),
+  ('scenario_private.require_real_settings()', 'service_role', 'invoker'),
+  ('scenario_private.simulated_settings()', 'service_role', 'invoker'),
+  ('public.scenario_erase_person(p_user_id uuid, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_export_person(p_user_id uuid, p_needs_schema integer)', 'service_role', 'invoker'),
+  ('public.scenario_simulate(p_scenario_type text, p_changes jsonb, p_organization_id uuid, p_after uuid, '
+   'p_limit integer, p_list boolean, p_needs_schema integer)',
+   'service_role', 'invoker'),
   ('public.scenario_get_organization_report(p_organization_id uuid, p_since timestamp with time zone, '
    'p_until timestamp with time zone, p_time_zone text, p_needs_schema integer)',
    'service_role', 'invoker'),

@@ -150,3 +150,23 @@ def test_a_purge_ends(run: Run) -> None:
 def test_the_installation_is_whole(run: Run) -> None:
     """As the tests installed it."""
     assert run("verify", "--json")["faults"] == []
+
+
+def test_a_setting_is_tried_and_a_person_exported_and_erased(
+    run: Run, mentors: list[UUID], organization_id: UUID
+) -> None:
+    """What would change is seen and not changed; then one of three is claimed for, exported, erased, and due again."""
+    scope = ("--organization", organization_id)
+    listed = run("simulate", "inactivity", "--set", "inactive_after=41d", *scope, "--list")
+    assert sorted(listed) == sorted(f"- {user}  {organization_id}" for user in mentors)
+    found = run("simulate", "inactivity", "--set", "is_enabled=no", *scope, "--json")
+    assert (found["today"]["claimed"], found["simulated"]["evaluated"]) == (3, 0)
+    assert run("evaluate", "--scenario", "inactivity", *scope, "--json")["scenarios"][0]["claimed"] == 3
+    user_id = mentors[0]
+    exported = json.loads("\n".join(run("export", user_id)))
+    assert [row["scenario_type"] for row in exported["notifications"]] == ["inactivity"]
+    assert len(exported["sources"]["activities"]) == 1
+    assert run("erase", user_id, "--yes", "--json")["notifications"] == 1
+    assert json.loads("\n".join(run("export", user_id)))["notifications"] == []
+    dry = run("evaluate", "--scenario", "inactivity", *scope, "--dry-run", "--list")
+    assert dry == [f"inactivity  {user_id}  {organization_id}"]

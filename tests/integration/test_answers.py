@@ -144,6 +144,10 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     call("scenario_list_pending", "null, null, now() + interval '1 year', gen_random_uuid()")
     call("scenario_get_status", "")
     kept = [row["id"] for row in leased]
+    call("scenario_simulate", """'inactivity', '{"inactive_after": "21 days"}', p_list => true""")
+    stands_at = "update public.scenario_evaluation_config set resume_after = %s where scenario_type = 'welcome_back'"
+    worker.execute(stands_at, [owner])
+    call("scenario_export_person", "%s", owner)
     for notification in kept:
         call("scenario_explain_notification", "%s", notification)
     call("scenario_cancel_notifications", "%s::uuid[]", kept)
@@ -163,6 +167,7 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     call("scenario_claim_notifications", "%s", json.dumps([new_claim(owner)], default=str))
     call("scenario_purge_notifications", "31536000, null, 1")
     call("scenario_purge_notifications", "31536000")
+    call("scenario_erase_person", "%s", owner)
     missing = [name for name, shapes in seen.items() if not shapes]
     assert not missing, f"not called: {missing}"
     return {name: joined(shapes) for name, shapes in sorted(seen.items())}

@@ -173,6 +173,30 @@ DAMAGES: Final = {
         ),
         ["public.scenario_explain(p_user_id text): a second function of a name of ours, which makes calls ambiguous"],
     ),
+    "an app's own function has a name of ours": (
+        "create function public.scenario_evaluate(text) returns text language sql as 'select null'",
+        ["public.scenario_evaluate(text): a second function of a name of ours, which makes calls ambiguous"],
+    ),
+    "a column that a view reads has another name": (
+        "alter table public.scenario_mutes rename column muted_until to until_when",
+        ["public.scenario_mutes.muted_until: expected timestamp with time zone, got no such column"],
+    ),
+    "a view and what reads it are gone": (
+        "drop view scenario_private.mentor_setting cascade",
+        ["scenario_private.mentor_setting: expected a view, got none"],
+    ),
+    "a column is granted": (
+        "grant select (metadata) on public.scenario_notifications to anon",
+        ["public.scenario_notifications.metadata: expected nothing for anon, got select"],
+    ),
+    "a rule swallows what is written": (
+        "create rule nothing as on insert to public.scenario_notifications do instead nothing",
+        ["public.scenario_notifications: the rule nothing rewrites what is asked of it"],
+    ),
+    "a table is unlogged": (
+        "alter table public.scenario_mutes set unlogged",
+        ["public.scenario_mutes: an unlogged table, which a crash empties"],
+    ),
     "a grant is lost": (
         "revoke select on public.scenario_notifications from service_role",
         [
@@ -218,6 +242,18 @@ def test_damage_is_found_and_mended(database: Database, damage: str) -> None:
         if found.ok:
             break
     assert found.ok, found.faults
+
+
+@pytest.mark.parametrize("lost", ["view scenario_source.activities", "schema scenario_source"])
+def test_a_lost_source_is_mended_by_the_migrations(database: Database, lost: str) -> None:
+    """What reads it can't be made before it is there, and only the migrations make it."""
+    database.run(f"drop {lost} cascade")
+    found = verification(database)
+    assert any(fault.what.startswith("scenario_source.activities: expected a view") for fault in found.faults)
+    assert [line[:51] for line in found.mending.splitlines()] == ["-- apply the migrations of scenario_repo again: the"]
+    for text in release_texts():
+        database.run(text)
+    assert not faults(database)
 
 
 def test_a_failed_concurrent_build_is_found(database: Database) -> None:

@@ -394,6 +394,21 @@ def _claims(connection: psycopg.Connection, user: UUID, cooldown: timedelta, mil
     return [*about, *[_told(outcome) for outcome in claim(connection, [*claims, milestone])]]
 
 
+def test_what_was_told_as_a_whole_outlasts_what_was_told_of_a_subject(
+    worker: psycopg.Connection, database: Database
+) -> None:
+    """A later claim with a longer cooldown, about another subject, still meets it (found by the property below)."""
+    (user,) = database.new_users(1)
+    worker.execute("update public.scenario_evaluation_config set cooldown = '1 day' where cooldown is not null")
+    _add(worker, user, timedelta(hours=30), "sent", "certification_expiry", subjects=[])
+    _add(worker, user, timedelta(hours=6), "sent", "certification_expiry", subjects=["a"])
+    about_b = {"scenario_type": "certification_expiry", "subjects": ["b"], "cooldown_seconds": 2 * 86_400}
+    for _ in range(2):
+        (outcome,) = claim(worker, [new_claim(user, **about_b)])
+        assert outcome.get("skip_reason") == "cooldown"
+        _purge(worker, timedelta(days=1), UUID(int=0), 10)
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(past=_PAST, cut=st.integers(0, 14), older_than=_AGES, future=st.lists(_NEXT, max_size=5))
 def test_no_decision_changes_by_a_purge(

@@ -311,13 +311,30 @@ FOUND = {
     "tables of our names": (
         "create table public.scenario_notifications (id uuid); create view public.scenario_mutes as select 1 as n;",
         [
-            "public.scenario_mutes: expected no such table, got one that is not scenario_repo's",
-            "public.scenario_notifications: expected no such table, got one that is not scenario_repo's",
+            "public.scenario_mutes: expected no such table or type, got one that is not scenario_repo's",
+            "public.scenario_notifications: expected no such table or type, got one that is not scenario_repo's",
         ],
         [
             "alter table public.scenario_mutes rename to …; -- or another schema",
             "alter table public.scenario_notifications rename to …; -- or another schema",
         ],
+    ),
+    "a schema of the app's that is out of reach": (
+        (
+            'create schema "App"; create table "App".visits (by uuid, at timestamptz); create schema scenario_source;'
+            "create view scenario_source.activities with (security_invoker = true) as"
+            '  select by as user_id, at as activity_date from "App".visits;'
+        ),
+        [
+            '"App".visits: expected select for service_role, got no such grant',
+            'schema "App": expected usage for service_role, got no such grant',
+        ],
+        ['grant select on "App".visits to service_role;', 'grant usage on schema "App" to service_role;'],
+    ),
+    "a type of our name": (
+        "create type public.scenario_notifications as enum ('a');",
+        ["public.scenario_notifications: expected no such table or type, got one that is not scenario_repo's"],
+        ["alter type public.scenario_notifications rename to …; -- or another schema"],
     ),
     "columns and grants at once": (
         "create table public.activities (user_id uuid, occurred_on date);",
@@ -364,6 +381,14 @@ def test_an_invalid_index_is_told(app: Database) -> None:
         )
     ]
     assert _remedies(app) == ["reindex index public.activities_user_id_activity_date_idx; -- or drop it"]
+
+
+def test_a_grant_of_the_columns_will_do(app: Database) -> None:
+    """An app may show the service role no more than is read."""
+    app.run(f"{_ACTIVITIES} grant select (user_id, activity_date) on public.activities to service_role")
+    apply_migrations(app.url)
+    with app.connect() as worker:
+        assert evaluate(worker, "inactivity")["evaluated"] == 0
 
 
 def test_an_index_with_further_columns_will_do(app: Database) -> None:

@@ -1,4 +1,4 @@
-"""Make PostgreSQL and its test extensions available on this machine.
+"""Make PostgreSQL and its test extensions available on this machine, and a browser.
 
     python tests/postgres/install.py
     SCENARIO_TEST_POSTGRES=17 python tests/postgres/install.py
@@ -40,6 +40,7 @@ _PACKAGES = {
     "pg_cron": ("postgresql-15-cron",),
     "psql": ("postgresql-client-15",),
     "pg_dump": ("postgresql-client-15",),
+    "chromium": ("chromium",),
 }
 WITHOUT = {
     "pgtap": "the pgTAP tests",
@@ -48,6 +49,7 @@ WITHOUT = {
     "plpgsql_check": "`supabase db lint`",
     "pg_cron": "the pg_cron tests",
     "pg_dump": "the comparison of schema dumps",
+    "chromium": "the console in a browser",
 }
 
 
@@ -99,12 +101,13 @@ def missing_parts() -> list[str]:
     """Which parts of a complete installation aren't here, by name."""
     bindir = find_bindir()
     if bindir is None:
-        return list(_PACKAGES)
+        return [part for part in _PACKAGES if part != "chromium" or shutil.which("chromium") is None]
     extensions = _extension_folder(bindir)
     present = {
         "server": True,
         "pg_prove": shutil.which("pg_prove") is not None,
         "psql": find_program("psql") is not None,
+        "chromium": shutil.which("chromium") is not None,
         # An older one refuses a newer server.
         "pg_dump": f" {MAJOR_VERSION}." in _output(find_program("pg_dump") or "true", "--version"),
     }
@@ -242,7 +245,7 @@ def main() -> int:
         _say(f"PostgreSQL {MAJOR_VERSION} could not be installed: the database tests can't run.")
         return 1
     for part in missing:
-        _say(f"WARNING: {part} is missing: {WITHOUT[part]} CAN'T RUN on this PostgreSQL.")
+        _say(f"WARNING: {part} is missing: {WITHOUT[part]} CAN'T RUN here.")
     print(f"PostgreSQL {MAJOR_VERSION}: {bindir}")
     return 0
 

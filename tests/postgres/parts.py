@@ -1,4 +1,4 @@
-"""What a test needs from the PostgreSQL installation, beyond the server.
+"""What a test needs from the PostgreSQL installation, beyond the server; and a browser.
 
 A test says so with ``@pytest.mark.needs("pg_dump")``. PostgreSQL 15 is the version with every part: where one is
 missing there, the test is skipped loudly, and fails in CI. The other versions come as a server alone; what needs more
@@ -14,7 +14,7 @@ import pytest
 
 from tests.postgres.install import FULL_VERSION, MAJOR_VERSION, WITHOUT, missing_parts
 
-MARKER = "needs(*parts): parts of the PostgreSQL installation without which the test can't run"
+MARKER = "needs(*parts): parts of the installation without which the test can't run"
 
 
 def left_out() -> dict[str, list[str]]:

@@ -40,13 +40,16 @@ _MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
 
 COMMANDS = (
-    *("evaluate", "deliver", "status", "left-out", "report", "outcomes", "explain", "explain-notification"),
+    *("evaluate", "deliver", "status", "console", "left-out", "report", "outcomes", "explain", "explain-notification"),
     *("check-rules", "pending", "failed", "retry", "cancel"),
     *(
         "purge",
         "mutes",
         "mute",
         "unmute",
+        "export",
+        "erase",
+        "simulate",
         "verify",
         "migrations",
         "schema",

@@ -258,6 +258,16 @@ def test_cancel_ends_with_4_if_one_was_not_cancelled(run: Run, server: respx.Moc
 
 
 @pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("command", ["retry", "cancel"])
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_no_ids_on_standard_input_are_none(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, text: str) -> None:
+    """`scenario-repo failed --ids | scenario-repo retry -` where nothing failed: nothing is asked, and all is well."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    told = run(command, "-")
+    assert (told.code, told.out, told.err) == (0, "", "scenario-repo: no ids given\n")
+
+
+@pytest.mark.usefixtures("server")
 def test_reading_ids_can_be_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C while standard input is waited for: one line, and the exit code of a run that stopped."""
 

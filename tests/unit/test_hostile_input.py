@@ -121,6 +121,12 @@ VALID: Final[dict[str, dict[str, Any]]] = {
     "retry_notifications": {"ids": [USER_ID]},
     "purge_page": {"older_than": timedelta(days=365), "after": USER_ID, "limit": 100},
     "get_status": {},
+    "simulate": {
+        "settings": ScenarioSettings(scenario_type="inactivity", inactive_after=timedelta(days=21)),
+        "limit": 100,
+    },
+    "export_person": {"user_id": USER_ID},
+    "erase_person": {"user_id": USER_ID},
     "list_pending": {
         "organization_id": ORGANIZATION_ID,
         "scenario_type": "milestone",

@@ -20,7 +20,7 @@ from scenario_repo import exceptions, facts, models, settings, status
 PACKAGE: Final = Path(scenario_repo.__path__[0])
 MODULES: Final = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("_cli/*.py")]
+    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("_cli/*.py"), *PACKAGE.glob("console/*.py")]
     if path.stem != "__init__"
 )
 THE_SEAM: Final = {"_clients", "_portal", "_postgrest", "_translation", "blocking", "client"}
@@ -46,7 +46,7 @@ def _imported_by(module: str) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            from_here = node.module in {"scenario_repo", "scenario_repo._cli"}
+            from_here = node.module in {"scenario_repo", "scenario_repo._cli", "scenario_repo.console"}
             names |= {f"{node.module}.{alias.name}" for alias in node.names} if from_here else {node.module or ""}
     return names
 

@@ -35,6 +35,7 @@ DOCUMENTS: Final = (
 OF_AN_APP: Final = re.compile(r"supabase/(migrations|tests)(/\d{14}_[a-z0-9_]+\.sql|/[a-z0-9_]+_rule\.sql)?")
 """The files of the app's own project."""
 MADE_BY_A_RUN: Final = {"tests/benchmarks/results"}
+_FOLDERS: Final = {"scenario_repo", "scenario_repo._cli", "scenario_repo.console"}
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS)
 
@@ -244,7 +245,8 @@ def test_the_readmes_figures_are_those_of_the_benchmarks() -> None:
 def test_no_room_is_left_out() -> None:
     """CONTRIBUTING.md has a line for each module, each schema file and each suite."""
     files = [*ROOT.glob("scenario_repo/*.py"), *ROOT.glob("supabase/schemas/*.sql")]
-    commands = {f"_cli/{file.name}" for file in ROOT.glob("scenario_repo/_cli/*.py") if file.name != "__init__.py"}
+    rooms = [file for folder in ("_cli", "console") for file in ROOT.glob(f"scenario_repo/{folder}/*.py")]
+    commands = {f"{file.parent.name}/{file.name}" for file in rooms if file.name != "__init__.py"}
     suites = [path.parent for path in ROOT.glob("tests/*/__init__.py") if path.parent.name != "postgres"]
     names = {file.name for file in files if file.name != "__init__.py"} | {f"tests/{suite.name}" for suite in suites}
     names |= commands
@@ -269,9 +271,9 @@ def test_imports_point_up_the_table_of_modules() -> None:
 def _own_imports(file: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module in {"scenario_repo", "scenario_repo._cli"}:
-            room = "_cli." if node.module == "scenario_repo._cli" else ""
-            names |= {f"{room}{alias.name}" for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module in _FOLDERS:
+            folder = f"{node.module}.".removeprefix("scenario_repo.")
+            names |= {f"{folder}{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scenario_repo."):
             names.add(str(node.module).removeprefix("scenario_repo."))
     return names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -492,3 +492,15 @@ async def test_a_plain_function_ends_the_worker_and_sends_nothing_twice(kind: st
         await DeliveryWorker(script, **senders, send_timeout=LONG, idle_pause=MOMENT).run(until_idle=True)
     assert [one.result for one in script.settled] == ["sent"]
     assert len(told) == (1 if kind == "whole" else 2)
+
+
+def test_what_can_not_be_a_sender_is_refused() -> None:
+    """Before anything is leased: what can't be called, and what yields."""
+
+    async def yielding(_: LeasedNotification) -> AsyncIterator[None]:
+        yield
+
+    for unfit in ("app:send", yielding):
+        for kind in ("send", "send_to_device"):
+            with pytest.raises(InvalidDataException, match="expected an async function"):
+                DeliveryWorker(Script(0), **{kind: unfit})  # type: ignore[arg-type]

@@ -1,0 +1,187 @@
+-- One person's data: all of it, for whoever asks for her own, and its erasure from the tables of scenario_repo.
+--
+-- A column that refers to a user is in both: tests/integration/test_person.py finds each in the catalogue.
+
+-- What there is of a person.
+--   out  {"user_id", "exported_at", "notifications", "handovers", "mutes", "turns", "passes", "sources": {"mentors",
+--        "activities", "certificates", "device_tokens"}}: rows as they are, with every column; sources is what the app's
+--        own tables have of her, as the views of scenario_source show it; passes are those of which she was the last
+--        one evaluated
+-- Whoever is unknown has no rows. Raises SR001 without a user.
+create or replace function public.scenario_export_person(p_user_id uuid, p_needs_schema integer default null)
+returns json
+language plpgsql
+stable
+security invoker
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_id', p_user_id);
+  return json_build_object(
+    'user_id', p_user_id,
+    'exported_at', now(),
+    'notifications', (
+      select coalesce(json_agg(notification order by notification.triggered_at, notification.id), '[]')
+      from public.scenario_notifications as notification
+      where notification.user_id = p_user_id
+    ),
+    'handovers', (
+      select coalesce(json_agg(handover order by handover.notification_id), '[]')
+      from scenario_private.handover as handover
+      where handover.user_id = p_user_id
+    ),
+    'mutes', (
+      select coalesce(json_agg(mute order by mute.id), '[]')
+      from public.scenario_mutes as mute
+      where mute.user_id = p_user_id
+    ),
+    'turns', (
+      select coalesce(json_agg(turn), '[]')
+      from scenario_private.delivery_turn as turn
+      where turn.user_id = p_user_id
+    ),
+    'passes', (
+      select coalesce(
+        json_agg(
+          json_build_object(
+            'scenario_type', config.scenario_type,
+            'organization_id', config.organization_id,
+            'resume_after', config.resume_after
+          )
+          order by config.scenario_type, config.organization_id
+        ),
+        '[]'
+      )
+      from public.scenario_evaluation_config as config
+      where config.resume_after = p_user_id
+    ),
+    'sources', json_build_object(
+      'mentors', (
+        select coalesce(json_agg(mentor order by mentor.organization_id), '[]')
+        from scenario_source.mentors as mentor
+        where mentor.user_id = p_user_id
+      ),
+      'activities', (
+        select coalesce(json_agg(activity order by activity.activity_date), '[]')
+        from scenario_source.activities as activity
+        where activity.user_id = p_user_id
+      ),
+      'certificates', (
+        select coalesce(json_agg(certificate order by certificate.expires_at, certificate.certificate_id), '[]')
+        from scenario_source.certificates as certificate
+        where certificate.user_id = p_user_id
+      ),
+      'device_tokens', (
+        select coalesce(json_agg(device order by device.registered_at, device.token), '[]')
+        from scenario_source.device_tokens as device
+        where device.user_id = p_user_id
+      )
+    )
+  );
+end
+$$;
+revoke all on function public.scenario_export_person(uuid, integer) from public, anon, authenticated;
+grant execute on function public.scenario_export_person(uuid, integer) to service_role;
+
+-- Erases a person from the tables of scenario_repo; the app's own tables keep what they have of her.
+--   out  {"notifications", "handovers", "mutes", "turns", "passes"}: how many rows of hers are gone; of passes, how many
+--        no longer name her as the last one evaluated
+-- Afterwards nothing of her is known: no cooldown, no milestone, no mute. As long as she is an active mentor she may be
+-- claimed for and told again; who is to be told nothing more leaves peer_mentors first, or is deleted as a user. The
+-- figures of an organization's report are counted from rows, and so are fewer; those of passes stay.
+-- A worker that has one of her notifications in hand may still send it; it settles as unknown. What is claimed for her
+-- while this runs is erased too, unless it is committed later; that claim counted on her history as it was, and no later
+-- one knows of it until it is committed. Erasing twice finds nothing.
+-- It never waits while it has a lock, so it is part of no deadlock: what others have in hand it tries again, for up to
+-- five seconds (then 55P03, and nothing is erased).
+-- Raises SR001 without a user.
+create or replace function public.scenario_erase_person(p_user_id uuid, p_needs_schema integer default null)
+returns json
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+declare
+  until constant timestamptz := clock_timestamp() + interval '5 seconds';
+  notification_ids uuid[];
+  handover_ids uuid[];
+  notification_count integer := 0;
+  handover_count integer := 0;
+  mute_count integer := 0;
+  turn_count integer := 0;
+  pass_count integer := 0;
+  found_count integer;
+begin
+  perform scenario_private.require_schema(p_needs_schema);
+  perform scenario_private.require_given('p_user_id', p_user_id);
+  loop
+    begin
+      perform
+      from public.scenario_evaluation_config as config
+      where config.resume_after = p_user_id
+      for no key update nowait;
+      -- Then every hand-over of theirs is seen by the next query.
+      notification_ids := array(
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.user_id = p_user_id
+        for update nowait
+      );
+      handover_ids := array(
+        select handover.notification_id
+        from scenario_private.handover as handover
+        where handover.user_id = p_user_id
+        for update nowait
+      );
+      perform from scenario_private.delivery_turn as turn where turn.user_id = p_user_id for update nowait;
+      perform from public.scenario_mutes as mute where mute.user_id = p_user_id for update nowait;
+
+      -- The pass goes on after the mentor before her; after nobody, it begins anew.
+      update public.scenario_evaluation_config as config
+      set resume_after = (
+        select mentor.user_id
+        from scenario_source.mentors as mentor
+        where mentor.user_id < p_user_id and mentor.is_active
+        order by mentor.user_id desc
+        limit 1
+      )
+      where config.resume_after = p_user_id;
+      get diagnostics found_count = row_count;
+      pass_count := pass_count + found_count;
+      delete from scenario_private.handover as handover where handover.notification_id = any (handover_ids);
+      get diagnostics found_count = row_count;
+      handover_count := handover_count + found_count;
+      delete from public.scenario_notifications as notification where notification.id = any (notification_ids);
+      get diagnostics found_count = row_count;
+      notification_count := notification_count + found_count;
+      delete from scenario_private.delivery_turn as turn where turn.user_id = p_user_id;
+      get diagnostics found_count = row_count;
+      turn_count := turn_count + found_count;
+      delete from public.scenario_mutes as mute where mute.user_id = p_user_id;
+      get diagnostics found_count = row_count;
+      mute_count := mute_count + found_count;
+      exit when not exists (
+        select from public.scenario_notifications as notification where notification.user_id = p_user_id
+      );
+    exception when lock_not_available then
+      if clock_timestamp() > until then
+        raise;
+      end if;
+    end;
+    perform pg_sleep(0.02);
+  end loop;
+
+  return json_build_object(
+    'notifications', notification_count,
+    'handovers', handover_count,
+    'mutes', mute_count,
+    'turns', turn_count,
+    'passes', pass_count
+  );
+end
+$$;
+revoke all on function public.scenario_erase_person(uuid, integer) from public, anon, authenticated;
+grant execute on function public.scenario_erase_person(uuid, integer) to service_role;
