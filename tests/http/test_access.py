@@ -330,7 +330,13 @@ def arguments(called: list[tuple[str, str]], user_id: UUID, organization_id: UUI
         "interval": "30 days",
         "timestamp with time zone": "2026-06-01T12:00:00Z",
     }
-    by_name: dict[str, object] = {"p_user_id": str(user_id), "p_after": None, "p_needs_schema": SCHEMA_VERSION}
+    by_name: dict[str, object] = {
+        "p_user_id": str(user_id),
+        "p_after": None,
+        "p_time_zone": "Europe/Oslo",
+        "p_changes": {"is_enabled": True},
+        "p_needs_schema": SCHEMA_VERSION,
+    }
     return {name: by_name.get(name, by_type[kind]) for name, kind in called}
 
 

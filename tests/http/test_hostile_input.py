@@ -133,6 +133,12 @@ OUT_OF_BOUNDS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
         "p_scenario_type": (None, "", "x"),
         "p_due_within_seconds": (-1, 4e9, "NaN", "Infinity"),
     },
+    "scenario_get_outcomes": {
+        "p_scenario_type": (None, "", "x"),
+        "p_within_seconds": (None, 0, -1, 4e9, "NaN", "Infinity"),
+    },
+    "scenario_get_organization_report": {"p_time_zone": (None, "", "Europe/Nowhere")},
+    "scenario_explain_notification": {"p_id": (None,)},
     "scenario_check_rule": {"p_samples": (None, -1, 101), "p_scenario_type": (None, "", "x")},
     "scenario_claim_notifications": {
         "p_claims": (

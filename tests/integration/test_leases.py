@@ -89,7 +89,7 @@ def test_a_lease_is_the_row_with_its_hand_over(database: Database, worker: psyco
         row = worker.execute(
             """
             select
-              to_jsonb(notification) - array['is_failed', 'outlasts_at', 'held_until', 'unsettled_at'],
+              to_jsonb(notification) - array['is_failed', 'failed_code', 'outlasts_at', 'held_until', 'unsettled_at'],
               to_jsonb(handover),
               handover.leased_until - now()
             from public.scenario_notifications as notification
