@@ -25,6 +25,7 @@ async def test_no_logger_tells_a_key_a_token_or_a_value(
             str(row[0]) for row in owner.execute("select token from public.device_tokens where user_id = %s", [user_id])
         ]
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "httpx")  # a program may have lowered it, as docs/senders.md does
     sent: list[UUID] = []
 
     async def send(notification: LeasedNotification) -> None:
