@@ -22,6 +22,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from supabase import AsyncClient
 
 from scenario_repo.exceptions import ConfigurationException, InvalidDataException
+from scenario_repo.senders import check
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -244,11 +245,12 @@ def in_threads(send: Callable[P, None] | None) -> Callable[P, Awaitable[None]] |
     second cancellation, when the event loop ends, leaves it alone.
 
     Raises:
-        InvalidDataException: the sender is a coroutine function.
+        InvalidDataException: the sender can't be called, or is a coroutine function.
 
     """
     if send is None:
         return None
+    check(send)
     if inspect.iscoroutinefunction(send):
         raise InvalidDataException("send: expected a sender that blocks, got a coroutine function")
     threads: list[anyio.CapacityLimiter] = []  # made in the event loop

@@ -115,6 +115,32 @@ BY_CODE_CLASS: dict[str, Verdict] = {
 }
 """The code's first characters → verdict."""
 
+BY_CONSTRAINT: dict[str, str] = {
+    "scenario_evaluation_config_default_is_complete": (
+        "a default that the scenario can't do without was taken away: only an organization's row may leave it out"
+    ),
+    "scenario_evaluation_config_settings_belong_to_their_scenario": (
+        "the scenario has no such setting (cooldown, inactive_after, returned_within, expires_within, milestones,"
+        " due_within and max_reminders belong to some of the built-in scenarios each)"
+    ),
+    "scenario_evaluation_config_intervals_are_positive": "expected lengths of time of more than 0",
+    "scenario_evaluation_config_intervals_are_at_most_36525_days": "expected lengths of time of at most 36,525 days",
+    "scenario_evaluation_config_intervals_have_no_months": "expected lengths of time in days or less, not months",
+    "scenario_evaluation_config_counts_are_in_bounds": (
+        "expected max_reminders and max_attempts from 1 to 1,000, and priority from 0 to 9"
+    ),
+    "scenario_evaluation_config_window_fits_inside_gap": "expected returned_within of at most inactive_after",
+    "scenario_evaluation_config_milestones_are_positive": "expected milestones as a list of positive numbers",
+    "scenario_delivery_policy_time_zone_is_a_name": "expected time_zone to be a time zone, such as Europe/Oslo",
+    "scenario_delivery_policy_weekdays_are_days": "expected weekdays from 1 (Monday) to 7, each once",
+    "scenario_delivery_policy_opens_and_closes": "expected both of opens_at and closes_at, or neither",
+    "scenario_delivery_policy_opens_some_time": "expected opens_at and closes_at to differ",
+    "scenario_delivery_policy_min_gap_is_at_most_a_week": "expected min_gap of at least 0 and at most 7 days",
+    "scenario_days_off_end_after_they_begin": "expected last_day on or after first_day",
+    "scenario_days_off_are_at_most_a_year": "expected at most a year from first_day to last_day",
+}
+"""CHECK of what an operator writes → what it expects. A test compares it with the live catalogue."""
+
 BY_STATUS: dict[int, Verdict] = {
     401: _DENIED,
     403: _DENIED,
@@ -184,6 +210,8 @@ def exception_from_response(
         verdict = Verdict(UnavailableException, Repeat.NEVER, if_too_large)
     named = named_in(code, error.message)
     message = _own_sentence(code, error.message)
+    if code == "23514":
+        message = BY_CONSTRAINT.get(_constraint_name(error.message) or "")
     if code == "42501":
         is_worker = role_of(response.request.headers.get("Authorization", "").removeprefix("Bearer ")) == "service_role"
         message = permission_remedy(named, is_worker=is_worker)

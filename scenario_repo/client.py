@@ -166,6 +166,8 @@ def _checked_url(url: str | None) -> str:
         raise ConfigurationException("expected https://: http:// would send the key in the clear beyond this machine")
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise ConfigurationException("expected the project's URL alone, without user, query or fragment")
+    if parsed.path.rstrip("/").endswith("/rest/v1"):
+        raise ConfigurationException("expected the project's URL without /rest/v1, which the client adds")
     return str(parsed).rstrip("/")
 
 

@@ -92,7 +92,8 @@ class _Pass:
 
     def shrink(self) -> None:
         """Ask for half the page next time: this one met the server's statement timeout, and nothing was done."""
-        _logs.PAGE_HALVED.tell(scenario_type=str(self.scenario_type), page_size=self.page_size)
+        if self.page_size > 1:
+            _logs.PAGE_HALVED.tell(scenario_type=str(self.scenario_type), page_size=self.page_size)
         self.page_size = max(1, self.page_size // 2)
         self.pages_until_growth = _PAGES_UNTIL_GROWTH
 

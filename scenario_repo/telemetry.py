@@ -45,6 +45,8 @@ _NAME: Final = "scenario_repo"
 _QUEUE: Final = "scenario_notifications"
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """The buckets that the semantic conventions give for durations."""
+_MOST_LEASES: Final = 10_000
+"""So many leases are remembered at most: ten times what one call leases."""
 _PAGE_COUNTS: Final = ("evaluated", "due", "claimed", "history")
 
 LeaseToken = tuple[UUID, int]
@@ -227,6 +229,9 @@ class _Telling:
             self._consumed.add(len(leased), {name: told.attributes[name] for name in _KINDS[step].always})
             if context.is_valid:
                 self._leases |= dict.fromkeys(leased, context)
+                # Those of workers that were stopped are never settled here.
+                for token in list(self._leases)[: max(0, len(self._leases) - _MOST_LEASES)]:
+                    del self._leases[token]
         elif step is Step.SETTLE:
             for answer, number in cast("Mapping[str, int]", facts.get("answers", {})).items():
                 self._settled.add(number, {"scenario_repo.answer": str(answer)})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import Annotated, Final
 
@@ -88,6 +90,8 @@ def start(
 def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each ending
     """Run one command, and return its exit code; whatever goes wrong is one line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # closed by the caller: `scenario-repo status >&-`
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
     width = get_terminal_size().columns
     # In a narrow terminal the boxes would cut the options' names.
     app.rich_markup_mode = "markdown" if width >= _WIDE else None

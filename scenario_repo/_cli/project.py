@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "new-scenario")(new_scenario)
 
 
-Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", show_default=False)]
+Directory = Annotated[Path, typer.Argument(parser=values.folder, metavar="DIRECTORY", show_default=False)]
 Create = Annotated[bool, typer.Option("--create", help="Make the folder if it is not there.")]
 
 

@@ -30,6 +30,13 @@ _UNITS: Final = {
 }
 
 
+def folder(text: str) -> Path:
+    """Take a folder; an empty text, such as a shell's unset variable, is none."""
+    if not text.strip():
+        raise typer.BadParameter("expected a folder, got nothing")
+    return Path(text)
+
+
 def own_scenario_type(text: str) -> str:
     """Take the name of a scenario type of the app's own."""
     name = scenario_type(text)

@@ -412,8 +412,15 @@ begin
         'scenario_mutes'
       ]
     ) as own (name)
-    -- A table makes a type of its name.
-    where to_regclass('scenario_private.handover') is null and to_regtype(format('public.%I', own.name)) is not null
+    -- A table makes a type of its name. Ours has its policy, also where scenario_private was dropped.
+    where to_regclass('scenario_private.handover') is null
+      and to_regtype(format('public.%I', own.name)) is not null
+      and not exists (
+        select
+        from pg_policy as policy
+        where policy.polrelid = to_regclass(format('public.%I', own.name))
+          and policy.polname = own.name || '_service_role_policy'
+      )
   )
   select
     string_agg(E'\n  ' || misfit.text, '' order by misfit.text),
@@ -5517,6 +5524,28 @@ comment on column scenario_private.hope_contract.hoped_at is
 revoke all on table scenario_private.hope_contract from public, anon, authenticated;
 grant select on table scenario_private.hope_contract to service_role;
 
+-- The hope of three of the built-in scenarios: an activity after it. What a rule calls it is in its own file.
+create or replace view scenario_private.further_activity
+with (security_invoker = true)
+as
+select
+  notification.id as notification_id,
+  notification.scenario_type,
+  (
+    select activity.activity_date
+    from scenario_source.activities as activity
+    where activity.user_id = notification.user_id
+      and activity.activity_date > notification.settled_at
+      and activity.activity_date <= now()
+    order by activity.activity_date
+    limit 1
+  ) as hoped_at
+from public.scenario_notifications as notification;
+comment on view scenario_private.further_activity is
+  'When each notification''s user was first active after it was settled.';
+revoke all on table scenario_private.further_activity from public, anon, authenticated;
+grant select on table scenario_private.further_activity to service_role;
+
 -- The rules there are, in the order of the scenario types; a type whose view is missing is left out.
 create or replace function scenario_private.rules()
 returns table (scenario_type text, rule regclass)
@@ -8351,11 +8380,12 @@ grant execute on function public.scenario_get_organization_report(uuid, timestam
 
 -- Says how things stand, for each scenario type.
 --   out  {"version", "scenarios": […], "failures": […]}
---   a scenario  {"scenario_type", "is_enabled", "overriding": how many organizations override something, "evaluated", "due", "claimed", "skipped", "history", "seconds": of the pass
---        under way or the last one, "finished_at": when the last pass over all ended, "is_under_way",
---        "organization_pass_finished_at": when the newest pass over one organization ended; of the pending ones
---        "waiting": not due yet, "due_now", "leased", "unsettled": those whose last lease nobody settled,
---        "oldest_due_at": since when the one waits that has been due longest; null if none is due}
+--   a scenario  {"scenario_type", "is_enabled", "overriding": how many organizations override a setting, "evaluated",
+--        "due", "claimed", "skipped", "history", "seconds": of the pass under way or the last one, "finished_at": when
+--        the last pass over all ended, "is_under_way", "organization_pass_finished_at": when the newest pass over one
+--        organization ended; of the pending ones "waiting": not due yet, "due_now", "leased", "unsettled": those whose
+--        last lease nobody settled, "oldest_due_at": since when the one waits that has been due longest; null if none
+--        is due}
 --   a failure   {"scenario_type", "failure_code", "last_day", "last_week"}: how many failed so in 24 hours and in 7 days
 -- A failure is found if it was triggered within the longest deliver_within and 30 days before these 7 days.
 create or replace function public.scenario_get_status(p_needs_schema integer default null)
@@ -8392,7 +8422,16 @@ begin
     ),
     organizations as (
       select
-        config.scenario_type, count(*) as overriding, max(config.pass_finished_at) as finished_at
+        config.scenario_type,
+        -- A row that only keeps a pass overrides nothing.
+        count(*) filter (
+          where exists (
+            select
+            from jsonb_object_keys(jsonb_strip_nulls(to_jsonb(config))) as given (name)
+            where given.name !~ '^pass_' and given.name not in ('id', 'scenario_type', 'organization_id', 'resume_after')
+          )
+        ) as overriding,
+        max(config.pass_finished_at) as finished_at
       from public.scenario_evaluation_config as config
       where config.organization_id is not null
       group by config.scenario_type
@@ -9024,19 +9063,9 @@ grant select on table scenario_private.inactivity_rule to service_role;
 create or replace view scenario_private.inactivity_hope
 with (security_invoker = true)
 as
-select
-  notification.id as notification_id,
-  (
-    select activity.activity_date
-    from scenario_source.activities as activity
-    where activity.user_id = notification.user_id
-      and activity.activity_date > notification.settled_at
-      and activity.activity_date <= now()
-    order by activity.activity_date
-    limit 1
-  ) as hoped_at
-from public.scenario_notifications as notification
-where notification.scenario_type = 'inactivity';
+select further.notification_id, further.hoped_at
+from scenario_private.further_activity as further
+where further.scenario_type = 'inactivity';
 comment on view scenario_private.inactivity_hope is
   'Hoped for: she is active again.';
 revoke all on table scenario_private.inactivity_hope from public, anon, authenticated;
@@ -9121,19 +9150,9 @@ grant select on table scenario_private.milestone_rule to service_role;
 create or replace view scenario_private.milestone_hope
 with (security_invoker = true)
 as
-select
-  notification.id as notification_id,
-  (
-    select activity.activity_date
-    from scenario_source.activities as activity
-    where activity.user_id = notification.user_id
-      and activity.activity_date > notification.settled_at
-      and activity.activity_date <= now()
-    order by activity.activity_date
-    limit 1
-  ) as hoped_at
-from public.scenario_notifications as notification
-where notification.scenario_type = 'milestone';
+select further.notification_id, further.hoped_at
+from scenario_private.further_activity as further
+where further.scenario_type = 'milestone';
 comment on view scenario_private.milestone_hope is
   'Hoped for: she goes on: a further activity.';
 revoke all on table scenario_private.milestone_hope from public, anon, authenticated;
@@ -9212,19 +9231,9 @@ grant select on table scenario_private.welcome_back_rule to service_role;
 create or replace view scenario_private.welcome_back_hope
 with (security_invoker = true)
 as
-select
-  notification.id as notification_id,
-  (
-    select activity.activity_date
-    from scenario_source.activities as activity
-    where activity.user_id = notification.user_id
-      and activity.activity_date > notification.settled_at
-      and activity.activity_date <= now()
-    order by activity.activity_date
-    limit 1
-  ) as hoped_at
-from public.scenario_notifications as notification
-where notification.scenario_type = 'welcome_back';
+select further.notification_id, further.hoped_at
+from scenario_private.further_activity as further
+where further.scenario_type = 'welcome_back';
 comment on view scenario_private.welcome_back_hope is
   'Hoped for: she stays: another activity.';
 revoke all on table scenario_private.welcome_back_hope from public, anon, authenticated;

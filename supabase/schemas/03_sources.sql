@@ -241,8 +241,15 @@ begin
         'scenario_mutes'
       ]
     ) as own (name)
-    -- A table makes a type of its name.
-    where to_regclass('scenario_private.handover') is null and to_regtype(format('public.%I', own.name)) is not null
+    -- A table makes a type of its name. Ours has its policy, also where scenario_private was dropped.
+    where to_regclass('scenario_private.handover') is null
+      and to_regtype(format('public.%I', own.name)) is not null
+      and not exists (
+        select
+        from pg_policy as policy
+        where policy.polrelid = to_regclass(format('public.%I', own.name))
+          and policy.polname = own.name || '_service_role_policy'
+      )
   )
   select
     string_agg(E'\n  ' || misfit.text, '' order by misfit.text),

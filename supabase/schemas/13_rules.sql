@@ -98,6 +98,28 @@ comment on column scenario_private.hope_contract.hoped_at is
 revoke all on table scenario_private.hope_contract from public, anon, authenticated;
 grant select on table scenario_private.hope_contract to service_role;
 
+-- The hope of three of the built-in scenarios: an activity after it. What a rule calls it is in its own file.
+create or replace view scenario_private.further_activity
+with (security_invoker = true)
+as
+select
+  notification.id as notification_id,
+  notification.scenario_type,
+  (
+    select activity.activity_date
+    from scenario_source.activities as activity
+    where activity.user_id = notification.user_id
+      and activity.activity_date > notification.settled_at
+      and activity.activity_date <= now()
+    order by activity.activity_date
+    limit 1
+  ) as hoped_at
+from public.scenario_notifications as notification;
+comment on view scenario_private.further_activity is
+  'When each notification''s user was first active after it was settled.';
+revoke all on table scenario_private.further_activity from public, anon, authenticated;
+grant select on table scenario_private.further_activity to service_role;
+
 -- The rules there are, in the order of the scenario types; a type whose view is missing is left out.
 create or replace function scenario_private.rules()
 returns table (scenario_type text, rule regclass)

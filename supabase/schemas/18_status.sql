@@ -2,11 +2,12 @@
 
 -- Says how things stand, for each scenario type.
 --   out  {"version", "scenarios": […], "failures": […]}
---   a scenario  {"scenario_type", "is_enabled", "overriding": how many organizations override something, "evaluated", "due", "claimed", "skipped", "history", "seconds": of the pass
---        under way or the last one, "finished_at": when the last pass over all ended, "is_under_way",
---        "organization_pass_finished_at": when the newest pass over one organization ended; of the pending ones
---        "waiting": not due yet, "due_now", "leased", "unsettled": those whose last lease nobody settled,
---        "oldest_due_at": since when the one waits that has been due longest; null if none is due}
+--   a scenario  {"scenario_type", "is_enabled", "overriding": how many organizations override a setting, "evaluated",
+--        "due", "claimed", "skipped", "history", "seconds": of the pass under way or the last one, "finished_at": when
+--        the last pass over all ended, "is_under_way", "organization_pass_finished_at": when the newest pass over one
+--        organization ended; of the pending ones "waiting": not due yet, "due_now", "leased", "unsettled": those whose
+--        last lease nobody settled, "oldest_due_at": since when the one waits that has been due longest; null if none
+--        is due}
 --   a failure   {"scenario_type", "failure_code", "last_day", "last_week"}: how many failed so in 24 hours and in 7 days
 -- A failure is found if it was triggered within the longest deliver_within and 30 days before these 7 days.
 create or replace function public.scenario_get_status(p_needs_schema integer default null)
@@ -43,7 +44,16 @@ begin
     ),
     organizations as (
       select
-        config.scenario_type, count(*) as overriding, max(config.pass_finished_at) as finished_at
+        config.scenario_type,
+        -- A row that only keeps a pass overrides nothing.
+        count(*) filter (
+          where exists (
+            select
+            from jsonb_object_keys(jsonb_strip_nulls(to_jsonb(config))) as given (name)
+            where given.name !~ '^pass_' and given.name not in ('id', 'scenario_type', 'organization_id', 'resume_after')
+          )
+        ) as overriding,
+        max(config.pass_finished_at) as finished_at
       from public.scenario_evaluation_config as config
       where config.organization_id is not null
       group by config.scenario_type

@@ -12,13 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 
 import scenario_repo
 from scenario_repo import Verification
 from scenario_repo._installation import CATALOGUE, verified
 from scenario_repo._releases import release_texts
-from tests.integration.database import Database
+from tests.integration.database import Database, claim, new_claim
 from tests.rows import ago, insert_devices
 
 RECORDED: Final = Path(scenario_repo.__file__).with_name("catalogue.json")
@@ -349,3 +350,18 @@ def test_another_version_of_the_schema_is_said_alone(database: Database) -> None
     installed = CATALOGUE.validate_python(catalogue(database) | {"schema_version": 2})
     (fault,) = verified(installed, NO_SKEW).faults
     assert fault.what == "the schema: this library verifies version 1, the database has version 2"
+
+
+def test_what_was_private_is_made_again(database: Database, worker: psycopg.Connection) -> None:
+    """Somebody dropped the schema: the migrations make it again, verify mends the tables, and history is there."""
+    (user,) = database.new_users(1)
+    (outcome,) = claim(worker, [new_claim(user)])
+    assert "id" in outcome
+    database.run("drop schema scenario_private cascade")
+    for text in release_texts():
+        database.run(text)
+    for _ in range(3):
+        database.run(verification(database).mending)
+    assert not faults(database)
+    (held,) = claim(worker, [new_claim(user)])
+    assert held["skip_reason"] == "cooldown"

@@ -48,19 +48,9 @@ grant select on table scenario_private.inactivity_rule to service_role;
 create or replace view scenario_private.inactivity_hope
 with (security_invoker = true)
 as
-select
-  notification.id as notification_id,
-  (
-    select activity.activity_date
-    from scenario_source.activities as activity
-    where activity.user_id = notification.user_id
-      and activity.activity_date > notification.settled_at
-      and activity.activity_date <= now()
-    order by activity.activity_date
-    limit 1
-  ) as hoped_at
-from public.scenario_notifications as notification
-where notification.scenario_type = 'inactivity';
+select further.notification_id, further.hoped_at
+from scenario_private.further_activity as further
+where further.scenario_type = 'inactivity';
 comment on view scenario_private.inactivity_hope is
   'Hoped for: she is active again.';
 revoke all on table scenario_private.inactivity_hope from public, anon, authenticated;
