@@ -42,7 +42,8 @@ async def outcomes(
     """Say how many did what the scenario hopes for, of those who were told, and of those who could not be told.
 
     Persons are counted, not notifications. A number that fewer than 5 persons stand behind is left out, as "-". A
-    difference names no cause: nobody was drawn by lot.
+    difference names no cause: nobody was drawn by lot. Figures of periods that overlap can be subtracted from each
+    other: give away only those of fixed periods.
     """
     until = datetime.now(UTC)
     async with database() as repository:
@@ -83,4 +84,5 @@ def _notes(found: Outcomes, scenario_type: ScenarioType | str, within: timedelta
             f"difference: {100 * difference.share:+.1f} points (95 %: {100 * difference.lowest:+.1f} to"
             f" {100 * difference.highest:+.1f}); it names no cause"
         )
-    yield f"hoped for: within {length_of(within)}; -: fewer than 5 persons"
+    when = f"within {length_of(within)}" if found.says_when else "by now: no date says when it was"
+    yield f"hoped for: {when}; -: fewer than 5 persons, or all but fewer than 5"

@@ -67,7 +67,15 @@ def test_outcomes_of_a_few_are_not_shown(run: Run, server: respx.MockRouter) -> 
     server.post("/rpc/scenario_get_outcomes").respond(json=outcomes.model_dump(mode="json"))
     lines = run("outcomes", ORGANIZATION_ID, "milestone").out.splitlines()
     assert lines[2].split() == ["not", "told", "-", "-", "-", "-", "-"]
-    assert lines[3:] == ["hoped for: within 14d; -: fewer than 5 persons"]
+    assert lines[3:] == ["hoped for: within 14d; -: fewer than 5 persons, or all but fewer than 5"]
+
+
+def test_outcomes_without_a_date_claim_no_time(run: Run, server: respx.MockRouter) -> None:
+    """Where no date says when it was done, the line does not say that it was in time."""
+    outcomes = some_outcomes(says_when=False)
+    server.post("/rpc/scenario_get_outcomes").respond(json=outcomes.model_dump(mode="json"))
+    last = run("outcomes", ORGANIZATION_ID, "certification_expiry").out.splitlines()[-1]
+    assert last.startswith("hoped for: by now: no date says when it was;")
 
 
 def test_a_type_without_a_hope_says_so(run: Run, server: respx.MockRouter) -> None:
@@ -99,6 +107,7 @@ def test_left_out_says_whom_a_pass_left_out(run: Run, server: respx.MockRouter) 
         ],
     )
     assert (_asked(route)["p_organization_id"], _asked(route)["p_under_way"]) == (str(ORGANIZATION_ID), False)
+    assert "muted few" in run("left-out").out
     assert len(json.loads(run("left-out", "--json").out)) == 2
 
 
