@@ -5074,23 +5074,19 @@ begin
             from (
               select
                 organization.reason,
-                sum(organization.mentors) filter (where organization.mentors >= 5 or organization.are_many)::bigint
-                  as mentors
+                case
+                  when count(*) filter (where organization.mentors < 5) >= 5 then sum(organization.mentors)
+                  else sum(organization.mentors) filter (where organization.mentors >= 5)
+                end::bigint as mentors
               from (
-                select
-                  summed.reason,
-                  summed.mentors,
-                  count(*) filter (where summed.mentors < 5) over (partition by summed.reason) >= 5 as are_many
-                from (
-                  select counted.organization_id, counted.reason, sum(counted.mentors) as mentors
-                  from scenario_private.left_out as page
-                  cross join unnest(page.organization_ids, page.reasons, page.mentors)
-                    as counted (organization_id, reason, mentors)
-                  where page.pass_id = pass.id
-                    and (page.finished_at is null) = p_under_way
-                    and (p_organization_id is null or counted.organization_id = p_organization_id)
-                  group by counted.organization_id, counted.reason
-                ) as summed
+                select counted.organization_id, counted.reason, sum(counted.mentors) as mentors
+                from scenario_private.left_out as page
+                cross join unnest(page.organization_ids, page.reasons, page.mentors)
+                  as counted (organization_id, reason, mentors)
+                where page.pass_id = pass.id
+                  and (page.finished_at is null) = p_under_way
+                  and (p_organization_id is null or counted.organization_id = p_organization_id)
+                group by counted.organization_id, counted.reason
               ) as organization
               group by organization.reason
             ) as tally
@@ -7918,6 +7914,7 @@ begin
            where other.user_id = person.user_id
              and other.scenario_type = $2
              and other.triggered_at > $3 - $6
+             and (not other.is_failed or other.unsettled_at is not null)
              and perhaps.told_at >= $3
              and perhaps.told_at < person.settled_at + $5
          )
@@ -7936,9 +7933,8 @@ begin
       when hope is null then 'select null::timestamptz as hoped_at'
       -- Of one person, by the notification: set by set it would be of everybody. An app's own may have several rows.
       else format(
-        'select min(found.hoped_at) as hoped_at
-         from %s as found
-         where found.notification_id = person.id and found.hoped_at >= person.settled_at',
+        'select min(found.hoped_at) filter (where found.hoped_at >= person.settled_at) as hoped_at
+         from (select hope.hoped_at from %s as hope where hope.notification_id = person.id offset 0) as found',
         hope
       )
     end

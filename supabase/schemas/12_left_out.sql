@@ -169,23 +169,19 @@ begin
             from (
               select
                 organization.reason,
-                sum(organization.mentors) filter (where organization.mentors >= 5 or organization.are_many)::bigint
-                  as mentors
+                case
+                  when count(*) filter (where organization.mentors < 5) >= 5 then sum(organization.mentors)
+                  else sum(organization.mentors) filter (where organization.mentors >= 5)
+                end::bigint as mentors
               from (
-                select
-                  summed.reason,
-                  summed.mentors,
-                  count(*) filter (where summed.mentors < 5) over (partition by summed.reason) >= 5 as are_many
-                from (
-                  select counted.organization_id, counted.reason, sum(counted.mentors) as mentors
-                  from scenario_private.left_out as page
-                  cross join unnest(page.organization_ids, page.reasons, page.mentors)
-                    as counted (organization_id, reason, mentors)
-                  where page.pass_id = pass.id
-                    and (page.finished_at is null) = p_under_way
-                    and (p_organization_id is null or counted.organization_id = p_organization_id)
-                  group by counted.organization_id, counted.reason
-                ) as summed
+                select counted.organization_id, counted.reason, sum(counted.mentors) as mentors
+                from scenario_private.left_out as page
+                cross join unnest(page.organization_ids, page.reasons, page.mentors)
+                  as counted (organization_id, reason, mentors)
+                where page.pass_id = pass.id
+                  and (page.finished_at is null) = p_under_way
+                  and (p_organization_id is null or counted.organization_id = p_organization_id)
+                group by counted.organization_id, counted.reason
               ) as organization
               group by organization.reason
             ) as tally

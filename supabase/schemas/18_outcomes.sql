@@ -192,6 +192,7 @@ begin
            where other.user_id = person.user_id
              and other.scenario_type = $2
              and other.triggered_at > $3 - $6
+             and (not other.is_failed or other.unsettled_at is not null)
              and perhaps.told_at >= $3
              and perhaps.told_at < person.settled_at + $5
          )
@@ -210,9 +211,8 @@ begin
       when hope is null then 'select null::timestamptz as hoped_at'
       -- Of one person, by the notification: set by set it would be of everybody. An app's own may have several rows.
       else format(
-        'select min(found.hoped_at) as hoped_at
-         from %s as found
-         where found.notification_id = person.id and found.hoped_at >= person.settled_at',
+        'select min(found.hoped_at) filter (where found.hoped_at >= person.settled_at) as hoped_at
+         from (select hope.hoped_at from %s as hope where hope.notification_id = person.id offset 0) as found',
         hope
       )
     end
