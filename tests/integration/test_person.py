@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.integration.database import Database, claim, new_claim
-from tests.integration.evaluation import OTHER_ORGANIZATION, act, certify, evaluate
+from tests.integration.evaluation import OTHER_ORGANIZATION, act, certify, evaluate, next_page
 from tests.rows import ORGANIZATION, insert_devices, insert_mentors, insert_notification
 
 HOLDS: dict[str, str] = {
@@ -53,7 +53,7 @@ HOLDS: dict[str, str] = {
     "scenario_days_off.id": "",
     "scenario_days_off.organization_id": "",
 }
-"""What every column of our tables holds that could name a user: ids, texts, lists, json. A new one needs its line here."""
+"""What every column of our tables holds that could name a user: ids, texts, lists, json. A new one needs its line."""
 
 
 def call(worker: psycopg.Connection, function: str, user_id: UUID) -> dict[str, Any]:
@@ -274,6 +274,36 @@ def test_what_others_have_in_hand_is_waited_for(database: Database, worker: psyc
             other.execute("update public.scenario_notifications set metadata = '{}' where user_id = %s", [person])
             other.execute("update scenario_private.delivery_turn set handed_at = now() where user_id = %s", [person])
         assert erasing.result(5)["notifications"] > 0
+    assert traces(database, person) == {}
+
+
+@pytest.mark.parametrize("write", ["claim", "claim with a lease", "page", "mute"])
+def test_what_is_not_committed_yet_is_waited_for(database: Database, worker: psycopg.Connection, write: str) -> None:
+    """Rows that nobody else can see yet are erased too: whoever writes them goes on, and the erasure comes after."""
+    (user_id,) = database.new_mentors(1, ORGANIZATION)
+    act(worker, user_id, "40 days")
+    with database.connect() as other, ThreadPoolExecutor(1) as pool:
+        with other.transaction():
+            match write:
+                case "page":
+                    assert next_page(other)["claimed"] == 1
+                case "mute":
+                    other.execute("insert into public.scenario_mutes (user_id) values (%s)", [user_id])
+                case _:
+                    claim(other, [new_claim(user_id)], 60 if write == "claim with a lease" else None)
+            erasing = pool.submit(call, worker, "scenario_erase_person", user_id)
+            threading.Event().wait(0.3)
+            assert not erasing.done()
+        assert any(erasing.result(5).values())
+    assert traces(database, user_id) == {}
+
+
+def test_who_only_reads_is_not_waited_for(database: Database, worker: psycopg.Connection, person: UUID) -> None:
+    """A dump or a report that is open for hours holds no erasure up."""
+    with database.connect() as other, other.transaction():
+        other.execute("select count(*) from public.scenario_notifications, public.scenario_mutes").fetchone()
+        worker.execute("set statement_timeout = '2s'")
+        assert call(worker, "scenario_erase_person", person)["mutes"] == 1
     assert traces(database, person) == {}
 
 
