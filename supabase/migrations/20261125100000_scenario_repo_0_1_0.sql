@@ -5712,6 +5712,14 @@ begin
       order by wanted.attnum
     );
   end if;
+  if hope is not null and not exists (
+    select
+    from pg_class as relation
+    cross join lateral pg_options_to_table(relation.reloptions) as option
+    where relation.oid = hope and option.option_name = 'security_invoker' and option.option_value::boolean
+  ) then
+    faults := faults || format('%s is no view with security_invoker: it would read with its owner''s rights', hope);
+  end if;
   if not exists (
     select
     from public.scenario_evaluation_config as config

@@ -375,7 +375,7 @@ def test_a_type_without_a_hope_says_so(database: Database, worker: psycopg.Conne
 
 
 def test_a_hope_of_other_columns_is_a_fault_of_the_rule(database: Database) -> None:
-    """check-rules names the column that is missing or of another type, and the right that is."""
+    """check-rules names the column that is missing or of another type, the right that is, and whose rights it uses."""
     check = "select public.scenario_check_rule('inactivity') -> 'faults'"
     hope = "scenario_private.inactivity_hope"
     with database.connect(role=None) as owner, owner.transaction(force_rollback=True):
@@ -391,6 +391,7 @@ def test_a_hope_of_other_columns_is_a_fault_of_the_rule(database: Database) -> N
             [
                 f"{hope}: expected a column notification_id of uuid",
                 f"{hope}: expected a column hoped_at of timestamp with time zone",
+                f"{hope} is no view with security_invoker: it would read with its owner's rights",
             ],
         )
 
