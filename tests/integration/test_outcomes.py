@@ -199,7 +199,7 @@ def test_who_was_told_soon_after_is_no_comparison(database: Database, worker: ps
 
 
 def test_who_was_told_before_is_no_comparison(database: Database, worker: psycopg.Connection) -> None:
-    """Told in the period by another organization, and then not reached: she knew. Told before the period: she is one."""
+    """Told in the period by another organization, then not reached: she knew. Told before the period: she is one."""
     lately, long_ago = database.new_users(6), database.new_users(7)
     told(worker, lately, days=50, organization_id=OTHER)
     told(worker, long_ago, days=61, organization_id=OTHER)
