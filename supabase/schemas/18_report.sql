@@ -143,7 +143,7 @@ begin
       select
         other.day, other.scenario_type, other.delivery_status, other.failure_code, other.notifications,
         case
-          when cardinality(first_few.persons) >= 5 then first_few.persons
+          when cardinality(first_few.persons) >= 5 or other.notifications <= 8 then first_few.persons
           else (
             select array_agg(distinct behind.user_id)
             from (
@@ -170,7 +170,7 @@ begin
       select
         sent.day, sent.scenario_type, 'sent', null, sent.notifications,
         case
-          when cardinality(first_few.persons) >= 5 then first_few.persons
+          when cardinality(first_few.persons) >= 5 or sent.notifications <= 8 then first_few.persons
           else (
             select array_agg(distinct notification.user_id)
             from public.scenario_notifications as notification
