@@ -83,4 +83,4 @@ def _notes(found: Outcomes, scenario_type: ScenarioType | str, within: timedelta
             f"difference: {100 * difference.share:+.1f} points (95 %: {100 * difference.lowest:+.1f} to"
             f" {100 * difference.highest:+.1f}); it names no cause"
         )
-    yield f"hoped for: within {length_of(within)}; -: fewer than 5 persons"
+    yield f"hoped for: within {length_of(within)}; -: fewer than 5 persons, or all but fewer than 5"

@@ -153,9 +153,10 @@ class _Pages:
             days=days,
             zone=zone.key,
             lengths=sorted({*organizations.DAYS, days}),
+            totals=[(str(status), report.count(delivery_status=status)) for status in organizations.STATUSES],
             total=report.count(),
             statuses=organizations.STATUSES,
-            figures=[organizations.per_day(report), organizations.per_scenario(report)] if report.lines else [],
+            figures=[organizations.over_time(report), organizations.per_scenario(report)] if report.lines else [],
             reasons=organizations.reasons(report),
             left_out=outcomes.left_out(left_out),
             came_of_it=outcomes.came_of_it(came_of_it),
@@ -167,9 +168,9 @@ class _Pages:
         scope, limit = asked.scope(request), asked.limit(request)
         is_failed = request.url.path == FAILED
         if is_failed:
-            table = people.failed(await self._repository.list_failed(*scope, limit=limit))
+            table = people.failed(await self._repository.list_failed(*scope, limit=limit), of=scope[0])
         else:
-            table = people.pending(await self._repository.list_pending(*scope, limit=limit))
+            table = people.pending(await self._repository.list_pending(*scope, limit=limit), of=scope[0])
         return self._page(
             request,
             "list.html",

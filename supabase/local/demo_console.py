@@ -29,7 +29,7 @@ def show_console(stack: EmbeddedStack, organization: UUID) -> None:
             overview = _read(browser, address)
             charts = _read(browser, page).count("<svg")
         scenarios = len(set(re.findall(r"/pending\?scenario=(\w+)", overview)))
-        meaning(f"read just now: the overview of {scenarios} scenarios, and the organization's page with {charts} charts")
+        meaning(f"read just now: the overview of {scenarios} scenarios, the organization's page with {charts} charts")
         meaning("read-only, on this machine alone; the token lets in whoever has the address")
         print(f"\noverview:     {address}\norganization: {page}&{token}", flush=True)
         if _is_somebody_there():

@@ -67,7 +67,7 @@ def test_outcomes_of_a_few_are_not_shown(run: Run, server: respx.MockRouter) -> 
     server.post("/rpc/scenario_get_outcomes").respond(json=outcomes.model_dump(mode="json"))
     lines = run("outcomes", ORGANIZATION_ID, "milestone").out.splitlines()
     assert lines[2].split() == ["not", "told", "-", "-", "-", "-", "-"]
-    assert lines[3:] == ["hoped for: within 14d; -: fewer than 5 persons"]
+    assert lines[3:] == ["hoped for: within 14d; -: fewer than 5 persons, or all but fewer than 5"]
 
 
 def test_a_type_without_a_hope_says_so(run: Run, server: respx.MockRouter) -> None:
