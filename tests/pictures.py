@@ -108,17 +108,18 @@ async def _live_through(stack: EmbeddedStack) -> UUID:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: of which page, how wide, and in which colours."""
+    """One picture: of which page, how large, and in which colours."""
 
     name: str
     path: str
     width: int = 960
+    height: int = 760
     scheme: Literal["light", "dark"] = "light"
 
     def take(self, browser: Browser, address: str) -> None:
         """Take it in a browser of its own, which comes with the token."""
         file = PICTURES / f"{self.name}.png"
-        context = browser.new_context(viewport={"width": self.width, "height": 760}, color_scheme=self.scheme)
+        context = browser.new_context(viewport={"width": self.width, "height": self.height}, color_scheme=self.scheme)
         page = context.new_page()
         page.goto(address)
         page.goto(f"{address.partition('/?')[0]}{self.path}")
@@ -137,8 +138,9 @@ def main() -> int:
             organization = f"/organization?id={ORGANIZATION}&days=30"
             for shot in (
                 Shot("overview", "/"),
-                Shot("organization", organization),
-                Shot("organization-dark", organization, scheme="dark"),
+                Shot("organization", organization, height=960),
+                Shot("organization-dark", organization, height=960, scheme="dark"),
+                Shot("outcomes", f"{organization}#outcomes-title", height=960),
                 Shot("organization-narrow", organization, width=360),
                 Shot("person", f"/person?id={person}"),
                 Shot("failed", f"/failed?organization={ORGANIZATION}"),

@@ -31,7 +31,7 @@ def stacked(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, name_
     """Draw upright stacked bars, one for each label; ``name_id`` is the id of the element that names the chart."""
     every = -(-len(labels) // _MOST_LABELS) or 1
     chart = pygal.StackedBar(
-        _config(height=260, labels=labels, series=series),
+        _config(height=220, labels=labels, series=series),
         x_labels_major_every=every,
         show_minor_x_labels=False,
     )
@@ -40,7 +40,7 @@ def stacked(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, name_
 
 def lying(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, name_id: str) -> Markup:
     """Draw lying stacked bars, one for each label from the top; ``name_id`` as for :func:`stacked`."""
-    chart = pygal.HorizontalStackedBar(_config(height=70 + 36 * len(labels), labels=labels[::-1], series=series))
+    chart = pygal.HorizontalStackedBar(_config(height=60 + 30 * len(labels), labels=labels[::-1], series=series))
     return _drawn(chart, {name: values[::-1] for name, values in series.items()}, name_id)
 
 
