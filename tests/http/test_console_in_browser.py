@@ -239,9 +239,10 @@ def test_a_chart_on_a_phone_shows_its_newest_end(tab: Tab) -> None:
     """Where a chart over time is wider than the screen, today is seen first, and the past by scrolling."""
     tab.page.set_viewport_size(NARROW)
     tab.open(tab.scene.pages["organization"])
-    place = "const it = document.querySelector('.newest-first'); const at = it.querySelector('svg').getBoundingClientRect();"
-    assert tab.page.evaluate(f"{{ {place} Math.round(at.right - it.getBoundingClientRect().right) }}") <= 0
-    assert tab.page.evaluate(f"{{ {place} it.scrollWidth - it.clientWidth }}") > 100
+    frame = tab.page.locator(".newest-first")
+    right = "one => one.getBoundingClientRect().right"
+    assert frame.locator("svg").evaluate(right) <= frame.evaluate(right)
+    assert frame.evaluate("one => one.scrollWidth - one.clientWidth") > 100
 
 
 def test_an_id_is_short_to_see_and_whole_to_copy(tab: Tab) -> None:
