@@ -244,6 +244,7 @@ async def test_what_a_notification_tells_is_not_shown(answers: PostgrestAnswers)
         f"/organization?id={ORGANIZATION}&zone={SCRIPT}",
         f"/organization?id={ORGANIZATION}&zone=../../etc/hostname",
         f"/organization?id={ORGANIZATION}&days=9999999999",
+        f"/organization?id={ORGANIZATION}&days=3654",
         f"/organization?id={ORGANIZATION}&days=٣",
         "/pending?organization=x",
         "/pending?limit=1001",
