@@ -235,6 +235,22 @@ def test_the_figures_are_live_until_they_are_paused(tab: Tab, platform: Platform
     platform.delete_users([user])
 
 
+def test_old_figures_are_said_to_be_old(tab: Tab) -> None:
+    """A reading that fails is said, and the figures before it stay; the next one that works takes the words back."""
+    tab.page.clock.install()
+    tab.open("/")
+    note = tab.page.get_by_role("status")
+    works, figures = note.inner_text(), tab.page.locator("#live").inner_text()
+    tab.page.route("**/live", lambda route: route.fulfill(body="<p>another answer", content_type="text/html"))
+    tab.page.clock.run_for(6000)
+    tab.page.wait_for_function("works => document.querySelector('[role=status]').innerText !== works", arg=works)
+    assert note.inner_text() == "The last reading failed; these figures are old."
+    assert tab.page.locator("#live").inner_text() == figures
+    tab.page.unroute("**/live")
+    tab.page.clock.run_for(60_000)
+    tab.page.wait_for_function("works => document.querySelector('[role=status]').innerText === works", arg=works)
+
+
 def test_a_chart_on_a_phone_shows_its_newest_end(tab: Tab) -> None:
     """Where a chart over time is wider than the screen, today is seen first, and the past by scrolling."""
     tab.page.set_viewport_size(NARROW)
