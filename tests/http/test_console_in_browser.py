@@ -36,6 +36,12 @@ HOSTILE: Final = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e"
 NARROW: Final[ViewportSize] = {"width": 360, "height": 740}
 WIDE: Final[ViewportSize] = {"width": 1100, "height": 800}
 
+LOOKS: Final[tuple[tuple[Literal["light", "dark"], str, dict[str, list[str]]], ...]] = (
+    ("light", "rgb(251, 250, 248)", {}),
+    ("dark", "rgb(18, 22, 21)", {"runOnly": ["color-contrast"]}),
+)
+"""The colours, their ground, and what axe looks at: only the contrasts change with the colours."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -153,11 +159,7 @@ def test_every_page_is_accessible(tab: Tab) -> None:
         tab.page.emulate_media(color_scheme="light")
         tab.open(path)
         tab.page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
-        # Only the contrasts change with the colours.
-        for scheme, ground, options in (
-            ("light", "rgb(251, 250, 248)", {}),
-            ("dark", "rgb(18, 22, 21)", {"runOnly": ["color-contrast"]}),
-        ):
+        for scheme, ground, options in LOOKS:
             tab.page.emulate_media(color_scheme=scheme)
             assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
             found = axe.run(tab.page, options=options).response
