@@ -20,6 +20,7 @@ from scenario_repo import (
     UnavailableException,
     connect,
 )
+from scenario_repo._cli.words import ago, pending_line
 from scenario_repo.console import organizations, readings
 from scenario_repo.console.app import console
 from scenario_repo.console.charts import lying, stacked, steps_to
@@ -473,6 +474,22 @@ async def test_a_first_look_says_what_begins(bare: PostgrestAnswers) -> None:
     assert "scenario-repo evaluate begins one" in overview
     assert "Nothing failed in the last 7 days." in overview
     assert "does not exist looks the same" in organization
+
+
+@pytest.mark.parametrize(
+    ("age", "waits", "seen"),
+    [
+        (timedelta(seconds=20), "less than a minute", "just now"),
+        (timedelta(minutes=5), "5m", "5m ago"),
+        (timedelta(hours=2, minutes=3), "2h 3m", "2h 3m ago"),
+        (timedelta(days=2, hours=1), "2d 1h", "2d 1h ago"),
+    ],
+)
+def test_a_time_ago_is_said_in_words(age: timedelta, waits: str, seen: str) -> None:
+    """Two units at most, and no "0m ago"."""
+    moment = datetime.now(UTC) - age
+    assert pending_line(1023, moment) == f"1,023 pending, the longest due for {waits}"
+    assert ago(moment) == seen
 
 
 def test_a_chart_has_no_script_style_or_text_but_its_labels() -> None:
