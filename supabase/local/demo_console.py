@@ -15,7 +15,16 @@ from demo_tables import console, meaning
 
 from scenario_repo.testing.embedded_stack import EmbeddedStack, EmbeddedStackError
 
-_COMMAND = (sys.executable, "-m", "scenario_repo.cli", "console", "--port", "0")
+_CONSOLE = """
+import os, signal, sys, threading
+def end_with_the_demo():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end_with_the_demo, daemon=True).start()
+from scenario_repo.cli import main
+sys.exit(main(["console", "--port", "0"]))
+"""
+"""``scenario-repo console``, until its standard input is over: also where the demo's terminal is closed."""
 _END_SECONDS = 5
 
 
@@ -39,15 +48,15 @@ def show_console(stack: EmbeddedStack, organization: UUID) -> None:
 @contextmanager
 def _opened(stack: EmbeddedStack) -> Iterator[str]:
     process = subprocess.Popen(  # noqa: S603 - a fixed command
-        _COMMAND,
+        (sys.executable, "-c", _CONSOLE),
         env={**os.environ, "SUPABASE_URL": stack.url, "SUPABASE_SECRET_KEY": stack.secret_key},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         # Ctrl-C is for the demo, which ends it.
         process_group=0 if os.name == "posix" else None,
     )
-    assert process.stdout is not None  # noqa: S101 - Popen was given a pipe
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - Popen was given pipes
     try:
         address = process.stdout.readline().strip()
         if not address:
@@ -60,6 +69,7 @@ def _opened(stack: EmbeddedStack) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        process.stdin.close()
         process.stdout.close()
 
 

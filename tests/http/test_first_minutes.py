@@ -169,6 +169,24 @@ def test_a_demo_whose_console_does_not_answer_fails(showing: dict[str, str]) -> 
     assert "http" not in shown.stdout
 
 
+def test_the_console_ends_with_a_terminal_that_is_closed(showing: dict[str, str]) -> None:
+    """Nothing outlives the demo, however it ends."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", SHOW], showing)  # noqa: S606 - our own
+    with open(terminal, "r+b", buffering=0) as screen:  # noqa: PTH123 - a terminal
+        told = b""
+        while b"ends the demo" not in told:
+            told += screen.read(4096)
+        assert len(_session(pid)) == 2
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGHUP
+    deadline = time.monotonic() + 20
+    while _session(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _session(pid) == []
+
+
 @pytest.mark.parametrize("key", [b"\n", b"\x03"], ids=["enter", "ctrl-c"])
 def test_at_a_terminal_the_console_stays(showing: dict[str, str], key: bytes) -> None:
     """Whoever sits there opens the address, and ends the demo with Enter or Ctrl-C; nothing is left running."""
