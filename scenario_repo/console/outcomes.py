@@ -24,7 +24,7 @@ def came_of_it(found: Mapping[str, Outcomes]) -> Table:
     """Show for each scenario that says what it hopes for how many did it, of those who were told and of the others."""
     names = ("scenario", "who", "persons", "hoped for", "share", "95 % interval", "undecided")
     rows = [
-        (kind, who, *_figures(group))
+        (kind if outcomes.says_when else f"{kind}, by now", who, *_figures(group))
         for kind, outcomes in found.items()
         if outcomes.says_hope
         for who, group in (("told", outcomes.told), ("due, not told", outcomes.not_told))

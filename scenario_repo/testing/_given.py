@@ -353,6 +353,7 @@ class OutcomesFields(TypedDict, total=False):
     """The fields of Outcomes."""
 
     says_hope: bool
+    says_when: bool
     told: OutcomeGroup
     not_told: OutcomeGroup
     difference: OutcomeDifference | None

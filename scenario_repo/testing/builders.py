@@ -317,6 +317,7 @@ def some_outcomes(**fields: Unpack[_given.OutcomesFields]) -> Outcomes:
     """Build what came of it where both groups did alike."""
     default = {
         "says_hope": True,
+        "says_when": True,
         "told": an_outcome_group(),
         "not_told": an_outcome_group(),
         "difference": an_outcome_difference(),

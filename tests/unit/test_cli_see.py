@@ -60,6 +60,19 @@ def test_outcomes_are_shares_with_their_intervals_and_no_word_of_cause(run: Run,
     assert json.loads(run("outcomes", ORGANIZATION_ID, "inactivity", "--json").out)["told"]["hoped"] == 20
 
 
+def test_outcomes_of_a_fixed_period(run: Run, server: respx.MockRouter) -> None:
+    """A quarter is asked for as it is, in UTC unless the time has a zone; a beginning alone lasts until now."""
+    route = server.post("/rpc/scenario_get_outcomes").respond(json=some_outcomes().model_dump(mode="json"))
+    assert not run(
+        "outcomes", ORGANIZATION_ID, "inactivity", "--since", "2026-01-01", "--until", "2026-04-01T00:00+02:00"
+    ).code
+    asked = [datetime.fromisoformat(_asked(route)[name]) for name in ("p_since", "p_until")]
+    assert asked == [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 31, 22, tzinfo=UTC)]
+    run("outcomes", ORGANIZATION_ID, "inactivity", "--since", "2026-01-01")
+    assert datetime.now(UTC) - datetime.fromisoformat(_asked(route)["p_until"]) < timedelta(minutes=1)
+    assert not run("outcomes", ORGANIZATION_ID, "inactivity", "--until", "0001-01-01").code
+
+
 def test_outcomes_of_a_few_are_not_shown(run: Run, server: respx.MockRouter) -> None:
     """What the database leaves out is a dash, and there is no difference."""
     few = an_outcome_group(persons=None, hoped=None, share=None, lowest=None, highest=None)
@@ -68,6 +81,14 @@ def test_outcomes_of_a_few_are_not_shown(run: Run, server: respx.MockRouter) -> 
     lines = run("outcomes", ORGANIZATION_ID, "milestone").out.splitlines()
     assert lines[2].split() == ["not", "told", "-", "-", "-", "-", "-"]
     assert lines[3:] == ["hoped for: within 14d; -: fewer than 5 persons, or all but fewer than 5"]
+
+
+def test_outcomes_without_a_date_claim_no_time(run: Run, server: respx.MockRouter) -> None:
+    """Where no date says when it was done, the line does not say that it was in time."""
+    outcomes = some_outcomes(says_when=False)
+    server.post("/rpc/scenario_get_outcomes").respond(json=outcomes.model_dump(mode="json"))
+    last = run("outcomes", ORGANIZATION_ID, "certification_expiry").out.splitlines()[-1]
+    assert last.startswith("hoped for: by now: no date says when it was;")
 
 
 def test_a_type_without_a_hope_says_so(run: Run, server: respx.MockRouter) -> None:
@@ -99,6 +120,7 @@ def test_left_out_says_whom_a_pass_left_out(run: Run, server: respx.MockRouter) 
         ],
     )
     assert (_asked(route)["p_organization_id"], _asked(route)["p_under_way"]) == (str(ORGANIZATION_ID), False)
+    assert "muted few" in run("left-out").out
     assert len(json.loads(run("left-out", "--json").out)) == 2
 
 

@@ -353,6 +353,14 @@ async def test_numbers_about_few_persons_are_left_out(answers: PostgrestAnswers)
     assert "names no cause" in text
 
 
+async def test_what_has_no_date_is_not_said_to_be_in_time(answers: PostgrestAnswers) -> None:
+    """Where no date says when it was done, the row says so."""
+    answers.get_outcomes(some_outcomes(says_when=False))
+    async with opened(answers) as browser:
+        text = (await browser.get(f"/organization?id={ORGANIZATION}")).text
+    assert text.count(", by now</bdi>") == 2
+
+
 async def test_the_days_are_those_of_a_time_zone(answers: PostgrestAnswers) -> None:
     """A day begins at midnight there, and the report is asked for that zone."""
     async with opened(answers) as browser:
