@@ -82,7 +82,9 @@ class Looking:
         """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
 
         Per day of the time zone (a name such as ``Europe/Oslo``, of which PostgreSQL knows the list), scenario type,
-        delivery status and, for failed ones, failure code.
+        delivery status and, for failed ones, failure code. A number that fewer than 5 persons stand behind is left out:
+        the days of a type, status and code that have such numbers are put together, in a line without a day; fewer than
+        5 persons in all, and the line has no number either.
         """
         organization = _arguments.organization_id(organization_id)
         first, last = _arguments.instant("since", since), _arguments.instant("until", until)

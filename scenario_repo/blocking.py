@@ -567,7 +567,9 @@ class ScenarioNotificationRepository:
         """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
 
         Per day of the time zone (a name such as ``Europe/Oslo``, of which PostgreSQL knows the list), scenario type,
-        delivery status and, for failed ones, failure code.
+        delivery status and, for failed ones, failure code. A number that fewer than 5 persons stand behind is left out:
+        the days of a type, status and code that have such numbers are put together, in a line without a day; fewer than
+        5 persons in all, and the line has no number either.
         """
         return self._portal.call(lambda: self._twin.get_organization_report(organization_id, since, until, time_zone))
 

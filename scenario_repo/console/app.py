@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from scenario_repo._cli.endings import line_of
 from scenario_repo._cli.past import past_lines
-from scenario_repo._cli.words import minute_of
+from scenario_repo._cli.words import minute_of, not_counted
 from scenario_repo.console import asked, organizations, outcomes, overview, people
 from scenario_repo.console.guard import LOOPBACK, Guard
 from scenario_repo.console.readings import Reading, Readings
@@ -156,6 +156,7 @@ class _Pages:
             lengths=sorted({*organizations.DAYS, days}),
             totals=[(str(status), report.count(delivery_status=status)) for status in organizations.STATUSES],
             total=report.count(),
+            not_counted=list(not_counted(report.not_counted())),
             statuses=organizations.STATUSES,
             figures=[organizations.over_time(report), organizations.per_scenario(report)] if report.lines else [],
             reasons=organizations.reasons(report),

@@ -45,13 +45,17 @@ def over_time(report: OrganizationReport) -> Figure:
     first, last = report.since.astimezone(zone).date(), report.until.astimezone(zone).date()
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     step = "day" if len(days) <= _MOST_DAYS else "week" if len(days) <= _MOST_DAYS * 7 else "month"
-    counts: Counter[tuple[date, str]] = Counter()
+    counts: Counter[tuple[date | None, str]] = Counter()
     for line in report.lines:
-        counts[_first_day(line.day, step), str(line.delivery_status)] += line.notifications
+        start = None if line.day is None else _first_day(line.day, step)
+        counts[start, str(line.delivery_status)] += line.notifications or 0
     starts = list(dict.fromkeys(_first_day(day, step) for day in days))
     series = {status: [counts[start, status] for start in starts] for status in _NAMES}
     dates = [f"{start:%Y-%m}" if step == "month" else str(start) for start in starts]
     rows = [(label, *numbers(values)) for label, *values in zip(dates, *series.values(), strict=True)]
+    together = [counts[None, status] for status in _NAMES]
+    if any(together):
+        rows.append(("days of fewer than 5, together", *numbers(together)))
     name = f"week, from Monday ({zone.key})" if step == "week" else f"{step} ({zone.key})"
     table = Table(f"Notifications per {name}", (step, *_NAMES), rows, frozenset(_NAMES))
     labels = [f"{start:%b %Y}" if step == "month" else f"{start.day} {start:%b}" for start in starts]

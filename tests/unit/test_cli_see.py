@@ -278,10 +278,35 @@ def test_a_report_is_csv_for_a_spreadsheet(run: Run, reported: respx.Route) -> N
     rows = list(csv.DictReader(told.out.splitlines()))
     assert [(row["delivery_status"], row["failure_code"], row["notifications"]) for row in rows] == [
         ("sent", "", "7"),
-        ("failed", "expired", "1"),
+        ("failed", "expired", "5"),
     ]
     assert reported.called
     assert run("report", ORGANIZATION_ID, "--csv", "--json").code == 2
+
+
+def test_a_report_of_few_persons_has_no_number_and_says_so(run: Run, server: respx.MockRouter, tmp_path: Path) -> None:
+    """Days of fewer than 5 are one line without a date; of fewer than 5 in all it has no number, in no form."""
+    day = datetime.now(UTC).date()
+    lines = [
+        a_report_line(day=day, notifications=7),
+        a_report_line(day=None, notifications=6),
+        a_report_line(day=None, delivery_status="failed", notifications=None),
+    ]
+    answer = {"lines": [line.model_dump(mode="json") for line in lines]}
+    server.post("/rpc/scenario_get_organization_report").respond(200, json=answer)
+
+    told = run("report", ORGANIZATION_ID, "--days", 2, "--chart", tmp_path / "few.svg").out
+    assert "not counted, fewer than 5 persons each: inactivity failed expired\n" in told
+    assert "total 0 13 0 13" in [" ".join(line.split()) for line in told.splitlines()]
+    assert told.splitlines()[-1] == "days of fewer than 5 persons, together  6"
+    drawn = (tmp_path / "few.svg").read_text()
+    assert "(UTC; without numbers of fewer than 5 persons)" in drawn
+    assert [told.splitlines()[-2].split()[-1], ">7<" in drawn, ">13<" in drawn] == ["7", True, False]
+    rows = list(csv.DictReader(run("report", ORGANIZATION_ID, "--csv").out.splitlines()))
+    assert [(row["day"], row["notifications"]) for row in rows] == [(str(day), "7"), ("", "6"), ("", "")]
+    dumped = json.loads(run("report", ORGANIZATION_ID, "--json").out)
+    assert [(line["day"], line["notifications"]) for line in dumped["lines"]][1:] == [(None, 6), (None, None)]
+    assert dumped["undelivered"] == {}
 
 
 def test_a_reports_days_are_a_zones(run: Run, reported: respx.Route) -> None:

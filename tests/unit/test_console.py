@@ -361,6 +361,23 @@ async def test_what_has_no_date_is_not_said_to_be_in_time(answers: PostgrestAnsw
     assert (dated.count(", by now</bdi>"), undated.count(", by now</bdi>")) == (0, 2)
 
 
+async def test_a_report_of_few_persons_has_no_number_and_says_so(bare: PostgrestAnswers) -> None:
+    """Days of fewer than 5 have one row without a date, and what is in no number is named."""
+    few = a_report_line(day=None, delivery_status="failed", failure_code="gone", notifications=None)
+    lines = (a_report_line(day=None, notifications=6), few)
+    bare.get_organization_report(a_report(organization_id=ORGANIZATION, lines=lines))
+    bare.get_outcomes(some_outcomes())
+    bare.get_left_out([])
+    bare.get_settings([])
+    async with opened(bare) as browser:
+        text = (await browser.get(f"/organization?id={ORGANIZATION}&days=7")).text
+    (table,) = re.findall(r"<caption>Notifications per day \(UTC\)</caption>.*?</table>", text, re.DOTALL)
+    row = re.sub(r"<[^>]*>", " ", table.rpartition("<tr")[2]).split()
+    assert " ".join(row).endswith("days of fewer than 5, together 6 0 0")
+    assert "6 notifications triggered" in text
+    assert "not counted, fewer than 5 persons each: inactivity failed gone" in text
+
+
 async def test_the_days_are_those_of_a_time_zone(answers: PostgrestAnswers) -> None:
     """A day begins at midnight there, and the report is asked for that zone."""
     async with opened(answers) as browser:
