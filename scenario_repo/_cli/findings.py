@@ -24,6 +24,12 @@ _PLAIN_FINDINGS: Final = {
     "history": "it came true longer ago than due_within",
     "reminders_spent": "reminded as often as max_reminders allows",
 }
+_LEFT_OUT: Final = _PLAIN_FINDINGS | {
+    "cooldown": "an earlier notification holds",
+    "milestone_reached": "the milestone is recorded already",
+    "concurrent_claim": "somebody else claimed at the same moment",
+    "not_now": "not the moment to tell",
+}
 
 
 def explanation_lines(explanations: Iterable[ScenarioExplanation]) -> list[str]:
@@ -39,12 +45,12 @@ def explanation_lines(explanations: Iterable[ScenarioExplanation]) -> list[str]:
     ]
 
 
-def because(verdict: ScenarioExplanation) -> str:
+def because(verdict: ScenarioExplanation, *, names_holder: bool = True) -> str:
     """Say in a few words why a mentor is due for a scenario, or not."""
     reason, facts = verdict.reason, verdict.facts
     if reason == "cooldown":
         until = f"in cooldown until {minute_of(verdict.ends_at)}" if verdict.ends_at else "held for good"
-        return f"{until}, held by {verdict.held_by} since {day_of(verdict.held_since)}"
+        return f"{until}, held by {verdict.held_by} since {day_of(verdict.held_since)}" if names_holder else until
     if reason == "no_new_milestone" and verdict.held_by is not None:
         return f"milestone {verdict.milestone_value} already recorded on {day_of(verdict.held_since)} ({reason})"
     return f"{_found(reason, facts, verdict.milestone_value)} ({reason})"
@@ -74,6 +80,11 @@ def _found(reason: str, facts: dict[str, JsonValue], milestone_value: int | None
             # A rule of the app's own: its code, as words.
             text = _PLAIN_FINDINGS.get(reason, reason.replace("_", " "))
     return text
+
+
+def why_left_out(reason: str) -> str:
+    """Say in a few words why a pass leaves out somebody for whom it came true."""
+    return _LEFT_OUT.get(reason, reason.replace("_", " "))
 
 
 def check_lines(check: RuleCheck, *, plans: bool) -> list[str]:

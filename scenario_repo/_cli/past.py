@@ -31,6 +31,13 @@ _REASONS: Final = {
 """Why it was not told, in words; any other code is the sender's."""
 
 
+def failed_because(code: str, *, was_withheld: bool) -> str:
+    """Say in a few words what a failure means, and why it was decided not to tell."""
+    meaning = "decided not to tell" if was_withheld else "could not be delivered"
+    reason = _REASONS.get(code)
+    return f"{meaning}: {reason}" if reason else meaning
+
+
 def past_lines(past: NotificationPast, now: datetime | None = None) -> list[str]:
     """Tell what happened to a notification: a sentence for each step, and what it holds."""
     return [f"{sentence}." for sentence in _sentences(past, now or datetime.now(UTC))]

@@ -11,7 +11,7 @@ from scenario_repo._cli.endings import DONE
 from scenario_repo._cli.output import Figures, print_figures, print_json, print_lines
 from scenario_repo._cli.report import failure_lines
 from scenario_repo._cli.running import command, database
-from scenario_repo._cli.words import ago, counted, setting_of
+from scenario_repo._cli.words import ago, counted, pending_line, setting_of
 from scenario_repo.settings import ScenarioSettings
 from scenario_repo.status import ScenarioStatus, Status
 
@@ -50,8 +50,7 @@ def _backlog(found: Status) -> Figures:
 
 
 def _oldest(found: Status) -> Iterator[str]:
-    waits = f", the longest due since {ago(found.oldest_due_at)}".removesuffix(" ago") if found.oldest_due_at else ""
-    yield f"{found.pending:,} pending{waits}"
+    yield pending_line(found.pending, found.oldest_due_at)
 
 
 def _passes(found: Status) -> Figures:

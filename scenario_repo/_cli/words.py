@@ -67,12 +67,27 @@ def setting_of(value: object) -> str:
             return str(value)
 
 
-def ago(value: datetime | None) -> str:
-    """Write how long ago a moment was, in its two largest units; nothing for none."""
-    if value is None:
-        return ""
+def age_of(value: datetime) -> str:
+    """Write how long ago a moment was, in its two largest units; nothing for less than a minute."""
     minutes = max(0, int((datetime.now(UTC) - value).total_seconds() // 60))
     days, hours = minutes // 1440, minutes // 60 % 24
     if days:
-        return f"{days}d {hours}h ago"
-    return f"{hours}h {minutes % 60}m ago" if hours else f"{minutes}m ago"
+        return f"{days}d {hours}h"
+    if hours:
+        return f"{hours}h {minutes % 60}m"
+    return f"{minutes}m" if minutes else ""
+
+
+def ago(value: datetime | None) -> str:
+    """Write when a moment was, as seen from now; nothing for none."""
+    if value is None:
+        return ""
+    age = age_of(value)
+    return f"{age} ago" if age else "just now"
+
+
+def pending_line(number: int, oldest_due_at: datetime | None) -> str:
+    """Say how many are pending, and for how long the one that is due longest has been due."""
+    if oldest_due_at is None:
+        return f"{number:,} pending"
+    return f"{number:,} pending, the longest due for {age_of(oldest_due_at) or 'less than a minute'}"

@@ -20,7 +20,6 @@ from starlette.types import ASGIApp
 from scenario_repo._cli.endings import line_of
 from scenario_repo._cli.past import past_lines
 from scenario_repo._cli.words import minute_of, not_counted
-from scenario_repo._limits import MAX_DAYS
 from scenario_repo.console import asked, organizations, outcomes, overview, people
 from scenario_repo.console.guard import LOOPBACK, Guard
 from scenario_repo.console.readings import Reading, Readings
@@ -40,6 +39,8 @@ from scenario_repo.repository import ScenarioNotificationRepository
 
 _HERE: Final = Path(__file__).parent
 _DAYS: Final = 30
+_MOST_DAYS: Final = 3_653
+"""Ten years; drawing stops all other pages for as long as it takes."""
 _BAD_REQUEST, _NOT_FOUND, _BAD_GATEWAY, _UNAVAILABLE = 400, 404, 502, 503
 _TITLES: Final = {400: "That can't be looked up", 404: "There is nothing here", 503: "The database is unavailable"}
 
@@ -136,7 +137,7 @@ class _Pages:
 
     async def _organization(self, request: Request) -> Response:
         organization_id, zone = asked.id_of(request), asked.time_zone(request)
-        days = asked.number(request, "days", _DAYS, MAX_DAYS)
+        days = asked.number(request, "days", _DAYS, _MOST_DAYS)
         until = datetime.now(zone)
         since = datetime.combine(until.date() - timedelta(days=days - 1), time(), zone)
         report = await self._repository.get_organization_report(organization_id, since, until, zone.key)
@@ -153,10 +154,11 @@ class _Pages:
             days=days,
             zone=zone.key,
             lengths=sorted({*organizations.DAYS, days}),
+            totals=[(str(status), report.count(delivery_status=status)) for status in organizations.STATUSES],
             total=report.count(),
             not_counted=list(not_counted(report.not_counted())),
             statuses=organizations.STATUSES,
-            figures=[organizations.per_day(report), organizations.per_scenario(report)] if report.lines else [],
+            figures=[organizations.over_time(report), organizations.per_scenario(report)] if report.lines else [],
             reasons=organizations.reasons(report),
             left_out=outcomes.left_out(left_out),
             came_of_it=outcomes.came_of_it(came_of_it),
@@ -168,9 +170,9 @@ class _Pages:
         scope, limit = asked.scope(request), asked.limit(request)
         is_failed = request.url.path == FAILED
         if is_failed:
-            table = people.failed(await self._repository.list_failed(*scope, limit=limit))
+            table = people.failed(await self._repository.list_failed(*scope, limit=limit), of=scope[0])
         else:
-            table = people.pending(await self._repository.list_pending(*scope, limit=limit))
+            table = people.pending(await self._repository.list_pending(*scope, limit=limit), of=scope[0])
         return self._page(
             request,
             "list.html",

@@ -31,8 +31,8 @@ def stacked(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, name_
     """Draw upright stacked bars, one for each label; ``name_id`` is the id of the element that names the chart."""
     every = -(-len(labels) // _MOST_LABELS) or 1
     chart = pygal.StackedBar(
-        _config(height=260, labels=labels, series=series),
-        x_labels_major=list(labels[::every]),
+        _config(height=220, labels=labels, series=series),
+        x_labels_major_every=every,
         show_minor_x_labels=False,
     )
     return _drawn(chart, series, name_id)
@@ -40,7 +40,7 @@ def stacked(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, name_
 
 def lying(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, name_id: str) -> Markup:
     """Draw lying stacked bars, one for each label from the top; ``name_id`` as for :func:`stacked`."""
-    chart = pygal.HorizontalStackedBar(_config(height=70 + 36 * len(labels), labels=labels[::-1], series=series))
+    chart = pygal.HorizontalStackedBar(_config(height=60 + 30 * len(labels), labels=labels[::-1], series=series))
     return _drawn(chart, {name: values[::-1] for name, values in series.items()}, name_id)
 
 
@@ -48,6 +48,7 @@ def _config(*, height: int, labels: Sequence[str], series: Mapping[str, Sequence
     steps = steps_to(max((sum(bar) for bar in zip(*series.values(), strict=True)), default=0))
     return pygal.Config(
         width=_WIDTH,
+        margin_bottom=0,
         height=height,
         style=Style(label_font_size=_FONT_SIZE, major_label_font_size=_FONT_SIZE),
         js=[],
@@ -87,10 +88,16 @@ def _drawn(chart: pygal.Graph, series: Mapping[str, Sequence[int]], name_id: str
 
 
 def _clear(element: ET.Element) -> None:
-    """Take out what is no drawing: scripts, styles, and the texts of tooltips (its comments are gone already)."""
+    """Take out what is no drawing: scripts, styles, bars of 0, and tooltips (its comments are gone already)."""
     element.attrib.pop("style", None)
     for child in list(element):
-        if child.tag.removeprefix(_SVG) not in _UNWANTED and "tooltip-overlay" not in child.get("class", ""):
-            _clear(child)
-        else:
+        if child.tag.removeprefix(_SVG) in _UNWANTED or "tooltip-overlay" in child.get("class", "") or _is_flat(child):
             element.remove(child)
+        else:
+            _clear(child)
+
+
+def _is_flat(element: ET.Element) -> bool:
+    if element.get("class") != "bar":
+        return False
+    return any(float(one.get("width", 1)) * float(one.get("height", 1)) == 0 for one in element)

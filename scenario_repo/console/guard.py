@@ -14,6 +14,7 @@ from __future__ import annotations
 import hmac
 import re
 from typing import Final
+from urllib.parse import quote, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -80,17 +81,27 @@ class Guard:
             return PlainTextResponse("The console answers only to the names that it was started with.", 421)
         if scope["method"] not in _READING:
             return PlainTextResponse("The console only reads.", 405, {"Allow": ", ".join(_READING)})
-        if self._token is None or self._is_right(asked.cookies.get(self._cookie)):
+        if self._token is None:
             return None
+        # Also of who has the cookie: who opens the printed address again has the token in sight again.
         if not self._is_right(asked.query_params.get("token")):
+            if self._is_right(asked.cookies.get(self._cookie)):
+                return None
             return PlainTextResponse("Open the address that the console printed when it was started.", 403)
-        # The address must not keep it: it would be seen on a shared screen.
-        answer = RedirectResponse("/", 303)
+        answer = RedirectResponse(_without_token(asked), 303)
         answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
         return answer
 
     def _is_right(self, given: str | None) -> bool:
         return self._token is not None and hmac.compare_digest((given or "").encode(), self._token.encode())
+
+
+def _without_token(asked: HTTPConnection) -> str:
+    """Return the same page's address without the token, which would be seen there on a shared screen."""
+    kept = [(name, value) for name, value in asked.query_params.multi_items() if name != "token"]
+    # Two slashes at the head would be another host.
+    path = "/" + quote(str(asked.scope["path"]).lstrip("/\\"))
+    return f"{path}?{urlencode(kept)}" if kept else path
 
 
 def _host_of(headers: Headers) -> str | None:

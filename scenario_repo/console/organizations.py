@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from scenario_repo._cli.past import failed_because
 from scenario_repo.console import charts
 from scenario_repo.console.overview import settings_text
 from scenario_repo.console.tables import Cell, Table, numbers
@@ -20,6 +21,8 @@ from scenario_repo.settings import ScenarioSettings
 
 DAYS: Final = (7, 30, 90, 365)
 """The lengths that the page offers."""
+_MOST_DAYS: Final = 100
+"""How many days have a bar each; more days have one for each week, and more weeks one for each month."""
 STATUSES: Final = (DeliveryStatus.SENT, DeliveryStatus.PENDING, DeliveryStatus.FAILED)
 """In the order in which the bars are stacked."""
 _NAMES: Final = tuple(str(status) for status in STATUSES)
@@ -32,24 +35,42 @@ class Figure:
     id: str
     drawn: Markup
     table: Table
+    is_over_time: bool = False
+    """Whether the newest is at its right."""
 
 
-def per_day(report: OrganizationReport) -> Figure:
-    """Show how many were sent, are pending and failed, of each day on which they were triggered."""
-    counts: Counter[tuple[date | None, str]] = Counter()
-    for line in report.lines:
-        counts[line.day, str(line.delivery_status)] += line.notifications or 0
+def over_time(report: OrganizationReport) -> Figure:
+    """Show how many were sent, are pending and failed, of each day, week or month in which they were triggered."""
     zone = ZoneInfo(report.time_zone)
     first, last = report.since.astimezone(zone).date(), report.until.astimezone(zone).date()
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
-    series = {status: [counts[day, status] for day in days] for status in _NAMES}
-    labels = [str(day) for day in days]
-    rows = [(label, *numbers(values)) for label, *values in zip(labels, *series.values(), strict=True)]
+    step = "day" if len(days) <= _MOST_DAYS else "week" if len(days) <= _MOST_DAYS * 7 else "month"
+    counts: Counter[tuple[date | None, str]] = Counter()
+    for line in report.lines:
+        start = None if line.day is None else _first_day(line.day, step)
+        counts[start, str(line.delivery_status)] += line.notifications or 0
+    starts = list(dict.fromkeys(_first_day(day, step) for day in days))
+    series = {status: [counts[start, status] for start in starts] for status in _NAMES}
+    dates = [f"{start:%Y-%m}" if step == "month" else str(start) for start in starts]
+    rows = [(label, *numbers(values)) for label, *values in zip(dates, *series.values(), strict=True)]
     together = [counts[None, status] for status in _NAMES]
     if any(together):
         rows.append(("days of fewer than 5, together", *numbers(together)))
-    table = Table(f"Notifications per day ({zone.key})", ("day", *_NAMES), rows, frozenset(_NAMES))
-    return Figure("per-day", charts.stacked([f"{day:%m-%d}" for day in days], series, name_id="per-day-name"), table)
+    name = f"week, from Monday ({zone.key})" if step == "week" else f"{step} ({zone.key})"
+    table = Table(f"Notifications per {name}", (step, *_NAMES), rows, frozenset(_NAMES))
+    labels = [f"{start:%b %Y}" if step == "month" else f"{start.day} {start:%b}" for start in starts]
+    return Figure("over-time", charts.stacked(labels, series, name_id="over-time-name"), table, is_over_time=True)
+
+
+def _first_day(day: date, step: str) -> date:
+    """Return the first day of the bar that a day belongs to."""
+    match step:
+        case "week":
+            return day - timedelta(days=day.weekday())
+        case "month":
+            return day.replace(day=1)
+        case _:
+            return day
 
 
 def per_scenario(report: OrganizationReport) -> Figure:
@@ -65,11 +86,8 @@ def per_scenario(report: OrganizationReport) -> Figure:
 def reasons(report: OrganizationReport) -> Table:
     """Show why notifications failed: what could not be delivered, and what it was decided not to tell."""
     rows = [
-        (code, meaning, f"{number:,}")
-        for meaning, failed in (
-            ("could not be delivered", report.undelivered()),
-            ("decided not to tell", report.withheld()),
-        )
+        (code, failed_because(code, was_withheld=was_withheld), f"{number:,}")
+        for was_withheld, failed in ((False, report.undelivered()), (True, report.withheld()))
         for code, number in failed.items()
     ]
     names = ("code", "what it means", "notifications")

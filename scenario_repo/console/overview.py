@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scenario_repo._cli.words import ago, counted, setting_of
+from scenario_repo._cli.past import failed_because
+from scenario_repo._cli.words import ago, counted, pending_line, setting_of
 from scenario_repo.console.readings import Reading
 from scenario_repo.console.tables import FAILED, PENDING, Cell, Link, Table, address, numbers
 from scenario_repo.settings import ScenarioSettings
@@ -13,7 +14,7 @@ from scenario_repo.status import ScenarioStatus, Status
 
 def deliveries(status: Status) -> Table:
     """Show what is pending of each scenario, and where it is on its way."""
-    names = ("scenario", "pending", "due now", "waiting", "in hand", "unsettled", "longest due")
+    names = ("scenario", "pending", "due now", "waiting", "in hand", "unsettled", "oldest due")
     rows: list[tuple[Cell, ...]] = [
         (
             Link(str(one.scenario_type), address(PENDING, scenario=one.scenario_type)),
@@ -33,7 +34,7 @@ def passes(status: Status) -> Table:
             str(one.scenario_type),
             _state_of(one),
             *numbers((one.evaluated, one.due, one.claimed, one.skipped, one.history)),
-            f"{one.seconds:.1f}",
+            f"{one.seconds:,.2f}",
         )
         for one in status.scenarios
     ]
@@ -47,7 +48,7 @@ def failures(status: Status) -> Table:
         (
             one.failure_code or "unknown",
             Link(str(one.scenario_type), address(FAILED, scenario=one.scenario_type)),
-            "decided not to tell" if one.was_withheld else "could not be delivered",
+            failed_because(one.failure_code or "", was_withheld=one.was_withheld),
             *numbers((one.last_day, one.last_week)),
         )
         for one in sorted(status.failures, key=lambda one: (one.was_withheld, -one.last_week))
@@ -79,14 +80,18 @@ def settings_text(one: ScenarioSettings) -> str:
 def headlines(reading: Reading) -> Iterator[str]:
     """Say how things stand, in a sentence or two."""
     status = reading.status
-    waits = f", the longest due since {ago(status.oldest_due_at).removesuffix(' ago')}" if status.oldest_due_at else ""
-    yield f"{counted(status.pending, 'notification')} pending{waits}."
+    yield f"{pending_line(status.pending, status.oldest_due_at)}."
     under_way = [str(one.scenario_type) for one in status.scenarios if one.is_under_way]
-    yield f"Passes under way: {', '.join(under_way)}." if under_way else "No pass is under way."
+    if under_way:
+        yield f"Passes under way: {', '.join(under_way)}."
+    elif any(one.finished_at or one.organization_pass_finished_at for one in status.scenarios):
+        yield "No pass is under way."
+    else:
+        yield "No pass over all organizations has run yet: scenario-repo evaluate begins one."
     if reading.seconds is not None:
-        pending = f"{reading.pending_change:+,} pending" if reading.pending_change else "as many pending"
-        evaluated = counted(reading.evaluated_change, "mentor")
-        yield f"Since {counted(round(reading.seconds), 'second')} ago: {pending}, {evaluated} evaluated."
+        more, evaluated = reading.pending_change, counted(reading.evaluated_change, "mentor")
+        pending = f"{abs(more):,} {'more' if more > 0 else 'fewer'} pending" if more else "as many pending as before"
+        yield f"In the last {counted(round(reading.seconds), 'second')}: {evaluated} evaluated, {pending}."
 
 
 def _state_of(one: ScenarioStatus) -> str:

@@ -35,19 +35,21 @@ class Readings:
 
     def __init__(self, repository: ScenarioNotificationRepository) -> None:
         self._repository = repository
-        self._alone = asyncio.Lock()
+        self._under_way: asyncio.Task[None] | None = None
         self._past: deque[tuple[float, datetime, Status]] = deque()
 
     async def newest(self) -> Reading:
-        """Return how things stand, at most two seconds old."""
-        async with self._alone:
-            if not self._past or time.monotonic() - self._past[-1][0] > _FRESH_SECONDS:
-                status = await self._repository.get_status()
-                self._past.append((time.monotonic(), datetime.now(UTC), status))
-            moment, read_at, status = self._past[-1]
-            while moment - self._past[0][0] > _REMEMBERED_SECONDS:
-                self._past.popleft()
-            earlier, _, before = self._past[0]
+        """Return how things stand, at most two seconds old; who comes while it is read waits for the same reading."""
+        if not self._past or time.monotonic() - self._past[-1][0] > _FRESH_SECONDS:
+            if self._under_way is None:
+                self._under_way = asyncio.create_task(self._read())
+                self._under_way.add_done_callback(self._end)
+            # Whoever goes away does not take it from the others.
+            await asyncio.shield(self._under_way)
+        moment, read_at, status = self._past[-1]
+        while moment - self._past[0][0] > _REMEMBERED_SECONDS:
+            self._past.popleft()
+        earlier, _, before = self._past[0]
         return Reading(
             status=status,
             read_at=read_at,
@@ -55,6 +57,15 @@ class Readings:
             pending_change=status.pending - before.pending,
             evaluated_change=_evaluated_between(before, status),
         )
+
+    async def _read(self) -> None:
+        status = await self._repository.get_status()
+        self._past.append((time.monotonic(), datetime.now(UTC), status))
+
+    def _end(self, reading: asyncio.Task[None]) -> None:
+        self._under_way = None
+        if not reading.cancelled():
+            reading.exception()  # asyncio prints one that nobody has seen, such as when all have gone away
 
 
 def _evaluated_between(before: Status, after: Status) -> int:

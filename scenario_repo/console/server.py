@@ -20,6 +20,8 @@ class QuietServer(uvicorn.Server):
                 # An address has the id of whom it is about.
                 access_log=False,
                 log_config=None,
+                # No news: what is no HTTP, such as a port scan, and pages that Ctrl-C cuts off. The guard logs faults.
+                log_level="critical",
                 lifespan="off",
                 ws="none",
                 server_header=False,

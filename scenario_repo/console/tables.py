@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
+
+from scenario_repo._cli.words import minute_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Table:
     """The names of the columns that hold numbers."""
     empty: str = "None."
     """What is said in place of a table without rows."""
+    moments: frozenset[str] = frozenset()
+    """The names of the columns that hold moments; a caption over moments says that they are in UTC."""
 
 
 PERSON: Final = "/person"
@@ -39,6 +44,11 @@ ORGANIZATION: Final = "/organization"
 NOTIFICATION: Final = "/notification"
 PENDING: Final = "/pending"
 FAILED: Final = "/failed"
+
+
+def minute(value: datetime | None) -> str:
+    """Write a moment for a cell, in UTC; nothing for none."""
+    return minute_of(value).removesuffix(" UTC") if value else ""
 
 
 def address(path: str, **parameters: object) -> str:

@@ -1,4 +1,4 @@
-"""`make demo`: the main job on the embedded stack, from an empty database to a delivered notification.
+"""`make demo`: the main job on the embedded stack, from an empty database to a delivered notification and the console.
 
 Every request takes the same way as a worker's or an app's: supabase-py, HTTP, row level security.
 """
@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx
+from demo_console import show_console
 from demo_tables import console, meaning, new_table, reasons
 from pydantic import BaseModel, Field, TypeAdapter
 from supabase import AsyncClient
@@ -75,6 +76,7 @@ def main() -> int:
         with embedded_stack(seed=True) as stack:
             console.print(f"it runs on {stack.url}, migrated and with sample data ({seconds_since(started)})")
             asyncio.run(demonstrate(stack))
+            show_console(stack, SAMPLE_ORGANIZATION)
     except EmbeddedStackError as error:
         print(error, file=sys.stderr)
         return 1
@@ -98,6 +100,7 @@ async def demonstrate(stack: EmbeddedStack) -> None:
         await deliver_and_report(repository)
         await remember(stack, client)
         await ask_again(stack, client)
+        await ScenarioTriggerEngine(repository).run()  # a pass over all organizations, for the console's overview
 
 
 async def record_and_read(stack: EmbeddedStack, repository: ScenarioNotificationRepository) -> None:

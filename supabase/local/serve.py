@@ -65,6 +65,8 @@ def _samples(stack: EmbeddedStack) -> str:
 # what was claimed: over HTTP as a worker, and in SQL
 curl {rest} -H "apikey: $SUPABASE_SECRET_KEY"
 {psql} "$DATABASE_URL" -c '{count}'
+# the same in a browser, until Ctrl-C: read-only pages; look up the organization below
+{command} console
 # the same as a signed-in mentor: row level security shows her own alone
 export ACCESS_TOKEN='{token}'
 curl {rest} -H "apikey: $SUPABASE_PUBLISHABLE_KEY" -H "Authorization: Bearer $ACCESS_TOKEN"

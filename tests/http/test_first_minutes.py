@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
 import pytest
 from interrupts import LINE
+
+from tests.http.supabase_platform import Platform
 
 ROOT: Final = Path(__file__).parents[2]
 LOCAL: Final = ROOT / "supabase" / "local"
@@ -86,6 +90,8 @@ def test_what_the_stack_prints_can_be_pasted() -> None:
     with _running(sys.executable, str(LOCAL / "serve.py"), "--seed") as process:
         told = _read_until(process.stdout, READY)
         commands = [line for line in told.splitlines() if re.match(r"export|curl|psql|\S*scenario-repo", line)]
+        (console,) = [line for line in commands if line.endswith("scenario-repo console")]
+        commands.remove(console)  # it runs until Ctrl-C
         assert len(commands) == 5 + 3 + 2 + ("\npsql" in told)
         script = "\n".join(["set -euo pipefail", *commands])
         shown = subprocess.run(  # noqa: S603 - what we print
@@ -116,6 +122,94 @@ def test_ctrl_c_in_the_demo_is_one_line(words: str) -> None:
     printed = [line for line in rest.splitlines() if line.strip() and not re.match(r"[\s│┏┃┡└└]", line)]
     assert printed[-1] == LINE
     assert not re.search("Traceback|Error|make:", rest), rest
+
+
+SHOW: Final = """
+import interrupts
+interrupts.end_in_one_line()
+import os
+from types import SimpleNamespace
+from uuid import UUID
+from demo_console import show_console
+show_console(SimpleNamespace(url=os.environ["AT"], secret_key=os.environ["KEY"]), UUID(int=1))
+print("the end")
+"""
+"""The end of the demo, over a stack that runs already."""
+
+
+@pytest.fixture
+def showing(platforms: Callable[[str], Platform]) -> dict[str, str]:
+    """Return the environment in which SHOW finds a stack."""
+    platform = platforms("lite on PostgreSQL")
+    kept = {name: value for name, value in os.environ.items() if name not in {"CI", "MAKELEVEL"}}
+    path = os.pathsep.join((str(ROOT), str(LOCAL)))
+    return {**kept, "PYTHONPATH": path, "AT": platform.url, "KEY": platform.secret_key}
+
+
+def test_the_demo_ends_with_the_consoles_address(showing: dict[str, str]) -> None:
+    """Where nobody sits at a terminal it goes on by itself: it has read the pages, and says where they were."""
+    shown = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", SHOW], env=showing, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
+    *_, overview, organization, last = shown.stdout.rstrip("\n").split("\n")
+    assert re.fullmatch(r"overview:     http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", overview)
+    assert re.fullmatch(r"organization: http://127\.0\.0\.1:\d+/organization\?id=[0-9a-f-]{36}&token=\S+", organization)
+    assert (last, shown.stderr) == ("the end", "")
+    assert "the overview of 4 scenarios" in shown.stdout
+
+
+def test_a_demo_whose_console_does_not_answer_fails(showing: dict[str, str]) -> None:
+    """The gate runs the demo, and takes no address that leads nowhere."""
+    wrong = {**showing, "KEY": "sb_secret_of-another-project"}
+    shown = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", SHOW], env=wrong, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode != 0
+    assert "EmbeddedStackError: the console did not start" in shown.stderr
+    assert "http" not in shown.stdout
+
+
+def test_the_console_ends_with_a_terminal_that_is_closed(showing: dict[str, str]) -> None:
+    """Nothing outlives the demo, however it ends."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", SHOW], showing)  # noqa: S606 - our own
+    with open(terminal, "r+b", buffering=0) as screen:  # noqa: PTH123 - a terminal
+        told = b""
+        while b"ends the demo" not in told:
+            told += screen.read(4096)
+        assert len(_session(pid)) == 2
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGHUP
+    deadline = time.monotonic() + 20
+    while _session(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _session(pid) == []
+
+
+@pytest.mark.parametrize("key", [b"\n", b"\x03"], ids=["enter", "ctrl-c"])
+def test_at_a_terminal_the_console_stays(showing: dict[str, str], key: bytes) -> None:
+    """Whoever sits there opens the address, and ends the demo with Enter or Ctrl-C; nothing is left running."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", SHOW], showing)  # noqa: S606 - our own
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with open(terminal, "r+b", buffering=0) as screen:  # noqa: PTH123 - a terminal
+        told = b""
+        while b"ends the demo" not in told:
+            told += screen.read(4096)
+        (address,) = re.findall(rb"overview: +(http://\S+)", told)
+        with browser.open(address.decode()) as answer:
+            assert answer.status == 200
+        screen.write(key)
+        with suppress(OSError):  # the end of a terminal
+            while more := screen.read(4096):
+                told += more
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == (0 if key == b"\n" else 130)
+    assert told.decode().rstrip().endswith("the end" if key == b"\n" else LINE)
+    assert b"Traceback" not in told
+    assert _session(pid) == []
 
 
 @pytest.mark.parametrize(("target", "seconds"), [("demo", 0.2), ("demo", 0.9), ("stack", 0.5)])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import pytest
 
+from scenario_repo.console.readings import Readings
 from scenario_repo.console.server import QuietServer
 from scenario_repo.exceptions import PermissionDeniedException
 from scenario_repo.testing import PostgrestAnswers, a_status
@@ -128,13 +129,65 @@ def test_a_key_that_is_wrong_is_told_at_once(run: Run, answers: PostgrestAnswers
     assert told.code in {2, 4}
 
 
-def test_a_port_in_use_is_one_line(run: Run, answers: PostgrestAnswers, visited: Callable[[Visit], None]) -> None:
-    """The command ends, and says why."""
-    visited(lambda _: asyncio.sleep(0))
-    with answers, socket.create_server(("127.0.0.1", 0)) as taken:
+@pytest.mark.usefixtures("no_request")
+def test_a_port_in_use_is_one_line(run: Run) -> None:
+    """The command ends before it asks anything, and says what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         told = run("console", "--port", taken.getsockname()[1])
-    assert (told.code, told.out) == (4, "")
-    assert "in use" in told.err
+    assert (told.code, told.out) == (2, "")
+    assert re.fullmatch(r"scenario-repo: --port: \d+ is in use, .* or 0 for one that is free\n", told.err)
+
+
+@pytest.mark.usefixtures("no_request")
+def test_an_address_of_another_machine_is_one_line(run: Run) -> None:
+    """Behind a proxy, where any address may be given."""
+    told = run("console", "--host", "192.0.2.1", "--behind-proxy", PROXY)
+    assert (told.code, told.out) == (2, "")
+    assert "can't listen on port 8420 of 192.0.2.1" in told.err
+
+
+def test_an_answer_is_sent_at_once(run: Run, answers: PostgrestAnswers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TCP_NODELAY each page of a browser waits 40 ms for an acknowledgement."""
+    found: list[int] = []
+
+    async def serve(_: QuietServer, sockets: list[socket.socket]) -> None:
+        found.extend(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets)
+
+    monkeypatch.setattr(QuietServer, "serve", serve)
+    with answers:
+        assert run("console", "--port", "0").code == 0
+    assert len(found) == 1
+    assert found[0] != 0
+
+
+def test_a_page_that_waits_is_cut_off_without_a_word(
+    run: Run,
+    answers: PostgrestAnswers,
+    visited: Callable[[Visit], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ctrl-C while the database is slow prints no traceback; what is no HTTP is no news either."""
+    pages: list[asyncio.Task[httpx.Response]] = []
+
+    async def wait(_: object) -> None:
+        await asyncio.sleep(60)
+
+    async def visit(port: int) -> None:
+        pages.append(asyncio.create_task(_get(port, "/live", Host=PROXY)))
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.close()
+
+    monkeypatch.setattr(Readings, "newest", wait)
+    visited(visit)
+    with answers:
+        told = run("console", "--port", "0", "--behind-proxy", PROXY)
+    assert (told.code, told.err) == (0, "")
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
+    assert len(pages) == 1
 
 
 @pytest.mark.parametrize("missing", ["starlette", "jinja2", "pygal", "uvicorn"])

@@ -87,7 +87,7 @@ def test_status_tells_how_things_stand(run: Run) -> None:
     lines = told.out.splitlines()
     assert (told.code, told.err) == (0, "")
     assert "inactivity      1,023       20    1,000       3          1  2d 1h ago" in lines
-    assert "1,023 pending, the longest due since 2d 1h" in lines
+    assert "1,023 pending, the longest due for 2d 1h" in lines
     assert "inactivity        5,000    0        0        0        0      1.2  3h 5m ago" in lines
     assert [line for line in lines if line.endswith("under way")]
     assert "last 24 hours: failed, could not be delivered: 1 (expired 1)" in lines

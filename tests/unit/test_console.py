@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn
 from uuid import UUID
 
 import httpx
@@ -19,7 +20,8 @@ from scenario_repo import (
     UnavailableException,
     connect,
 )
-from scenario_repo.console import readings
+from scenario_repo._cli.words import ago, pending_line
+from scenario_repo.console import organizations, readings
 from scenario_repo.console.app import console
 from scenario_repo.console.charts import lying, stacked, steps_to
 from scenario_repo.console.guard import HEADERS
@@ -172,8 +174,26 @@ async def test_the_token_opens_once_and_leaves_the_address(answers: PostgrestAns
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         page = await browser.get("/")
+        again = await browser.get(f"/?token={TOKEN}")
     assert page.status_code == 200
     assert TOKEN not in page.text
+    assert (again.status_code, again.headers["location"]) == (303, "/")
+
+
+@pytest.mark.parametrize(
+    ("asked", "leads_to"),
+    [
+        (f"/organization?id={ORGANIZATION}&days=7", f"/organization?id={ORGANIZATION}&days=7"),
+        ("//evil.example/", "/evil.example/"),
+        ("/%5C%5Cevil.example", "/evil.example"),
+        ("/a%0D%0Aset-cookie:b=c", "/a%0D%0Aset-cookie%3Ab%3Dc"),
+    ],
+)
+async def test_the_token_opens_any_page_and_no_other_host(answers: PostgrestAnswers, asked: str, leads_to: str) -> None:
+    """A printed address may lead to a page; what looks like another host's address stays here."""
+    async with opened(answers, token=TOKEN) as browser:
+        answer = await browser.get(f"http://127.0.0.1{asked}{'&' if '?' in asked else '?'}token={TOKEN}")
+    assert (answer.status_code, answer.headers["location"]) == (303, leads_to)
 
 
 async def test_hostile_text_is_shown_and_does_nothing(bare: PostgrestAnswers) -> None:
@@ -225,6 +245,7 @@ async def test_what_a_notification_tells_is_not_shown(answers: PostgrestAnswers)
         f"/organization?id={ORGANIZATION}&zone={SCRIPT}",
         f"/organization?id={ORGANIZATION}&zone=../../etc/hostname",
         f"/organization?id={ORGANIZATION}&days=9999999999",
+        f"/organization?id={ORGANIZATION}&days=3654",
         f"/organization?id={ORGANIZATION}&days=٣",
         "/pending?organization=x",
         "/pending?limit=1001",
@@ -311,7 +332,7 @@ async def test_an_organizations_charts_have_tables_with_the_same_numbers(answers
     async with opened(answers) as browser:
         text = (await browser.get(f"/organization?id={ORGANIZATION}&days=7")).text
     named = re.findall(r'<svg [^>]*role="img" aria-labelledby="([^"]+)"', text)
-    assert named == ["per-day-name", "per-scenario-name"]
+    assert named == ["over-time-name", "per-scenario-name"]
     assert all(f'id="{name}"' in text for name in named)
     (table,) = re.findall(r"<caption>Notifications per day \(UTC\)</caption>.*?</table>", text, re.DOTALL)
     assert table.count('scope="row"') == 7
@@ -324,12 +345,20 @@ async def test_numbers_about_few_persons_are_left_out(answers: PostgrestAnswers)
     async with opened(answers) as browser:
         text = (await browser.get(f"/organization?id={ORGANIZATION}")).text
     (outcomes,) = re.findall(r"<caption>Who did what the scenario hopes for.*?</table>", text, re.DOTALL)
-    assert outcomes.count("fewer than 5") == 5
+    assert outcomes.count("fewer than 5") == 3
     assert "25.0%" in outcomes
     assert "<bdi>16.8% to 35.5%</bdi>" in outcomes
     (left_out,) = re.findall(r"<caption>Whom the last pass left out.*?</table>", text, re.DOTALL)
     assert left_out.count("fewer than 5") == 1
     assert "names no cause" in text
+
+
+async def test_what_has_no_date_is_not_said_to_be_in_time(answers: PostgrestAnswers) -> None:
+    """Where no date says when it was done, the row says so."""
+    answers.get_outcomes(some_outcomes(says_when=False))
+    async with opened(answers) as browser:
+        dated, undated = [(await browser.get(f"/organization?id={ORGANIZATION}")).text for _ in range(2)]
+    assert (dated.count(", by now</bdi>"), undated.count(", by now</bdi>")) == (0, 2)
 
 
 async def test_a_report_of_few_persons_has_no_number_and_says_so(bare: PostgrestAnswers) -> None:
@@ -399,7 +428,93 @@ async def test_many_who_look_are_one_reading(answers: PostgrestAnswers, monkeypa
         answers.get_status(a_status(scenarios=(a_scenario_status(evaluated=500, due_now=4, waiting=0, leased=0),)))
         await browser.get("/live")
         text = (await browser.get("/live")).text
-    assert "pending, 100 mentors evaluated" in text
+    assert ": 100 mentors evaluated, " in text
+
+
+async def test_a_slow_database_is_asked_once_for_all_who_wait(
+    answers: PostgrestAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tabs that wait for a reading share it, and its failure; the next one asks anew."""
+    asked, answered = 0, asyncio.Event()
+
+    async def fail_late(_: object) -> NoReturn:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        raise UnavailableException(operation="get_status")
+
+    monkeypatch.setattr(ScenarioNotificationRepository, "get_status", fail_late)
+    async with opened(answers) as browser:
+        tabs = [asyncio.create_task(browser.get("/live")) for _ in range(3)]
+        await asyncio.sleep(0)
+        while not asked:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+        gone = tabs.pop()
+        gone.cancel()
+        answered.set()
+        statuses = [(await tab).status_code for tab in tabs]
+        assert (statuses, asked) == ([503, 503], 1)
+        assert (await browser.get("/live")).status_code == 503
+    assert asked == 2
+
+
+@pytest.mark.parametrize(
+    ("days", "caption", "first", "rows"),
+    [
+        (7, r"Notifications per day \(UTC\)", "2026-01-09", 7),
+        (100, r"Notifications per day \(UTC\)", "2025-10-08", 100),
+        (365, r"Notifications per week, from Monday \(UTC\)", "2025-01-13", 53),
+        (3650, r"Notifications per month \(UTC\)", "2016-01", 121),
+    ],
+)
+def test_a_long_time_has_bars_for_weeks_or_months(days: int, caption: str, first: str, rows: int) -> None:
+    """A bar is wide enough to see, and none is missing: each line is counted in the bar of its day."""
+    until = datetime(2026, 1, 15, 12, tzinfo=UTC)
+    since = until.replace(hour=0) - timedelta(days=days - 1)
+    lines = tuple(a_report_line(day=day.date(), notifications=3) for day in (since, until))
+    figure = organizations.over_time(a_report(since=since, until=until, time_zone="UTC", lines=lines))
+    assert re.fullmatch(caption, figure.table.caption)
+    assert (figure.table.rows[0][0], len(figure.table.rows)) == (first, rows)
+    assert sum(int(str(number)) for row in figure.table.rows for number in row[1:]) == 6
+    assert str(figure.drawn).count('class="bar"') == 2
+
+
+async def test_a_list_of_one_organization_does_not_repeat_it(answers: PostgrestAnswers) -> None:
+    """Of all organizations each row names its own."""
+    async with opened(answers) as browser:
+        for page in ("/pending", "/failed"):
+            assert '<th scope="col">organization</th>' in (await browser.get(page)).text
+            assert '<th scope="col">organization</th>' not in (await browser.get(f"{page}?organization={PERSON}")).text
+
+
+async def test_a_first_look_says_what_begins(bare: PostgrestAnswers) -> None:
+    """Without data the pages say what is missing, and what to run."""
+    bare.get_status(a_status(scenarios=(), failures=()))
+    bare.get_settings([])
+    bare.get_organization_report(a_report(lines=()))
+    bare.get_left_out([])
+    async with opened(bare) as browser:
+        overview = (await browser.get("/")).text
+        organization = (await browser.get(f"/organization?id={ORGANIZATION}")).text
+    assert "scenario-repo evaluate begins one" in overview
+    assert "Nothing failed in the last 7 days." in overview
+    assert "does not exist looks the same" in organization
+
+
+@pytest.mark.parametrize(
+    ("age", "waits", "seen"),
+    [
+        (timedelta(seconds=20), "less than a minute", "just now"),
+        (timedelta(minutes=5), "5m", "5m ago"),
+        (timedelta(hours=2, minutes=3), "2h 3m", "2h 3m ago"),
+        (timedelta(days=2, hours=1), "2d 1h", "2d 1h ago"),
+    ],
+)
+def test_a_time_ago_is_said_in_words(age: timedelta, waits: str, seen: str) -> None:
+    """Two units at most, and no "0m ago"."""
+    moment = datetime.now(UTC) - age
+    assert pending_line(1023, moment) == f"1,023 pending, the longest due for {waits}"
+    assert ago(moment) == seen
 
 
 def test_a_chart_has_no_script_style_or_text_but_its_labels() -> None:

@@ -35,7 +35,9 @@
       const began = Date.now();
       request.onloadend = () => {
         const fresh = request.status === 200 && request.response && request.response.getElementById("live");
-        note.textContent = fresh ? told : "The last reading failed; these figures are old.";
+        const news = fresh ? told : "The last reading failed; these figures are old.";
+        // A screen reader speaks of every change, also to the same words.
+        if (note.textContent !== news) note.textContent = news;
         if (fresh && !isBusy()) show(fresh);
         // A database that answers slowly is asked less often.
         setTimeout(read, Math.max(PAUSE, 10 * (Date.now() - began)));
