@@ -2584,7 +2584,11 @@ cross join (
   select
     config.*,
     clock.stopped,
-    scenario_private.clock_back(now(), config.inactive_after, clock.stopped) as inactive_since,
+    -- Most clocks never stand still: the function is spared them.
+    case
+      when clock.stopped is null then now() - config.inactive_after
+      else scenario_private.clock_back(now(), config.inactive_after, clock.stopped)
+    end as inactive_since,
     now() - least(config.returned_within, config.inactive_after) as returned_since,
     now() + config.expires_within as expires_until,
     now() - config.due_within as history_before
@@ -6426,10 +6430,11 @@ revoke all on function scenario_private.organizations_waiting(uuid, integer) fro
 grant execute on function scenario_private.organizations_waiting(uuid, integer) to service_role;
 
 -- Asks the rules whether what they claimed still stands: a row for each candidate that a rule made and that has no reason
--- yet. Its reason is no_longer_due where it does not (a milestone: the count is not there any more, or a higher one was
--- claimed since; of subjects: none of the new ones is still due), rule_failed where the rule raised or met the statement
--- timeout: a rule that fails keeps nobody else's from being handed out. In the order of
--- the types: an app's own come last.
+-- yet. Its reason is mentor_not_active or scenario_disabled where the rule says so, not_found where it says nothing of
+-- her; no_longer_due where it does not stand (a milestone: the count is not there any more, or a higher one was claimed
+-- since; of subjects: none of the new ones is still due), rule_failed where the rule raised or met the statement
+-- timeout: a rule that fails keeps nobody else's from being handed out. In the order of the types: an app's own come
+-- last. Those of whom there is nothing to say are left out.
 create or replace function scenario_private.ask_rules(p_candidates scenario_private.lease_candidate[])
 returns table (id uuid, reason text, facts jsonb)
 language plpgsql
@@ -6440,7 +6445,7 @@ set jit = off
 set enable_seqscan = off
 as $$
 declare
-  kind record;
+  kind text;
   ids uuid[];
   reasons text[];
   all_facts jsonb[];
@@ -6454,10 +6459,14 @@ begin
   loop
     begin
       execute format(
-        'select
-           array_agg(asked.id),
-           array_agg(
+        'select array_agg(judged.id), array_agg(judged.reason), array_agg(judged.facts)
+         from (
+           select
+             asked.id,
              case
+               when rule.is_active is null or rule.is_enabled is null then ''not_found''
+               when not rule.is_active then ''mentor_not_active''
+               when not rule.is_enabled then ''scenario_disabled''
                when not coalesce(rule.stands, false) then ''no_longer_due''
                when asked.milestone_value > coalesce(rule.milestone_value, 0) then ''no_longer_due''
                when asked.subjects <> ''{}'' and not coalesce(fresh.subjects && rule.subjects, false)
@@ -6473,34 +6482,34 @@ begin
                      and higher.triggered_at > asked.triggered_at
                  )
                  then ''superseded''
-             end
-           ),
-           array_agg(
+             end as reason,
              case
                when asked.subjects <> ''{}'' then rule.facts || jsonb_build_object(
                  ''new_subjects'',
                  array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
                )
-             end
-           )
-         from unnest($1) as asked
-         cross join lateral (
-           select case
-             when jsonb_typeof(asked.metadata -> ''new_subjects'') = ''array''
-               then array(select jsonb_array_elements_text(asked.metadata -> ''new_subjects''))
-             else asked.subjects
-           end as subjects
-         ) as fresh
-         left join lateral (
-           select rule.stands, rule.milestone_value, rule.subjects, rule.facts
-           from %2$s as rule
-           where rule.scenario_type = %1$L
-             and rule.user_id = asked.user_id
-             and rule.organization_id = asked.organization_id
-           offset 0
-         ) as rule on true
-         where asked.scenario_type = %1$L and asked.by_rule and asked.reason is null',
-        kind.scenario_type, scenario_private.rule_of(kind.scenario_type)
+             end as facts
+           from unnest($1) as asked
+           cross join lateral (
+             select case
+               when asked.subjects = ''{}'' then asked.subjects
+               when jsonb_typeof(asked.metadata -> ''new_subjects'') = ''array''
+                 then array(select jsonb_array_elements_text(asked.metadata -> ''new_subjects''))
+               else asked.subjects
+             end as subjects
+           ) as fresh
+           left join lateral (
+             select rule.is_active, rule.is_enabled, rule.stands, rule.milestone_value, rule.subjects, rule.facts
+             from %2$s as rule
+             where rule.scenario_type = %1$L
+               and rule.user_id = asked.user_id
+               and rule.organization_id = asked.organization_id
+             offset 0
+           ) as rule on true
+           where asked.scenario_type = %1$L and asked.by_rule and asked.reason is null
+         ) as judged
+         where judged.reason is not null or judged.facts is not null',
+        kind, scenario_private.rule_of(kind)
       ) into ids, reasons, all_facts using p_candidates;
       return query
       select judged.id, judged.reason, judged.facts
@@ -6518,12 +6527,132 @@ begin
     return query
     select asked.id, 'rule_failed', null::jsonb
     from unnest(p_candidates) as asked
-    where asked.scenario_type = kind.scenario_type and asked.by_rule and asked.reason is null;
+    where asked.scenario_type = kind and asked.by_rule and asked.reason is null;
   end loop;
 end
 $$;
 revoke all on function scenario_private.ask_rules(scenario_private.lease_candidate[]) from public, anon, authenticated;
 grant execute on function scenario_private.ask_rules(scenario_private.lease_candidate[]) to service_role;
+
+-- The candidates with the answers about some of them: arrays of one length, of ids, reasons and facts. A reason takes the
+-- place of the one before; a candidate whose rule failed waits.
+create or replace function scenario_private.with_answers(
+  p_candidates scenario_private.lease_candidate[], p_ids uuid[], p_reasons text[], p_facts jsonb[]
+)
+returns scenario_private.lease_candidate[]
+language sql
+stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+  select array(
+    select (
+      asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+      asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
+      asked.may_follow,
+      coalesce(answer.reason, asked.reason),
+      case when coalesce(answer.reason, asked.reason) = 'rule_failed' then now() + interval '5 minutes' end,
+      case
+        when answer.id is null then asked.facts
+        when answer.reason is null and answer.facts <> asked.metadata then answer.facts
+      end
+    )::scenario_private.lease_candidate
+    from unnest(p_candidates) as asked
+    left join unnest(p_ids, p_reasons, p_facts) as answer (id, reason, facts) on answer.id = asked.id
+  )
+$$;
+revoke all on function
+  scenario_private.with_answers(scenario_private.lease_candidate[], uuid[], text[], jsonb[])
+  from public, anon, authenticated;
+grant execute on function
+  scenario_private.with_answers(scenario_private.lease_candidate[], uuid[], text[], jsonb[])
+  to service_role;
+
+-- Asks again of candidates what was asked before they were claimed: who is not to be told (scenario_private.refusals),
+-- and whether the rules stand by them. What was settled meanwhile is not asked; otherwise a refusal comes first, then
+-- the reason that a candidate has, then its rule's.
+--
+-- A rule walks a mentor's settings anyway: what it says of membership is taken from it. The settings are walked again
+-- only for those of whom it says nothing, or who have another reason.
+create or replace function scenario_private.ask_again(p_candidates scenario_private.lease_candidate[])
+returns scenario_private.lease_candidate[]
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+set enable_seqscan = off
+as $$
+declare
+  candidates scenario_private.lease_candidate[] := p_candidates;
+  ids uuid[];
+  reasons text[];
+  all_facts jsonb[];
+begin
+  select array_agg(asked.ids[refusal.place]), array_agg(refusal.reason)
+  into ids, reasons
+  from (
+    select
+      array_agg(given.id) as ids,
+      array_agg(given.user_id) as user_ids,
+      array_agg(given.organization_id) as organization_ids,
+      array_agg(given.scenario_type) as scenario_types,
+      array_agg(given.by_rule and given.reason is not null) as by_rule
+    from unnest(candidates) as given
+    where given.reason is distinct from 'settled'
+  ) as asked
+  cross join lateral scenario_private.refusals(
+    asked.user_ids, asked.organization_ids, asked.scenario_types, asked.by_rule
+  ) as refusal;
+  if ids is not null then
+    candidates := scenario_private.with_answers(candidates, ids, reasons, null);
+  end if;
+
+  select array_agg(answer.id), array_agg(answer.reason), array_agg(answer.facts)
+  into ids, reasons, all_facts
+  from scenario_private.ask_rules(candidates) as answer;
+  if ids is not null then
+    candidates := scenario_private.with_answers(candidates, ids, reasons, all_facts);
+  end if;
+
+  -- Of whom her rule says nothing, the settings may; and a mute is the last reason not to tell her.
+  with doubtful as materialized (
+    select given.*, row_number() over () as place
+    from unnest(candidates) as given
+    where given.by_rule and given.reason in ('muted', 'not_found', 'rule_failed')
+  ),
+  refusal as materialized (
+    select answer.place, answer.reason
+    from (
+      select
+        array_agg(doubtful.user_id order by doubtful.place) as user_ids,
+        array_agg(doubtful.organization_id order by doubtful.place) as organization_ids,
+        array_agg(doubtful.scenario_type order by doubtful.place) as scenario_types,
+        array_agg(doubtful.by_rule order by doubtful.place) as by_rule
+      from doubtful
+    ) as asked
+    cross join lateral scenario_private.refusals(
+      asked.user_ids, asked.organization_ids, asked.scenario_types, asked.by_rule
+    ) as answer
+  )
+  select
+    array_agg(doubtful.id),
+    array_agg(
+      coalesce(
+        refusal.reason, case doubtful.reason when 'not_found' then 'no_longer_due' else doubtful.reason end
+      )
+    )
+  into ids, reasons
+  from doubtful
+  left join refusal on refusal.place = doubtful.place;
+  if ids is not null then
+    candidates := scenario_private.with_answers(candidates, ids, reasons, null);
+  end if;
+  return candidates;
+end
+$$;
+revoke all on function scenario_private.ask_again(scenario_private.lease_candidate[]) from public, anon, authenticated;
+grant execute on function scenario_private.ask_again(scenario_private.lease_candidate[]) to service_role;
 
 -- Lets candidates wait, where it is not the moment or not their turn.
 create or replace function scenario_private.await_moments(
@@ -6699,6 +6828,10 @@ declare
   looked_at integer := 0;
   candidates scenario_private.lease_candidate[];
   leased_ids uuid[] := array[]::uuid[];
+  granted_ids uuid[];
+  have_reasons boolean;
+  have_to_wait boolean;
+  have_facts boolean;
   left_ids uuid[] := array[]::uuid[];
   deferred_count integer := 0;
   rule_failed_count integer := 0;
@@ -6841,86 +6974,61 @@ begin
     found_in_lap := true;
     looked_at := looked_at + cardinality(candidates);
 
-    candidates := array(
-      select (
-        asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
-        asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
-        asked.may_follow,
-        coalesce(case when asked.reason = 'settled' then 'settled' end, refusal.reason, asked.reason),
-        null, null
-      )::scenario_private.lease_candidate
-      from unnest(candidates) as asked
-      left join (
-        select element.id, answer.reason
-        from scenario_private.refusals(
-          array(select given.user_id from unnest(candidates) as given),
-          array(select given.organization_id from unnest(candidates) as given),
-          array(select given.scenario_type from unnest(candidates) as given),
-          array(select given.by_rule from unnest(candidates) as given)
-        ) as answer
-        join unnest(array(select given.id from unnest(candidates) as given)) with ordinality as element (id, place)
-          on element.place = answer.place
-      ) as refusal on refusal.id = asked.id
-    );
-
-    if exists (select from unnest(candidates) as asked where asked.by_rule and asked.reason is null) then
-      candidates := array(
-        select (
-          asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
-          asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority,
-          asked.has_reached, asked.may_follow,
-          coalesce(asked.reason, answer.reason),
-          case when asked.reason is null and answer.reason = 'rule_failed' then now() + interval '5 minutes' end,
-          case when answer.reason is null and answer.facts <> asked.metadata then answer.facts end
-        )::scenario_private.lease_candidate
-        from unnest(candidates) as asked
-        left join scenario_private.ask_rules(candidates) as answer on answer.id = asked.id
-      );
-    end if;
-
+    candidates := scenario_private.ask_again(candidates);
     if has_policies then
       candidates := scenario_private.await_moments(candidates, has_gaps);
     end if;
 
+    select
+      array_agg(asked.id) filter (where asked.reason is null and asked.wait_until is null),
+      bool_or(asked.reason is not null),
+      bool_or(asked.wait_until is not null),
+      bool_or(asked.facts is not null)
+    into granted_ids, have_reasons, have_to_wait, have_facts
+    from unnest(candidates) as asked;
+
     -- What is refused fails, or was sent where it has reached a device.
-    with refused as materialized (
-      select
-        asked.id,
-        -- She was told: failed it would hold nothing, and be claimed and told again.
-        case when asked.has_reached then 'sent' else 'failed' end as delivery_status,
-        asked.reason
-      from unnest(candidates) as asked
-      where asked.reason not in ('settled', 'left', 'rule_failed')
-    ),
-    locked as materialized (
-      select notification.id
-      from public.scenario_notifications as notification
-      where notification.id = any (array(select refused.id from refused))
-        and notification.delivery_status = 'pending'
-      for no key update skip locked
-    ),
-    failed as (
-      update public.scenario_notifications as notification
-      set
-        delivery_status = refused.delivery_status,
-        failure_code = case when refused.delivery_status = 'failed' then refused.reason end
-      from refused
-      where notification.id = any (array(select locked.id from locked))
-        and notification.id = refused.id
-    ),
-    gone as (
-      delete from scenario_private.handover as handover
-      where handover.notification_id = any (
-        array(select asked.id from unnest(candidates) as asked where asked.reason = 'settled')
+    if have_reasons then
+      with refused as materialized (
+        select
+          asked.id,
+          -- She was told: failed it would hold nothing, and be claimed and told again.
+          case when asked.has_reached then 'sent' else 'failed' end as delivery_status,
+          asked.reason
+        from unnest(candidates) as asked
+        where asked.reason not in ('settled', 'left', 'rule_failed')
+      ),
+      locked as materialized (
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.id = any (array(select refused.id from refused))
+          and notification.delivery_status = 'pending'
+        for no key update skip locked
+      ),
+      failed as (
+        update public.scenario_notifications as notification
+        set
+          delivery_status = refused.delivery_status,
+          failure_code = case when refused.delivery_status = 'failed' then refused.reason end
+        from refused
+        where notification.id = any (array(select locked.id from locked))
+          and notification.id = refused.id
+      ),
+      gone as (
+        delete from scenario_private.handover as handover
+        where handover.notification_id = any (
+          array(select asked.id from unnest(candidates) as asked where asked.reason = 'settled')
+        )
       )
-    )
-    select failed_reasons || coalesce(array_agg(refused.reason), '{}') into failed_reasons
-    from refused
-    where refused.delivery_status = 'failed'
-      and refused.id in (select locked.id from locked);
+      select failed_reasons || coalesce(array_agg(refused.reason), '{}') into failed_reasons
+      from refused
+      where refused.delivery_status = 'failed'
+        and refused.id in (select locked.id from locked);
+      left_ids := left_ids || array(select asked.id from unnest(candidates) as asked where asked.reason = 'left');
+    end if;
 
     -- What waits; its time moves along.
-    if exists (select from unnest(candidates) as asked where asked.wait_until is not null) then
+    if have_to_wait then
       update scenario_private.handover as handover
       set
         next_attempt_at = asked.wait_until,
@@ -6958,26 +7066,31 @@ begin
       );
     end if;
 
-    left_ids := left_ids || array(select asked.id from unnest(candidates) as asked where asked.reason = 'left');
-
-    with granted as materialized (
-      select asked.id, asked.facts
-      from unnest(candidates) as asked
-      where asked.reason is null
-        and asked.wait_until is null
-    ),
-    told as (
+    -- What is told anew. Who holds a row at this moment may wait for the hand-over: it keeps its facts.
+    if have_facts then
+      with locked as materialized (
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.id = any (
+          array(
+            select given.id
+            from unnest(candidates) as given
+            where given.id = any (granted_ids) and given.facts is not null
+          )
+        )
+        for no key update skip locked
+      )
       update public.scenario_notifications as notification
-      set metadata = granted.facts
-      from granted
-      where notification.id = any (array(select granted.id from granted where granted.facts is not null))
-        and notification.id = granted.id
-        and scenario_private.is_storable_metadata(granted.facts)
-    )
-    select leased_ids || coalesce(array_agg(taken.id), '{}') into leased_ids
-    from scenario_private.take_leases(
-      array(select granted.id from granted), now() + make_interval(secs => p_lease_seconds)
-    ) as taken (id);
+      set metadata = asked.facts
+      from unnest(candidates) as asked
+      where notification.id = any (array(select locked.id from locked))
+        and notification.id = asked.id
+        and scenario_private.is_storable_metadata(asked.facts);
+    end if;
+    leased_ids := leased_ids || array(
+      select taken.id
+      from scenario_private.take_leases(granted_ids, now() + make_interval(secs => p_lease_seconds)) as taken (id)
+    );
   end loop;
 
   return json_build_object(
