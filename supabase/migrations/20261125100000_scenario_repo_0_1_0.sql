@@ -2923,13 +2923,16 @@ create or replace function scenario_private.refusals(
   p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_by_rule boolean[]
 )
 returns table (place bigint, reason text)
-language sql
+language plpgsql
 stable
 set search_path = ''
 set jit = off
 set enable_seqscan = off
 rows 10
 as $$
+begin
+  -- Kept, the plan costs the next call nothing.
+  return query
   select asked.place, coalesce(away.reason, refused.reason, muted.reason)
   from unnest(p_user_ids, p_organization_ids, p_scenario_types, p_by_rule) with ordinality as asked (
     user_id, organization_id, scenario_type, by_rule, place
@@ -2957,7 +2960,8 @@ as $$
       and (mute.muted_until > now() or mute.muted_until is null)
     limit 1
   ) as muted on true
-  where coalesce(away.reason, refused.reason, muted.reason) is not null
+  where coalesce(away.reason, refused.reason, muted.reason) is not null;
+end
 $$;
 revoke all on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) from public, anon, authenticated;
 grant execute on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) to service_role;
@@ -6313,13 +6317,17 @@ as $$
       handover.unsettled_leases,
       coalesce(
         (
-          select json_agg(json_build_object('token', device.token, 'platform', device.platform) order by device.token)
-          from scenario_source.device_tokens as device
-          where device.user_id = notification.user_id
-            and (
-              handover.reached is null
-              or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
-            )
+          select json_agg(device)
+          from (
+            select device.token, device.platform
+            from scenario_source.device_tokens as device
+            where device.user_id = notification.user_id
+              and (
+                handover.reached is null
+                or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
+              )
+            order by device.token
+          ) as device
         ),
         '[]'
       ) as device_tokens
@@ -6743,31 +6751,72 @@ revoke all on function scenario_private.await_moments(scenario_private.lease_can
   from public, anon, authenticated;
 grant execute on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean) to service_role;
 
--- When the next one is due of those that wait; null: none does.
-create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
+-- When the first one is due, of whatever organization and type: one index descent for each of them, however much each
+-- has waiting. Past the first that is due now it is not looked; null: nothing waits.
+create or replace function scenario_private.first_due_at()
 returns timestamptz
-language sql
+language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
 as $$
-  select min(waiting.next_attempt_at)
-  from unnest(
-    case
-      when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
-      else array[p_organization_id]
-    end
-  ) as organization (id)
-  cross join unnest(p_scenario_types) as kind (scenario_type)
-  cross join lateral (
-    select handover.next_attempt_at
-    from scenario_private.handover as handover
-    where handover.organization_id = organization.id
-      and handover.scenario_type = kind.scenario_type
-      and handover.next_attempt_at > now()
-    order by handover.next_attempt_at
-    limit 1
-  ) as waiting
+begin
+  return (
+    with recursive first (organization_id, scenario_type, due_at) as (
+      (
+        select handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        from scenario_private.handover as handover
+        order by handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        limit 1
+      )
+      union all
+      select following.*
+      from first
+      cross join lateral (
+        select handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        from scenario_private.handover as handover
+        where (handover.organization_id, handover.scenario_type) > (first.organization_id, first.scenario_type)
+        order by handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        limit 1
+      ) as following
+      where first.due_at > now()
+    )
+    select min(first.due_at) from first
+  );
+end
+$$;
+revoke all on function scenario_private.first_due_at() from public, anon, authenticated;
+grant execute on function scenario_private.first_due_at() to service_role;
+
+-- When the next one is due of those that wait; null: none does.
+create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
+returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return (
+    select min(waiting.next_attempt_at)
+    from unnest(
+      case
+        when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
+        else array[p_organization_id]
+      end
+    ) as organization (id)
+    cross join unnest(p_scenario_types) as kind (scenario_type)
+    cross join lateral (
+      select handover.next_attempt_at
+      from scenario_private.handover as handover
+      where handover.organization_id = organization.id
+        and handover.scenario_type = kind.scenario_type
+        and handover.next_attempt_at > now()
+      order by handover.next_attempt_at
+      limit 1
+    ) as waiting
+  );
+end
 $$;
 revoke all on function scenario_private.next_due_at(uuid, text[]) from public, anon, authenticated;
 grant execute on function scenario_private.next_due_at(uuid, text[]) to service_role;
@@ -6822,8 +6871,13 @@ declare
   after uuid := beginning;
   has_wrapped boolean := false;
   found_in_lap boolean := false;
+  -- How many fair shares an organization gets: where some have little waiting, the next lap gives the others more.
+  generosity integer := 1;
   -- Where nothing is due, more organizations are looked at together.
   width integer := greatest(p_limit, 100);
+  -- When the first one is due of all, once that was asked.
+  first_due_at timestamptz;
+  was_asked boolean := false;
   are_suspects boolean := false;
   looked_at integer := 0;
   candidates scenario_private.lease_candidate[];
@@ -6877,6 +6931,7 @@ begin
         has_wrapped := false;
         found_in_lap := false;
         after := beginning;
+        generosity := least(4 * generosity, 1024);
       else
         exit when cardinality(leased_ids) > 0;
         are_suspects := true;
@@ -6955,7 +7010,9 @@ begin
             limit p_limit
             for update skip locked
           ) as handover
-          limit greatest((p_limit - cardinality(leased_ids)) / greatest(cardinality(organizations), 1), 1)
+          limit greatest(
+            generosity * (p_limit - cardinality(leased_ids)) / greatest(cardinality(organizations), 1), 1
+          )
         ) as waiting
         limit p_limit - cardinality(leased_ids)
       ) as due
@@ -6970,7 +7027,15 @@ begin
         and standard.organization_id is null
     );
     exit when are_suspects and cardinality(candidates) = 0;
-    continue when cardinality(candidates) = 0;
+    if cardinality(candidates) = 0 then
+      -- Before all the other organizations are looked at: is anything due at all?
+      if not was_asked and p_organization_id is null then
+        was_asked := true;
+        first_due_at := scenario_private.first_due_at();
+        exit when coalesce(first_due_at > now(), true);
+      end if;
+      continue;
+    end if;
     found_in_lap := true;
     looked_at := looked_at + cardinality(candidates);
 
@@ -7107,7 +7172,12 @@ begin
     'rule_failed', rule_failed_count,
     'has_more', has_more or cardinality(left_ids) > 0,
     'next_due_at', case
-      when not has_more and cardinality(left_ids) = 0 then scenario_private.next_due_at(p_organization_id, kinds)
+      when not has_more and cardinality(left_ids) = 0
+        then case
+          -- Nothing is due: that is the next one.
+          when first_due_at > now() and p_scenario_types is null then first_due_at
+          else scenario_private.next_due_at(p_organization_id, kinds)
+        end
     end
   );
 end
@@ -7433,6 +7503,12 @@ set jit = off
 set enable_seqscan = off
 as $$
 declare
+  -- Null for one that can't be read.
+  results jsonb[];
+  are_plain boolean;
+  locked_ids uuid[];
+  statuses text[];
+  places tid[];
   answers json;
   given_back_ids uuid[];
   given_back_user_ids uuid[];
@@ -7445,18 +7521,39 @@ begin
     perform scenario_private.require_between('p_max_attempts', p_max_attempts, 1, 2147483647);
   end if;
 
-  -- First, so that what follows sees what a lease or a settlement has done meanwhile.
-  perform notification.id
-  from public.scenario_notifications as notification
-  where notification.id = any (
-    array(
-      select (element.value ->> 'id')::uuid
+  -- Most are made of three plain fields, and are read all at once.
+  begin
+    are_plain := (
+      select bool_and(
+        coalesce(
+          (element.value ->> 'id')::uuid is not null
+            and (element.value ->> 'lease_number')::integer > 0
+            and element.value ->> 'result' in ('sent', 'retry', 'failed', 'suppressed', 'released')
+            and not element.value ?| '{retry_after_seconds,reached,invalid_tokens}',
+          false
+        )
+      )
       from jsonb_array_elements(p_results) as element (value)
-      where scenario_private.is_readable_settlement(element.value)
-    )
+    );
+  exception when data_exception then
+    are_plain := false;
+  end;
+  results := array(
+    select case when are_plain or scenario_private.is_readable_settlement(element.value) then element.value end
+    from jsonb_array_elements(p_results) with ordinality as element (value, ordinal)
+    order by element.ordinal
+  );
+  -- First, so that what follows sees what a lease or a settlement has done meanwhile. Locked rows stay where they are.
+  with locked as materialized (
+    select notification.id, notification.delivery_status, notification.ctid
+    from public.scenario_notifications as notification
+    where notification.id = any (array(select (element.value ->> 'id')::uuid from unnest(results) as element (value)))
+    order by notification.id
+    for no key update
   )
-  order by notification.id
-  for no key update;
+  select array_agg(locked.id), array_agg(locked.delivery_status), array_agg(locked.ctid)
+  into locked_ids, statuses, places
+  from locked;
 
   with result as materialized (
     select
@@ -7494,13 +7591,7 @@ begin
         end as reached,
         nullif(settlement.value -> 'invalid_tokens', 'null') as invalid_tokens,
         settlement.ordinal
-      from jsonb_array_elements(p_results) with ordinality as element (value, ordinal)
-      cross join lateral (
-        select
-          case when scenario_private.is_readable_settlement(element.value) then element.value end as value,
-          element.ordinal
-        offset 0
-      ) as settlement
+      from unnest(results) with ordinality as settlement (value, ordinal)
     ) as readable
   ),
   locked as materialized (
@@ -7550,12 +7641,8 @@ begin
       notification.ctid as notification_ctid,
       locked.ctid as handover_ctid
     from result
-    left join lateral (
-      select row.id, row.delivery_status, row.ctid
-      from public.scenario_notifications as row
-      where row.id = result.id
-      offset 0
-    ) as notification on true
+    left join unnest(locked_ids, statuses, places) as notification (id, delivery_status, ctid)
+      on notification.id = result.id
     left join locked on locked.id = result.id
   ),
   settled as (

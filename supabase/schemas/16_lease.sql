@@ -43,13 +43,17 @@ as $$
       handover.unsettled_leases,
       coalesce(
         (
-          select json_agg(json_build_object('token', device.token, 'platform', device.platform) order by device.token)
-          from scenario_source.device_tokens as device
-          where device.user_id = notification.user_id
-            and (
-              handover.reached is null
-              or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
-            )
+          select json_agg(device)
+          from (
+            select device.token, device.platform
+            from scenario_source.device_tokens as device
+            where device.user_id = notification.user_id
+              and (
+                handover.reached is null
+                or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
+              )
+            order by device.token
+          ) as device
         ),
         '[]'
       ) as device_tokens
@@ -473,31 +477,72 @@ revoke all on function scenario_private.await_moments(scenario_private.lease_can
   from public, anon, authenticated;
 grant execute on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean) to service_role;
 
--- When the next one is due of those that wait; null: none does.
-create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
+-- When the first one is due, of whatever organization and type: one index descent for each of them, however much each
+-- has waiting. Past the first that is due now it is not looked; null: nothing waits.
+create or replace function scenario_private.first_due_at()
 returns timestamptz
-language sql
+language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
 as $$
-  select min(waiting.next_attempt_at)
-  from unnest(
-    case
-      when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
-      else array[p_organization_id]
-    end
-  ) as organization (id)
-  cross join unnest(p_scenario_types) as kind (scenario_type)
-  cross join lateral (
-    select handover.next_attempt_at
-    from scenario_private.handover as handover
-    where handover.organization_id = organization.id
-      and handover.scenario_type = kind.scenario_type
-      and handover.next_attempt_at > now()
-    order by handover.next_attempt_at
-    limit 1
-  ) as waiting
+begin
+  return (
+    with recursive first (organization_id, scenario_type, due_at) as (
+      (
+        select handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        from scenario_private.handover as handover
+        order by handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        limit 1
+      )
+      union all
+      select following.*
+      from first
+      cross join lateral (
+        select handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        from scenario_private.handover as handover
+        where (handover.organization_id, handover.scenario_type) > (first.organization_id, first.scenario_type)
+        order by handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        limit 1
+      ) as following
+      where first.due_at > now()
+    )
+    select min(first.due_at) from first
+  );
+end
+$$;
+revoke all on function scenario_private.first_due_at() from public, anon, authenticated;
+grant execute on function scenario_private.first_due_at() to service_role;
+
+-- When the next one is due of those that wait; null: none does.
+create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
+returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return (
+    select min(waiting.next_attempt_at)
+    from unnest(
+      case
+        when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
+        else array[p_organization_id]
+      end
+    ) as organization (id)
+    cross join unnest(p_scenario_types) as kind (scenario_type)
+    cross join lateral (
+      select handover.next_attempt_at
+      from scenario_private.handover as handover
+      where handover.organization_id = organization.id
+        and handover.scenario_type = kind.scenario_type
+        and handover.next_attempt_at > now()
+      order by handover.next_attempt_at
+      limit 1
+    ) as waiting
+  );
+end
 $$;
 revoke all on function scenario_private.next_due_at(uuid, text[]) from public, anon, authenticated;
 grant execute on function scenario_private.next_due_at(uuid, text[]) to service_role;
@@ -552,8 +597,13 @@ declare
   after uuid := beginning;
   has_wrapped boolean := false;
   found_in_lap boolean := false;
+  -- How many fair shares an organization gets: where some have little waiting, the next lap gives the others more.
+  generosity integer := 1;
   -- Where nothing is due, more organizations are looked at together.
   width integer := greatest(p_limit, 100);
+  -- When the first one is due of all, once that was asked.
+  first_due_at timestamptz;
+  was_asked boolean := false;
   are_suspects boolean := false;
   looked_at integer := 0;
   candidates scenario_private.lease_candidate[];
@@ -607,6 +657,7 @@ begin
         has_wrapped := false;
         found_in_lap := false;
         after := beginning;
+        generosity := least(4 * generosity, 1024);
       else
         exit when cardinality(leased_ids) > 0;
         are_suspects := true;
@@ -685,7 +736,9 @@ begin
             limit p_limit
             for update skip locked
           ) as handover
-          limit greatest((p_limit - cardinality(leased_ids)) / greatest(cardinality(organizations), 1), 1)
+          limit greatest(
+            generosity * (p_limit - cardinality(leased_ids)) / greatest(cardinality(organizations), 1), 1
+          )
         ) as waiting
         limit p_limit - cardinality(leased_ids)
       ) as due
@@ -700,7 +753,15 @@ begin
         and standard.organization_id is null
     );
     exit when are_suspects and cardinality(candidates) = 0;
-    continue when cardinality(candidates) = 0;
+    if cardinality(candidates) = 0 then
+      -- Before all the other organizations are looked at: is anything due at all?
+      if not was_asked and p_organization_id is null then
+        was_asked := true;
+        first_due_at := scenario_private.first_due_at();
+        exit when coalesce(first_due_at > now(), true);
+      end if;
+      continue;
+    end if;
     found_in_lap := true;
     looked_at := looked_at + cardinality(candidates);
 
@@ -837,7 +898,12 @@ begin
     'rule_failed', rule_failed_count,
     'has_more', has_more or cardinality(left_ids) > 0,
     'next_due_at', case
-      when not has_more and cardinality(left_ids) = 0 then scenario_private.next_due_at(p_organization_id, kinds)
+      when not has_more and cardinality(left_ids) = 0
+        then case
+          -- Nothing is due: that is the next one.
+          when first_due_at > now() and p_scenario_types is null then first_due_at
+          else scenario_private.next_due_at(p_organization_id, kinds)
+        end
     end
   );
 end

@@ -36,7 +36,7 @@ insert into public.scenario_notifications
     deliver_until
   )
 select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity', now() - interval '1 hour',
-  '{{"inactive_days": 31}}', 'epoch', %s, interval '30 days', now() + interval '7 days'
+  '{{"inactive_days": 31}}', 'epoch', %s, interval '30 days', now() - interval '1 hour' + interval '7 days'
 from generate_series(2, 2 * %s::integer, 2) as u
 """
 _HAND_OVER = """
