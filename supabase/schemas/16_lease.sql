@@ -116,6 +116,8 @@ select
 where false;
 comment on view scenario_private.lease_candidate is
   'The columns of a notification that a lease looks at; it has no rows.';
+comment on column scenario_private.lease_candidate.metadata is
+  'What it tells, where that is about subjects; else null, for nothing of it is looked at.';
 comment on column scenario_private.lease_candidate.may_follow is
   'Whether another one about the same may be claimed within a minute.';
 comment on column scenario_private.lease_candidate.reason is
@@ -597,8 +599,8 @@ declare
   after uuid := beginning;
   has_wrapped boolean := false;
   found_in_lap boolean := false;
-  -- How many fair shares an organization gets: where some have little waiting, the next lap gives the others more.
-  generosity integer := 1;
+  -- How many fair shares an organization may have, for some have little waiting; the next lap gives the others more.
+  generosity integer := 2;
   -- Where nothing is due, more organizations are looked at together.
   width integer := greatest(p_limit, 100);
   -- When the first one is due of all, once that was asked.
@@ -670,7 +672,7 @@ begin
         due.notification_id, due.user_id, due.organization_id, due.scenario_type,
         notification.origin = 'evaluation',
         notification.triggered_at, notification.deliver_until, notification.milestone_value, notification.subjects,
-        notification.metadata,
+        case when notification.subjects <> '{}' then notification.metadata end,
         coalesce(own.priority, standard.priority, 5),
         due.reached is not null,
         notification.triggered_at + notification.cooldown <= now() + interval '1 minute',

@@ -74,9 +74,7 @@ async def _work(connection: AsyncConnection, done: list[str]) -> None:
         settled = await _answer(
             connection, "select public.scenario_settle_notifications(%s::jsonb)", json.dumps(results)
         )
-        done += [
-            row["id"] for row, answer in zip(leased, settled["answers"], strict=True) if answer == "sent"
-        ]
+        done += [row["id"] for row, answer in zip(leased, settled["answers"], strict=True) if answer == "sent"]
 
 
 async def _answer(connection: AsyncConnection, statement: str, parameter: object) -> dict[str, list[dict[str, str]]]:

@@ -22,8 +22,8 @@ from scenario_repo import (
     connect,
 )
 from scenario_repo.testing.embedded_stack import EmbeddedStack
-from tests.benchmarks.measure import Aim, Figure, compared, contest, require, single, timed
-from tests.benchmarks.population import fill_devices, fill_mentors, fill_pending, fill_users
+from tests.benchmarks.measure import Figure, compared, require, single, timed
+from tests.benchmarks.population import fill_devices, fill_mentors, fill_pending
 from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "delivery"
@@ -75,33 +75,6 @@ def measure(bench: Bench) -> Iterator[Figure]:
             )
         with bench.http(database) as stack:
             yield from _over_http(bench, database, stack, min(size, 5_000))
-    yield _backlog(bench)
-
-
-def _backlog(bench: Bench) -> Figure:
-    """Measure a lease while few are waiting, and while very many are."""
-    many = {"quick": 20_000, "default": 200_000, "full": 1_000_000}[bench.extent]
-    with bench.database("waiting") as few_waiting, bench.database("backlog") as many_waiting:
-        for database, size in ((few_waiting, 10_000), (many_waiting, many)):
-            fill_users(database, 2 * size)
-            fill_pending(database, size, "claim")
-        with few_waiting.worker() as one, many_waiting.worker() as other:
-
-            def lease(worker: psycopg.Connection) -> float:
-                with worker.transaction(force_rollback=True):
-                    statement = "select public.scenario_lease_notifications(%s::integer, 300)"
-                    return timed(lambda: require(len(value(worker, statement, _BATCH)["leased"]) == _BATCH, "a lease"))
-
-            seconds = contest({"ours": partial(lease, other), "floor": partial(lease, one)}, bench.rounds(many))
-    return compared(
-        SECTION,
-        f"a lease of {_BATCH:,} out of a backlog",
-        many,
-        seconds["ours"],
-        seconds["floor"],
-        against="out of 10,000",
-        aim=Aim(1.2),
-    )
 
 
 def _lease_and_settle(database: Database, workers: int, size: int) -> float:
