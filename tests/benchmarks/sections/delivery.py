@@ -1,7 +1,5 @@
 """Delivery: how many notifications a second are leased and settled, inside the database and over HTTP."""
 
-# ruff: noqa: S608 (the statements are put together from constants)
-
 from __future__ import annotations
 
 import asyncio
@@ -9,7 +7,6 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from time import perf_counter
 
 import psycopg

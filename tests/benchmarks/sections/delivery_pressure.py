@@ -20,8 +20,8 @@ _LEASE = "select public.scenario_lease_notifications(%s::integer, 300)"
 _SETTLE = "select public.scenario_settle_notifications(%s::jsonb)"
 # Over by the next cycle, so that the same users are told again.
 _COOLDOWN_SECONDS = 0.001
-_SETTLED = 10
-"""After how many cycles the tables have the size that they should keep: they are purged and vacuumed as often."""
+_PURGED_EVERY = 10
+"""Cycles; from the second time on the tables should keep their size."""
 
 _SIZES = """
 select json_object_agg(
@@ -35,7 +35,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the three."""
     yield _backlog(bench)
     cycles = bench.choose(quick=30, default=100)
-    yield from _cycles(bench, cycles)
+    yield _held(bench, cycles)
+    yield from _growth(bench, cycles)
 
 
 def _backlog(bench: Bench) -> Figure:
@@ -80,7 +81,7 @@ class _Run:
     end: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def cycle(self, number: int) -> None:
-        """Claim for every user, lease and settle; every tenth time purge, and vacuum as autovacuum would."""
+        """Claim for every user, lease and settle; now and then purge, and vacuum as autovacuum would."""
         claims = {
             "user_id": [str(one) for (one,) in run(self.worker, _USERS, _BATCH)],
             "all": {
@@ -92,11 +93,13 @@ class _Run:
         answer = value(self.worker, "select public.scenario_claim_notifications(%s::jsonb)", json.dumps(claims))
         require(not answer["skipped"]["place"], f"cycle {number}: a claim was skipped")
         self.seconds.append(timed(lambda: _deliver(self.worker)))
-        if number % _SETTLED == 0:
-            sizes = self.measured()
-            self.settled = self.settled or sizes
-            self.end = sizes
-            value(self.worker, "select public.scenario_purge_notifications(0)")
+        if number % _PURGED_EVERY == 0:
+            # At its largest. The first purge leaves more than later ones need to fill again.
+            self.end = self.measured()
+            if number == 2 * _PURGED_EVERY:
+                self.settled = self.end
+            purged = value(self.worker, "select public.scenario_purge_notifications(%s)", _COOLDOWN_SECONDS)["purged"]
+            require(purged >= (_PURGED_EVERY - 4) * _BATCH, f"cycle {number}: {purged} were purged")
             with self.database.filler() as filler:
                 for table in ("public.scenario_notifications", "scenario_private.handover"):
                     run(filler, f"vacuum (analyze) {table}")
@@ -111,42 +114,63 @@ class _Run:
 _USERS = f"select {user()} from generate_series(1, %s::integer) as u"  # noqa: S608 - put together from constants
 
 
-def _cycles(bench: Bench, cycles: int) -> Iterator[Figure]:
+def _held(bench: Bench, cycles: int) -> Figure:
     """Let the same users be told again and again, beside a snapshot that is held all the time and without it."""
     with bench.database("quiet") as quiet, bench.database("held") as held:
         for database in (quiet, held):
-            fill_users(database, _BATCH)
+            _prepare(database)
         with quiet.worker() as one, held.worker() as other, _held_snapshot(held):
             runs = _Run(quiet, one), _Run(held, other)
             for number in range(1, cycles + 1):
                 for each in runs if number % 2 else reversed(runs):
                     each.cycle(number)
     without, beside = runs
-    tenth = cycles // 10
-    yield compared(
+    last = cycles // 10
+    return compared(
         SECTION,
         "lease + settle beside a held snapshot",
         cycles * _BATCH,
-        beside.seconds[-tenth:],
-        without.seconds[-tenth:],
+        beside.seconds[-last:],
+        without.seconds[-last:],
         against="the quiet rate",
         times_better=True,
         aim=Aim(0.5, at_least=True),
-        note=f"the last {tenth} of {cycles} cycles of {_BATCH:,}; all that was delivered is dead, and still there",
+        note=f"the last {last} of {cycles} cycles of {_BATCH:,}; all that was delivered is dead, and still there",
     )
-    for part, kinds in without.settled.items():
+
+
+def _growth(bench: Bench, cycles: int) -> Iterator[Figure]:
+    """Let the same users be told again and again, alone: a snapshot of any database keeps empty pages of indexes."""
+    with bench.database("again") as database:
+        _prepare(database)
+        with database.worker() as worker:
+            cycling = _Run(database, worker)
+            for number in range(1, cycles + 1):
+                cycling.cycle(number)
+    for part, kinds in cycling.settled.items():
         for kind, size in kinds.items():
             yield compared(
                 SECTION,
                 f"{kind} of {part.split('.')[1]} after {cycles} cycles",
                 cycles * _BATCH,
-                [without.end[part][kind] / 2**20],
+                [cycling.end[part][kind] / 2**20],
                 [size / 2**20],
-                against=f"after {_SETTLED}",
+                against=f"after {2 * _PURGED_EVERY}",
                 unit="MiB",
                 aim=Aim(1.2),
-                note="the same users told again and again, purged and vacuumed every ten cycles",
+                note=f"the same users told again and again, purged and vacuumed every {_PURGED_EVERY} cycles",
             )
+
+
+def _prepare(database: Database) -> None:
+    fill_users(database, _BATCH)
+    with database.owner() as owner:
+        # What is younger than a cooldown is not purged.
+        run(
+            owner,
+            "update public.scenario_evaluation_config set cooldown = interval '1 millisecond'"
+            " where scenario_type = 'inactivity'",
+        )
 
 
 @contextmanager
