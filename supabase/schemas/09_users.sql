@@ -22,19 +22,23 @@ grant execute on function scenario_private.lock_existing_users(uuid[]) to servic
 -- than now. Asked once a page or a lease, by array.
 create or replace function scenario_private.users_away(p_user_ids uuid[])
 returns table (user_id uuid, reason text)
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
+set enable_seqscan = off
 rows 10
 as $$
+begin
+  return query
   select
     asked.user_id,
     case when users.banned_until > now() and users.deleted_at is null then 'user_banned' else 'user_gone' end
   from unnest(p_user_ids) as asked (user_id)
   left join auth.users as users on users.id = asked.user_id
   where asked.user_id is not null
-    and (users.id is null or users.deleted_at is not null or users.banned_until > now())
+    and (users.id is null or users.deleted_at is not null or users.banned_until > now());
+end
 $$;
 revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.users_away(uuid[]) to service_role;

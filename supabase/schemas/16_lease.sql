@@ -14,57 +14,61 @@
 -- better be sent alone) and "device_tokens": [{"token", "platform"}], without those that it has reached already.
 create or replace function scenario_private.leased_rows(p_ids uuid[])
 returns json
-language sql
+language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
 as $$
-  select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
-  from (
-    select
-      notification.id,
-      notification.user_id,
-      notification.organization_id,
-      notification.scenario_type,
-      notification.triggered_at,
-      notification.delivery_status,
-      notification.milestone_value,
-      notification.metadata,
-      notification.cooldown_window_start,
-      notification.failure_code,
-      notification.origin,
-      notification.cooldown,
-      notification.subjects,
-      notification.deliver_until,
-      notification.settled_at,
-      handover.lease_number,
-      handover.attempt_count,
-      handover.leased_until,
-      handover.unsettled_leases,
-      coalesce(
-        (
-          select json_agg(device)
-          from (
-            select device.token, device.platform
-            from scenario_source.device_tokens as device
-            where device.user_id = notification.user_id
-              and (
-                handover.reached is null
-                or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
-              )
-            order by device.token
-          ) as device
-        ),
-        '[]'
-      ) as device_tokens
-    from unnest(p_ids) as asked (id)
-    cross join lateral (
-      select * from public.scenario_notifications as row where row.id = asked.id offset 0
-    ) as notification
-    cross join lateral (
-      select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
-    ) as handover
-  ) as leased
+begin
+  return (
+    select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
+    from (
+      select
+        notification.id,
+        notification.user_id,
+        notification.organization_id,
+        notification.scenario_type,
+        notification.triggered_at,
+        notification.delivery_status,
+        notification.milestone_value,
+        notification.metadata,
+        notification.cooldown_window_start,
+        notification.failure_code,
+        notification.origin,
+        notification.cooldown,
+        notification.subjects,
+        notification.deliver_until,
+        notification.settled_at,
+        handover.lease_number,
+        handover.attempt_count,
+        handover.leased_until,
+        handover.unsettled_leases,
+        coalesce(
+          (
+            select json_agg(device)
+            from (
+              select device.token, device.platform
+              from scenario_source.device_tokens as device
+              where device.user_id = notification.user_id
+                and (
+                  handover.reached is null
+                  or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
+                )
+              order by device.token
+            ) as device
+          ),
+          '[]'
+        ) as device_tokens
+      from unnest(p_ids) as asked (id)
+      cross join lateral (
+        select * from public.scenario_notifications as row where row.id = asked.id offset 0
+      ) as notification
+      cross join lateral (
+        select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
+      ) as handover
+    ) as leased
+  );
+end
 $$;
 revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
@@ -73,11 +77,13 @@ grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
 -- settled is remembered.
 create or replace function scenario_private.take_leases(p_ids uuid[], p_until timestamptz)
 returns setof uuid
-language sql
+language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
 as $$
+begin
+  return query
   update scenario_private.handover as handover
   set
     leased_at = now(),
@@ -87,7 +93,8 @@ as $$
     unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
     unsettled_leases = handover.unsettled_leases + (handover.leased_until is not null)::integer
   where handover.notification_id = any (p_ids)
-  returning handover.notification_id
+  returning handover.notification_id;
+end
 $$;
 revoke all on function scenario_private.take_leases(uuid[], timestamptz) from public, anon, authenticated;
 grant execute on function scenario_private.take_leases(uuid[], timestamptz) to service_role;
@@ -133,37 +140,79 @@ grant select on table scenario_private.lease_candidate to service_role;
 -- one index descent each, however much lies in between.
 create or replace function scenario_private.organizations_waiting(p_after uuid, p_most integer)
 returns uuid[]
-language sql
+language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
 as $$
-  with recursive organization (id, place) as (
-    (
-      select handover.organization_id, 1
-      from scenario_private.handover as handover
-      where (handover.organization_id, handover.scenario_type) > (
-        coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
+begin
+  return (
+    with recursive organization (id, place) as (
+      (
+        select handover.organization_id, 1
+        from scenario_private.handover as handover
+        where (handover.organization_id, handover.scenario_type) > (
+          coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
+        )
+        order by handover.organization_id, handover.scenario_type
+        limit 1
       )
-      order by handover.organization_id, handover.scenario_type
-      limit 1
+      union all
+      select following.organization_id, organization.place + 1
+      from organization
+      cross join lateral (
+        select handover.organization_id
+        from scenario_private.handover as handover
+        where handover.organization_id > organization.id
+        order by handover.organization_id
+        limit 1
+      ) as following
+      where organization.place < p_most
     )
-    union all
-    select following.organization_id, organization.place + 1
-    from organization
-    cross join lateral (
-      select handover.organization_id
-      from scenario_private.handover as handover
-      where handover.organization_id > organization.id
-      order by handover.organization_id
-      limit 1
-    ) as following
-    where organization.place < p_most
-  )
-  select array_agg(organization.id order by organization.place) from organization
+    select array_agg(organization.id order by organization.place) from organization
+  );
+end
 $$;
 revoke all on function scenario_private.organizations_waiting(uuid, integer) from public, anon, authenticated;
 grant execute on function scenario_private.organizations_waiting(uuid, integer) to service_role;
+
+-- What the rule of a scenario type says of its candidates that have no reason yet, nulls where nothing. The query is
+-- planned for each call: whatever does not need the rule's name is not in it.
+create or replace function scenario_private.answers_of_rule(
+  p_scenario_type text, p_candidates scenario_private.lease_candidate[]
+)
+returns table (
+  id uuid, is_active boolean, is_enabled boolean, stands boolean, milestone_value integer, subjects text[], facts jsonb
+)
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+set enable_seqscan = off
+as $$
+begin
+  return query execute format(
+    'select asked.id, rule.is_active, rule.is_enabled, rule.stands, rule.milestone_value, rule.subjects, rule.facts
+     from unnest($1) as asked
+     left join lateral (
+       select
+         rule.is_active, rule.is_enabled, rule.stands, rule.milestone_value, rule.subjects,
+         case when asked.subjects <> ''{}'' then rule.facts end as facts
+       from %2$s as rule
+       where rule.scenario_type = %1$L
+         and rule.user_id = asked.user_id
+         and rule.organization_id = asked.organization_id
+       offset 0
+     ) as rule on true
+     where asked.scenario_type = %1$L and asked.by_rule and asked.reason is null',
+    p_scenario_type, scenario_private.rule_of(p_scenario_type)
+  ) using p_candidates;
+end
+$$;
+revoke all on function scenario_private.answers_of_rule(text, scenario_private.lease_candidate[])
+  from public, anon, authenticated;
+grant execute on function scenario_private.answers_of_rule(text, scenario_private.lease_candidate[]) to service_role;
 
 -- Asks the rules whether what they claimed still stands: a row for each candidate that a rule made and that has no reason
 -- yet. Its reason is mentor_not_active or scenario_disabled where the rule says so, not_found where it says nothing of
@@ -194,59 +243,48 @@ begin
     order by array_position(scenario_private.scenario_types(), asked.scenario_type)
   loop
     begin
-      execute format(
-        'select array_agg(judged.id), array_agg(judged.reason), array_agg(judged.facts)
-         from (
-           select
-             asked.id,
-             case
-               when rule.is_active is null or rule.is_enabled is null then ''not_found''
-               when not rule.is_active then ''mentor_not_active''
-               when not rule.is_enabled then ''scenario_disabled''
-               when not coalesce(rule.stands, false) then ''no_longer_due''
-               when asked.milestone_value > coalesce(rule.milestone_value, 0) then ''no_longer_due''
-               when asked.subjects <> ''{}'' and not coalesce(fresh.subjects && rule.subjects, false)
-                 then ''no_longer_due''
-               when asked.milestone_value is not null
-                 and exists (
-                   select
-                   from scenario_private.hold as higher
-                   where higher.user_id = asked.user_id
-                     and higher.scenario_type = ''milestone''
-                     and not higher.is_failed
-                     and higher.milestone_value > asked.milestone_value
-                     and higher.triggered_at > asked.triggered_at
-                 )
-                 then ''superseded''
-             end as reason,
-             case
-               when asked.subjects <> ''{}'' then rule.facts || jsonb_build_object(
-                 ''new_subjects'',
-                 array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
-               )
-             end as facts
-           from unnest($1) as asked
-           cross join lateral (
-             select case
-               when asked.subjects = ''{}'' then asked.subjects
-               when jsonb_typeof(asked.metadata -> ''new_subjects'') = ''array''
-                 then array(select jsonb_array_elements_text(asked.metadata -> ''new_subjects''))
-               else asked.subjects
-             end as subjects
-           ) as fresh
-           left join lateral (
-             select rule.is_active, rule.is_enabled, rule.stands, rule.milestone_value, rule.subjects, rule.facts
-             from %2$s as rule
-             where rule.scenario_type = %1$L
-               and rule.user_id = asked.user_id
-               and rule.organization_id = asked.organization_id
-             offset 0
-           ) as rule on true
-           where asked.scenario_type = %1$L and asked.by_rule and asked.reason is null
-         ) as judged
-         where judged.reason is not null or judged.facts is not null',
-        kind, scenario_private.rule_of(kind)
-      ) into ids, reasons, all_facts using p_candidates;
+      select array_agg(judged.id), array_agg(judged.reason), array_agg(judged.facts)
+      into ids, reasons, all_facts
+      from (
+        select
+          asked.id,
+          case
+            when rule.is_active is null or rule.is_enabled is null then 'not_found'
+            when not rule.is_active then 'mentor_not_active'
+            when not rule.is_enabled then 'scenario_disabled'
+            when not coalesce(rule.stands, false) then 'no_longer_due'
+            when asked.milestone_value > coalesce(rule.milestone_value, 0) then 'no_longer_due'
+            when asked.subjects <> '{}' and not coalesce(fresh.subjects && rule.subjects, false) then 'no_longer_due'
+            when asked.milestone_value is not null
+              and exists (
+                select
+                from scenario_private.hold as higher
+                where higher.user_id = asked.user_id
+                  and higher.scenario_type = 'milestone'
+                  and not higher.is_failed
+                  and higher.milestone_value > asked.milestone_value
+                  and higher.triggered_at > asked.triggered_at
+              )
+              then 'superseded'
+          end as reason,
+          case
+            when asked.subjects <> '{}' then rule.facts || jsonb_build_object(
+              'new_subjects',
+              array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
+            )
+          end as facts
+        from scenario_private.answers_of_rule(kind, p_candidates) as rule
+        join unnest(p_candidates) as asked on asked.id = rule.id
+        cross join lateral (
+          select case
+            when jsonb_typeof(asked.metadata -> 'new_subjects') = 'array'
+              then array(select jsonb_array_elements_text(asked.metadata -> 'new_subjects'))
+            else asked.subjects
+          end as subjects
+        ) as fresh
+      ) as judged
+      where judged.reason is not null
+        or judged.facts is not null;
       return query
       select judged.id, judged.reason, judged.facts
       from unnest(ids, reasons, all_facts) as judged (id, reason, facts);
