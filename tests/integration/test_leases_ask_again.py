@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -138,9 +139,7 @@ def test_nothing_due_is_seen_without_a_look_at_each_type(
     assert 2.9 < (datetime.fromisoformat(told["next_due_at"]) - now(worker)).total_seconds() / 3600 <= 3
 
 
-def _calls(
-    server: PostgresServer, database: Database, function: str, limit: int
-) -> tuple[int, dict[str, list[object]]]:
+def _calls(server: PostgresServer, database: Database, function: str, limit: int) -> tuple[int, dict[str, Any]]:
     """Lease, and return how often one of our functions was called, as the server counts it."""
     name = psycopg.conninfo.conninfo_to_dict(database.url)["dbname"]
     with psycopg.connect(server.url(str(name), SUPERUSER)) as connection:

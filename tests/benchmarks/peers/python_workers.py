@@ -15,6 +15,7 @@ from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
 from procrastinate import App, PsycopgConnector
+from procrastinate.types import JSONValue
 
 from tests.benchmarks.peers.workers import BATCH, Contestant, Crew, Delivered
 
@@ -31,9 +32,8 @@ class _Procrastinate:
             self._done.append(user_id)
 
     async def enqueue(self, count: int) -> None:
-        await self._app.configure_task("inactivity").batch_defer_async(
-            *({"user_id": str(number)} for number in range(count))
-        )
+        jobs: list[dict[str, JSONValue]] = [{"user_id": str(number)} for number in range(count)]
+        await self._app.configure_task("inactivity").batch_defer_async(*jobs)
 
     async def deliver(self, workers: int) -> Delivered:
         self._done = []

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from psycopg import AsyncConnection
 
@@ -77,10 +77,10 @@ async def _work(connection: AsyncConnection, done: list[str]) -> None:
         done += [row["id"] for row, answer in zip(leased, settled["answers"], strict=True) if answer == "sent"]
 
 
-async def _answer(connection: AsyncConnection, statement: str, parameter: object) -> dict[str, list[dict[str, str]]]:
+async def _answer(connection: AsyncConnection, statement: str, parameter: object) -> dict[str, Any]:
     row = await (await connection.execute(statement.encode(), [parameter])).fetchone()
     assert row is not None
-    answer: dict[str, list[dict[str, str]]] = row[0]
+    answer: dict[str, Any] = row[0]
     return answer
 
 
