@@ -6274,108 +6274,10 @@ $$;
 revoke all on function scenario_private.give_turns_back(uuid[], uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.give_turns_back(uuid[], uuid[]) to service_role;
 
--- supabase/schemas/16_lease.sql =======================================================================================
+-- supabase/schemas/16_asking_again.sql ================================================================================
 
--- The lease: the temporary right to send a pending notification. A notification may lie for days between claim and send,
--- so what is handed out is asked again first: is she there, is it still true, is this the moment, is it her turn?
---
--- Locks: whoever waits does so in one order, for notifications by id, then their hand-overs by id, then turns by user,
--- then devices: settlements, operators, plain updates. A lease takes what it meets under SKIP LOCKED, in whatever order
--- it meets it, and never waits: nothing can deadlock with it.
---
--- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
--- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an
--- index can answer.
-
--- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
--- "leased_until", "unsettled_leases" (how many in a row nobody settled: from two on it is handed out alone, and had
--- better be sent alone) and "device_tokens": [{"token", "platform"}], without those that it has reached already.
-create or replace function scenario_private.leased_rows(p_ids uuid[])
-returns json
-language plpgsql
-volatile
-set search_path = ''
-set enable_seqscan = off
-as $$
-begin
-  return (
-    select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
-    from (
-      select
-        notification.id,
-        notification.user_id,
-        notification.organization_id,
-        notification.scenario_type,
-        notification.triggered_at,
-        notification.delivery_status,
-        notification.milestone_value,
-        notification.metadata,
-        notification.cooldown_window_start,
-        notification.failure_code,
-        notification.origin,
-        notification.cooldown,
-        notification.subjects,
-        notification.deliver_until,
-        notification.settled_at,
-        handover.lease_number,
-        handover.attempt_count,
-        handover.leased_until,
-        handover.unsettled_leases,
-        coalesce(
-          (
-            select json_agg(device)
-            from (
-              select device.token, device.platform
-              from scenario_source.device_tokens as device
-              where device.user_id = notification.user_id
-                and (
-                  handover.reached is null
-                  or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
-                )
-              order by device.token
-            ) as device
-          ),
-          '[]'
-        ) as device_tokens
-      from unnest(p_ids) as asked (id)
-      cross join lateral (
-        select * from public.scenario_notifications as row where row.id = asked.id offset 0
-      ) as notification
-      cross join lateral (
-        select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
-      ) as handover
-    ) as leased
-  );
-end
-$$;
-revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
-grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
-
--- Takes hand-overs that the caller has locked into its hands until then; returns which. A lease before that nobody
--- settled is remembered.
-create or replace function scenario_private.take_leases(p_ids uuid[], p_until timestamptz)
-returns setof uuid
-language plpgsql
-volatile
-set search_path = ''
-set enable_seqscan = off
-as $$
-begin
-  return query
-  update scenario_private.handover as handover
-  set
-    leased_at = now(),
-    leased_until = p_until,
-    lease_number = handover.lease_number + 1,
-    attempt_count = handover.attempt_count + 1,
-    unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
-    unsettled_leases = handover.unsettled_leases + (handover.leased_until is not null)::integer
-  where handover.notification_id = any (p_ids)
-  returning handover.notification_id;
-end
-$$;
-revoke all on function scenario_private.take_leases(uuid[], timestamptz) from public, anon, authenticated;
-grant execute on function scenario_private.take_leases(uuid[], timestamptz) to service_role;
+-- Asking again: a notification may lie for days between claim and send, so what a lease is about to hand out is asked
+-- what was asked before it was claimed. Is she there, is it still true, is this the moment, is it her turn?
 
 -- What a lease knows of a notification that it may hand out.
 create or replace view scenario_private.lease_candidate
@@ -6413,46 +6315,6 @@ comment on column scenario_private.lease_candidate.facts is
   'Its metadata, brought up to date; null: as it is.';
 revoke all on table scenario_private.lease_candidate from public, anon, authenticated;
 grant select on table scenario_private.lease_candidate to service_role;
-
--- The organizations that have something in the hand-over, after (p_after, and any scenario type), by id, at most p_most:
--- one index descent each, however much lies in between.
-create or replace function scenario_private.organizations_waiting(p_after uuid, p_most integer)
-returns uuid[]
-language plpgsql
-stable
-set search_path = ''
-set enable_seqscan = off
-as $$
-begin
-  return (
-    with recursive organization (id, place) as (
-      (
-        select handover.organization_id, 1
-        from scenario_private.handover as handover
-        where (handover.organization_id, handover.scenario_type) > (
-          coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
-        )
-        order by handover.organization_id, handover.scenario_type
-        limit 1
-      )
-      union all
-      select following.organization_id, organization.place + 1
-      from organization
-      cross join lateral (
-        select handover.organization_id
-        from scenario_private.handover as handover
-        where handover.organization_id > organization.id
-        order by handover.organization_id
-        limit 1
-      ) as following
-      where organization.place < p_most
-    )
-    select array_agg(organization.id order by organization.place) from organization
-  );
-end
-$$;
-revoke all on function scenario_private.organizations_waiting(uuid, integer) from public, anon, authenticated;
-grant execute on function scenario_private.organizations_waiting(uuid, integer) to service_role;
 
 -- What the rule of a scenario type says of its candidates that have no reason yet, nulls where nothing. The query is
 -- planned for each call: whatever does not need the rule's name is not in it.
@@ -6794,6 +6656,149 @@ $$;
 revoke all on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean)
   from public, anon, authenticated;
 grant execute on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean) to service_role;
+
+-- supabase/schemas/16_lease.sql =======================================================================================
+
+-- The lease: the temporary right to send a pending notification. A notification may lie for days between claim and send,
+-- so what is handed out is asked again first: is she there, is it still true, is this the moment, is it her turn?
+--
+-- Locks: whoever waits does so in one order, for notifications by id, then their hand-overs by id, then turns by user,
+-- then devices: settlements, operators, plain updates. A lease takes what it meets under SKIP LOCKED, in whatever order
+-- it meets it, and never waits: nothing can deadlock with it.
+--
+-- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
+-- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an
+-- index can answer.
+
+-- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
+-- "leased_until", "unsettled_leases" (how many in a row nobody settled: from two on it is handed out alone, and had
+-- better be sent alone) and "device_tokens": [{"token", "platform"}], without those that it has reached already.
+create or replace function scenario_private.leased_rows(p_ids uuid[])
+returns json
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return (
+    select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
+    from (
+      select
+        notification.id,
+        notification.user_id,
+        notification.organization_id,
+        notification.scenario_type,
+        notification.triggered_at,
+        notification.delivery_status,
+        notification.milestone_value,
+        notification.metadata,
+        notification.cooldown_window_start,
+        notification.failure_code,
+        notification.origin,
+        notification.cooldown,
+        notification.subjects,
+        notification.deliver_until,
+        notification.settled_at,
+        handover.lease_number,
+        handover.attempt_count,
+        handover.leased_until,
+        handover.unsettled_leases,
+        coalesce(
+          (
+            select json_agg(device)
+            from (
+              select device.token, device.platform
+              from scenario_source.device_tokens as device
+              where device.user_id = notification.user_id
+                and (
+                  handover.reached is null
+                  or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
+                )
+              order by device.token
+            ) as device
+          ),
+          '[]'
+        ) as device_tokens
+      from unnest(p_ids) as asked (id)
+      cross join lateral (
+        select * from public.scenario_notifications as row where row.id = asked.id offset 0
+      ) as notification
+      cross join lateral (
+        select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
+      ) as handover
+    ) as leased
+  );
+end
+$$;
+revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
+
+-- Takes hand-overs that the caller has locked into its hands until then; returns which. A lease before that nobody
+-- settled is remembered.
+create or replace function scenario_private.take_leases(p_ids uuid[], p_until timestamptz)
+returns setof uuid
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return query
+  update scenario_private.handover as handover
+  set
+    leased_at = now(),
+    leased_until = p_until,
+    lease_number = handover.lease_number + 1,
+    attempt_count = handover.attempt_count + 1,
+    unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
+    unsettled_leases = handover.unsettled_leases + (handover.leased_until is not null)::integer
+  where handover.notification_id = any (p_ids)
+  returning handover.notification_id;
+end
+$$;
+revoke all on function scenario_private.take_leases(uuid[], timestamptz) from public, anon, authenticated;
+grant execute on function scenario_private.take_leases(uuid[], timestamptz) to service_role;
+
+-- The organizations that have something in the hand-over, after (p_after, and any scenario type), by id, at most p_most:
+-- one index descent each, however much lies in between.
+create or replace function scenario_private.organizations_waiting(p_after uuid, p_most integer)
+returns uuid[]
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return (
+    with recursive organization (id, place) as (
+      (
+        select handover.organization_id, 1
+        from scenario_private.handover as handover
+        where (handover.organization_id, handover.scenario_type) > (
+          coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
+        )
+        order by handover.organization_id, handover.scenario_type
+        limit 1
+      )
+      union all
+      select following.organization_id, organization.place + 1
+      from organization
+      cross join lateral (
+        select handover.organization_id
+        from scenario_private.handover as handover
+        where handover.organization_id > organization.id
+        order by handover.organization_id
+        limit 1
+      ) as following
+      where organization.place < p_most
+    )
+    select array_agg(organization.id order by organization.place) from organization
+  );
+end
+$$;
+revoke all on function scenario_private.organizations_waiting(uuid, integer) from public, anon, authenticated;
+grant execute on function scenario_private.organizations_waiting(uuid, integer) to service_role;
 
 -- When the first one is due, of whatever organization and type: one index descent for each of them, however much each
 -- has waiting. Past the first that is due now it is not looked; null: nothing waits.
@@ -7572,7 +7577,7 @@ begin
         coalesce(
           (element.value ->> 'id')::uuid is not null
             and (element.value ->> 'lease_number')::integer > 0
-            and element.value ->> 'result' in ('sent', 'retry', 'failed', 'suppressed', 'released')
+            and element.value ->> 'result' = any ('{sent,retry,failed,suppressed,released}')
             and not element.value ?| '{retry_after_seconds,reached,invalid_tokens}',
           false
         )

@@ -141,7 +141,7 @@ begin
         coalesce(
           (element.value ->> 'id')::uuid is not null
             and (element.value ->> 'lease_number')::integer > 0
-            and element.value ->> 'result' in ('sent', 'retry', 'failed', 'suppressed', 'released')
+            and element.value ->> 'result' = any ('{sent,retry,failed,suppressed,released}')
             and not element.value ?| '{retry_after_seconds,reached,invalid_tokens}',
           false
         )
