@@ -31,6 +31,7 @@ SECTIONS = {
     "delivery": "tests.benchmarks.sections.delivery",
     "delivery_peers": "tests.benchmarks.sections.delivery_peers",
     "delivery_pressure": "tests.benchmarks.sections.delivery_pressure",
+    "report": "tests.benchmarks.sections.report_speed",
     "privacy": "tests.benchmarks.sections.personal_data",
 }
 
