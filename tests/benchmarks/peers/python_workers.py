@@ -38,7 +38,7 @@ class _Procrastinate:
     async def deliver(self, workers: int) -> Delivered:
         self._done = []
         started = perf_counter()
-        # It fetches one job at a time; "concurrency" and deleted jobs are what its guides name for throughput.
+        # It fetches one job at a time. The options are those that run_worker_async documents; other values were not tried.
         await asyncio.gather(
             *(
                 self._app.run_worker_async(
@@ -77,7 +77,7 @@ class _Pgqueuer:
         try:
             managers = [self._manager(connection, done) for connection in connections]
             started = perf_counter()
-            # Drain and the batch size are its own benchmark's; completions are buffered by it.
+            # As QueueManager.run documents them: drain ends when nothing waits. Other batch sizes were not tried.
             await asyncio.gather(
                 *(
                     manager.qm.run(
