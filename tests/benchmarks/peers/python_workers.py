@@ -38,7 +38,7 @@ class _Procrastinate:
     async def deliver(self, workers: int) -> Delivered:
         self._done = []
         started = perf_counter()
-        # It fetches one job at a time. The options are those that run_worker_async documents; other values were not tried.
+        # It fetches one job at a time. The options are those of run_worker_async; other values were not tried.
         await asyncio.gather(
             *(
                 self._app.run_worker_async(
