@@ -2596,7 +2596,11 @@ cross join (
   select
     config.*,
     clock.stopped,
-    scenario_private.clock_back(now(), config.inactive_after, clock.stopped) as inactive_since,
+    -- Most clocks never stand still: the function is spared them.
+    case
+      when clock.stopped is null then now() - config.inactive_after
+      else scenario_private.clock_back(now(), config.inactive_after, clock.stopped)
+    end as inactive_since,
     now() - least(config.returned_within, config.inactive_after) as returned_since,
     now() + config.expires_within as expires_until,
     now() - config.due_within as history_before
@@ -2906,19 +2910,23 @@ grant execute on function scenario_private.lock_existing_users(uuid[]) to servic
 -- than now. Asked once a page or a lease, by array.
 create or replace function scenario_private.users_away(p_user_ids uuid[])
 returns table (user_id uuid, reason text)
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
+set enable_seqscan = off
 rows 10
 as $$
+begin
+  return query
   select
     asked.user_id,
     case when users.banned_until > now() and users.deleted_at is null then 'user_banned' else 'user_gone' end
   from unnest(p_user_ids) as asked (user_id)
   left join auth.users as users on users.id = asked.user_id
   where asked.user_id is not null
-    and (users.id is null or users.deleted_at is not null or users.banned_until > now())
+    and (users.id is null or users.deleted_at is not null or users.banned_until > now());
+end
 $$;
 revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.users_away(uuid[]) to service_role;
@@ -2931,13 +2939,16 @@ create or replace function scenario_private.refusals(
   p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_by_rule boolean[]
 )
 returns table (place bigint, reason text)
-language sql
+language plpgsql
 stable
 set search_path = ''
 set jit = off
 set enable_seqscan = off
 rows 10
 as $$
+begin
+  -- Kept, the plan costs the next call nothing.
+  return query
   select asked.place, coalesce(away.reason, refused.reason, muted.reason)
   from unnest(p_user_ids, p_organization_ids, p_scenario_types, p_by_rule) with ordinality as asked (
     user_id, organization_id, scenario_type, by_rule, place
@@ -2965,7 +2976,8 @@ as $$
       and (mute.muted_until > now() or mute.muted_until is null)
     limit 1
   ) as muted on true
-  where coalesce(away.reason, refused.reason, muted.reason) is not null
+  where coalesce(away.reason, refused.reason, muted.reason) is not null;
+end
 $$;
 revoke all on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) from public, anon, authenticated;
 grant execute on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) to service_role;
@@ -6297,97 +6309,10 @@ $$;
 revoke all on function scenario_private.give_turns_back(uuid[], uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.give_turns_back(uuid[], uuid[]) to service_role;
 
--- supabase/schemas/16_lease.sql =======================================================================================
+-- supabase/schemas/16_asking_again.sql ================================================================================
 
--- The lease: the temporary right to send a pending notification. A notification may lie for days between claim and send,
--- so what is handed out is asked again first: is she there, is it still true, is this the moment, is it her turn?
---
--- Locks: whoever waits does so in one order, for notifications by id, then their hand-overs by id, then turns by user,
--- then devices: settlements, operators, plain updates. A lease takes what it meets under SKIP LOCKED, in whatever order
--- it meets it, and never waits: nothing can deadlock with it.
---
--- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
--- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an
--- index can answer.
-
--- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
--- "leased_until", "unsettled_leases" (how many in a row nobody settled: from two on it is handed out alone, and had
--- better be sent alone) and "device_tokens": [{"token", "platform"}], without those that it has reached already.
-create or replace function scenario_private.leased_rows(p_ids uuid[])
-returns json
-language sql
-volatile
-set search_path = ''
-set enable_seqscan = off
-as $$
-  select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
-  from (
-    select
-      notification.id,
-      notification.user_id,
-      notification.organization_id,
-      notification.scenario_type,
-      notification.triggered_at,
-      notification.delivery_status,
-      notification.milestone_value,
-      notification.metadata,
-      notification.cooldown_window_start,
-      notification.failure_code,
-      notification.origin,
-      notification.cooldown,
-      notification.subjects,
-      notification.deliver_until,
-      notification.settled_at,
-      handover.lease_number,
-      handover.attempt_count,
-      handover.leased_until,
-      handover.unsettled_leases,
-      coalesce(
-        (
-          select json_agg(json_build_object('token', device.token, 'platform', device.platform) order by device.token)
-          from scenario_source.device_tokens as device
-          where device.user_id = notification.user_id
-            and (
-              handover.reached is null
-              or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
-            )
-        ),
-        '[]'
-      ) as device_tokens
-    from unnest(p_ids) as asked (id)
-    cross join lateral (
-      select * from public.scenario_notifications as row where row.id = asked.id offset 0
-    ) as notification
-    cross join lateral (
-      select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
-    ) as handover
-  ) as leased
-$$;
-revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
-grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
-
--- Takes hand-overs that the caller has locked into its hands until then; returns which. A lease before that nobody
--- settled is remembered.
-create or replace function scenario_private.take_leases(p_ids uuid[], p_until timestamptz)
-returns setof uuid
-language sql
-volatile
-set search_path = ''
-set enable_seqscan = off
-as $$
-  update scenario_private.handover as handover
-  set
-    leased_at = now(),
-    leased_until = p_until,
-    lease_number = handover.lease_number + 1,
-    attempt_count = handover.attempt_count + 1,
-    unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
-    unsettled_leases = handover.unsettled_leases + (handover.leased_until is not null)::integer
-  where handover.notification_id = any (p_ids)
-  returning handover.notification_id
-$$;
-revoke all on function scenario_private.take_leases(uuid[], timestamptz) from public, anon, authenticated;
-grant execute on function scenario_private.take_leases(uuid[], timestamptz) to service_role;
+-- Asking again: a notification may lie for days between claim and send, so what a lease is about to hand out is asked
+-- what was asked before it was claimed. Is she there, is it still true, is this the moment, is it her turn?
 
 -- What a lease knows of a notification that it may hand out.
 create or replace view scenario_private.lease_candidate
@@ -6413,6 +6338,8 @@ select
 where false;
 comment on view scenario_private.lease_candidate is
   'The columns of a notification that a lease looks at; it has no rows.';
+comment on column scenario_private.lease_candidate.metadata is
+  'What it tells, where that is about subjects; else null, for nothing of it is looked at.';
 comment on column scenario_private.lease_candidate.may_follow is
   'Whether another one about the same may be claimed within a minute.';
 comment on column scenario_private.lease_candidate.reason is
@@ -6424,47 +6351,50 @@ comment on column scenario_private.lease_candidate.facts is
 revoke all on table scenario_private.lease_candidate from public, anon, authenticated;
 grant select on table scenario_private.lease_candidate to service_role;
 
--- The organizations that have something in the hand-over, after (p_after, and any scenario type), by id, at most p_most:
--- one index descent each, however much lies in between.
-create or replace function scenario_private.organizations_waiting(p_after uuid, p_most integer)
-returns uuid[]
-language sql
-stable
+-- What the rule of a scenario type says of its candidates that have no reason yet, nulls where nothing. The query is
+-- planned for each call: whatever does not need the rule's name is not in it.
+create or replace function scenario_private.answers_of_rule(
+  p_scenario_type text, p_candidates scenario_private.lease_candidate[]
+)
+returns table (
+  id uuid, is_active boolean, is_enabled boolean, stands boolean, milestone_value integer, subjects text[], facts jsonb
+)
+language plpgsql
+volatile
 set search_path = ''
+set timezone = 'UTC'
+set jit = off
 set enable_seqscan = off
 as $$
-  with recursive organization (id, place) as (
-    (
-      select handover.organization_id, 1
-      from scenario_private.handover as handover
-      where (handover.organization_id, handover.scenario_type) > (
-        coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
-      )
-      order by handover.organization_id, handover.scenario_type
-      limit 1
-    )
-    union all
-    select following.organization_id, organization.place + 1
-    from organization
-    cross join lateral (
-      select handover.organization_id
-      from scenario_private.handover as handover
-      where handover.organization_id > organization.id
-      order by handover.organization_id
-      limit 1
-    ) as following
-    where organization.place < p_most
-  )
-  select array_agg(organization.id order by organization.place) from organization
+begin
+  return query execute format(
+    'select asked.id, rule.is_active, rule.is_enabled, rule.stands, rule.milestone_value, rule.subjects, rule.facts
+     from unnest($1) as asked
+     left join lateral (
+       select
+         rule.is_active, rule.is_enabled, rule.stands, rule.milestone_value, rule.subjects,
+         case when asked.subjects <> ''{}'' then rule.facts end as facts
+       from %2$s as rule
+       where rule.scenario_type = %1$L
+         and rule.user_id = asked.user_id
+         and rule.organization_id = asked.organization_id
+       offset 0
+     ) as rule on true
+     where asked.scenario_type = %1$L and asked.by_rule and asked.reason is null',
+    p_scenario_type, scenario_private.rule_of(p_scenario_type)
+  ) using p_candidates;
+end
 $$;
-revoke all on function scenario_private.organizations_waiting(uuid, integer) from public, anon, authenticated;
-grant execute on function scenario_private.organizations_waiting(uuid, integer) to service_role;
+revoke all on function scenario_private.answers_of_rule(text, scenario_private.lease_candidate[])
+  from public, anon, authenticated;
+grant execute on function scenario_private.answers_of_rule(text, scenario_private.lease_candidate[]) to service_role;
 
 -- Asks the rules whether what they claimed still stands: a row for each candidate that a rule made and that has no reason
--- yet. Its reason is no_longer_due where it does not (a milestone: the count is not there any more, or a higher one was
--- claimed since; of subjects: none of the new ones is still due), rule_failed where the rule raised or met the statement
--- timeout: a rule that fails keeps nobody else's from being handed out. In the order of
--- the types: an app's own come last.
+-- yet. Its reason is mentor_not_active or scenario_disabled where the rule says so, not_found where it says nothing of
+-- her; no_longer_due where it does not stand (a milestone: the count is not there any more, or a higher one was claimed
+-- since; of subjects: none of the new ones is still due), rule_failed where the rule raised or met the statement
+-- timeout: a rule that fails keeps nobody else's from being handed out. In the order of the types: an app's own come
+-- last. Those of whom there is nothing to say are left out.
 create or replace function scenario_private.ask_rules(p_candidates scenario_private.lease_candidate[])
 returns table (id uuid, reason text, facts jsonb)
 language plpgsql
@@ -6475,7 +6405,7 @@ set jit = off
 set enable_seqscan = off
 as $$
 declare
-  kind record;
+  kind text;
   ids uuid[];
   reasons text[];
   all_facts jsonb[];
@@ -6488,55 +6418,48 @@ begin
     order by array_position(scenario_private.scenario_types(), asked.scenario_type)
   loop
     begin
-      execute format(
-        'select
-           array_agg(asked.id),
-           array_agg(
-             case
-               when not coalesce(rule.stands, false) then ''no_longer_due''
-               when asked.milestone_value > coalesce(rule.milestone_value, 0) then ''no_longer_due''
-               when asked.subjects <> ''{}'' and not coalesce(fresh.subjects && rule.subjects, false)
-                 then ''no_longer_due''
-               when asked.milestone_value is not null
-                 and exists (
-                   select
-                   from scenario_private.hold as higher
-                   where higher.user_id = asked.user_id
-                     and higher.scenario_type = ''milestone''
-                     and not higher.is_failed
-                     and higher.milestone_value > asked.milestone_value
-                     and higher.triggered_at > asked.triggered_at
-                 )
-                 then ''superseded''
-             end
-           ),
-           array_agg(
-             case
-               when asked.subjects <> ''{}'' then rule.facts || jsonb_build_object(
-                 ''new_subjects'',
-                 array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
-               )
-             end
-           )
-         from unnest($1) as asked
-         cross join lateral (
-           select case
-             when jsonb_typeof(asked.metadata -> ''new_subjects'') = ''array''
-               then array(select jsonb_array_elements_text(asked.metadata -> ''new_subjects''))
-             else asked.subjects
-           end as subjects
-         ) as fresh
-         left join lateral (
-           select rule.stands, rule.milestone_value, rule.subjects, rule.facts
-           from %2$s as rule
-           where rule.scenario_type = %1$L
-             and rule.user_id = asked.user_id
-             and rule.organization_id = asked.organization_id
-           offset 0
-         ) as rule on true
-         where asked.scenario_type = %1$L and asked.by_rule and asked.reason is null',
-        kind.scenario_type, scenario_private.rule_of(kind.scenario_type)
-      ) into ids, reasons, all_facts using p_candidates;
+      select array_agg(judged.id), array_agg(judged.reason), array_agg(judged.facts)
+      into ids, reasons, all_facts
+      from (
+        select
+          asked.id,
+          case
+            when rule.is_active is null or rule.is_enabled is null then 'not_found'
+            when not rule.is_active then 'mentor_not_active'
+            when not rule.is_enabled then 'scenario_disabled'
+            when not coalesce(rule.stands, false) then 'no_longer_due'
+            when asked.milestone_value > coalesce(rule.milestone_value, 0) then 'no_longer_due'
+            when asked.subjects <> '{}' and not coalesce(fresh.subjects && rule.subjects, false) then 'no_longer_due'
+            when asked.milestone_value is not null
+              and exists (
+                select
+                from scenario_private.hold as higher
+                where higher.user_id = asked.user_id
+                  and higher.scenario_type = 'milestone'
+                  and not higher.is_failed
+                  and higher.milestone_value > asked.milestone_value
+                  and higher.triggered_at > asked.triggered_at
+              )
+              then 'superseded'
+          end as reason,
+          case
+            when asked.subjects <> '{}' then rule.facts || jsonb_build_object(
+              'new_subjects',
+              array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
+            )
+          end as facts
+        from scenario_private.answers_of_rule(kind, p_candidates) as rule
+        join unnest(p_candidates) as asked on asked.id = rule.id
+        cross join lateral (
+          select case
+            when jsonb_typeof(asked.metadata -> 'new_subjects') = 'array'
+              then array(select jsonb_array_elements_text(asked.metadata -> 'new_subjects'))
+            else asked.subjects
+          end as subjects
+        ) as fresh
+      ) as judged
+      where judged.reason is not null
+        or judged.facts is not null;
       return query
       select judged.id, judged.reason, judged.facts
       from unnest(ids, reasons, all_facts) as judged (id, reason, facts);
@@ -6553,12 +6476,132 @@ begin
     return query
     select asked.id, 'rule_failed', null::jsonb
     from unnest(p_candidates) as asked
-    where asked.scenario_type = kind.scenario_type and asked.by_rule and asked.reason is null;
+    where asked.scenario_type = kind and asked.by_rule and asked.reason is null;
   end loop;
 end
 $$;
 revoke all on function scenario_private.ask_rules(scenario_private.lease_candidate[]) from public, anon, authenticated;
 grant execute on function scenario_private.ask_rules(scenario_private.lease_candidate[]) to service_role;
+
+-- The candidates with the answers about some of them: arrays of one length, of ids, reasons and facts. A reason takes the
+-- place of the one before; a candidate whose rule failed waits.
+create or replace function scenario_private.with_answers(
+  p_candidates scenario_private.lease_candidate[], p_ids uuid[], p_reasons text[], p_facts jsonb[]
+)
+returns scenario_private.lease_candidate[]
+language sql
+stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+  select array(
+    select (
+      asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
+      asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
+      asked.may_follow,
+      coalesce(answer.reason, asked.reason),
+      case when coalesce(answer.reason, asked.reason) = 'rule_failed' then now() + interval '5 minutes' end,
+      case
+        when answer.id is null then asked.facts
+        when answer.reason is null and answer.facts <> asked.metadata then answer.facts
+      end
+    )::scenario_private.lease_candidate
+    from unnest(p_candidates) as asked
+    left join unnest(p_ids, p_reasons, p_facts) as answer (id, reason, facts) on answer.id = asked.id
+  )
+$$;
+revoke all on function
+  scenario_private.with_answers(scenario_private.lease_candidate[], uuid[], text[], jsonb[])
+  from public, anon, authenticated;
+grant execute on function
+  scenario_private.with_answers(scenario_private.lease_candidate[], uuid[], text[], jsonb[])
+  to service_role;
+
+-- Asks again of candidates what was asked before they were claimed: who is not to be told (scenario_private.refusals),
+-- and whether the rules stand by them. What was settled meanwhile is not asked; otherwise a refusal comes first, then
+-- the reason that a candidate has, then its rule's.
+--
+-- A rule walks a mentor's settings anyway: what it says of membership is taken from it. The settings are walked again
+-- only for those of whom it says nothing, or who have another reason.
+create or replace function scenario_private.ask_again(p_candidates scenario_private.lease_candidate[])
+returns scenario_private.lease_candidate[]
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+set enable_seqscan = off
+as $$
+declare
+  candidates scenario_private.lease_candidate[] := p_candidates;
+  ids uuid[];
+  reasons text[];
+  all_facts jsonb[];
+begin
+  select array_agg(asked.ids[refusal.place]), array_agg(refusal.reason)
+  into ids, reasons
+  from (
+    select
+      array_agg(given.id) as ids,
+      array_agg(given.user_id) as user_ids,
+      array_agg(given.organization_id) as organization_ids,
+      array_agg(given.scenario_type) as scenario_types,
+      array_agg(given.by_rule and given.reason is not null) as by_rule
+    from unnest(candidates) as given
+    where given.reason is distinct from 'settled'
+  ) as asked
+  cross join lateral scenario_private.refusals(
+    asked.user_ids, asked.organization_ids, asked.scenario_types, asked.by_rule
+  ) as refusal;
+  if ids is not null then
+    candidates := scenario_private.with_answers(candidates, ids, reasons, null);
+  end if;
+
+  select array_agg(answer.id), array_agg(answer.reason), array_agg(answer.facts)
+  into ids, reasons, all_facts
+  from scenario_private.ask_rules(candidates) as answer;
+  if ids is not null then
+    candidates := scenario_private.with_answers(candidates, ids, reasons, all_facts);
+  end if;
+
+  -- Of whom her rule says nothing, the settings may; and a mute is the last reason not to tell her.
+  with doubtful as materialized (
+    select given.*, row_number() over () as place
+    from unnest(candidates) as given
+    where given.by_rule and given.reason in ('muted', 'not_found', 'rule_failed')
+  ),
+  refusal as materialized (
+    select answer.place, answer.reason
+    from (
+      select
+        array_agg(doubtful.user_id order by doubtful.place) as user_ids,
+        array_agg(doubtful.organization_id order by doubtful.place) as organization_ids,
+        array_agg(doubtful.scenario_type order by doubtful.place) as scenario_types,
+        array_agg(doubtful.by_rule order by doubtful.place) as by_rule
+      from doubtful
+    ) as asked
+    cross join lateral scenario_private.refusals(
+      asked.user_ids, asked.organization_ids, asked.scenario_types, asked.by_rule
+    ) as answer
+  )
+  select
+    array_agg(doubtful.id),
+    array_agg(
+      coalesce(
+        refusal.reason, case doubtful.reason when 'not_found' then 'no_longer_due' else doubtful.reason end
+      )
+    )
+  into ids, reasons
+  from doubtful
+  left join refusal on refusal.place = doubtful.place;
+  if ids is not null then
+    candidates := scenario_private.with_answers(candidates, ids, reasons, null);
+  end if;
+  return candidates;
+end
+$$;
+revoke all on function scenario_private.ask_again(scenario_private.lease_candidate[]) from public, anon, authenticated;
+grant execute on function scenario_private.ask_again(scenario_private.lease_candidate[]) to service_role;
 
 -- Lets candidates wait, where it is not the moment or not their turn.
 create or replace function scenario_private.await_moments(
@@ -6649,31 +6692,215 @@ revoke all on function scenario_private.await_moments(scenario_private.lease_can
   from public, anon, authenticated;
 grant execute on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean) to service_role;
 
--- When the next one is due of those that wait; null: none does.
-create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
-returns timestamptz
-language sql
+-- supabase/schemas/16_lease.sql =======================================================================================
+
+-- The lease: the temporary right to send a pending notification. A notification may lie for days between claim and send,
+-- so what is handed out is asked again first: is she there, is it still true, is this the moment, is it her turn?
+--
+-- Locks: whoever waits does so in one order, for notifications by id, then their hand-overs by id, then turns by user,
+-- then devices: settlements, operators, plain updates. A lease takes what it meets under SKIP LOCKED, in whatever order
+-- it meets it, and never waits: nothing can deadlock with it.
+--
+-- Plans are kept: one that was made while nothing was pending must not read a table whole when much is. So these
+-- functions go without sequential scans, and look rows up by lateral queries (OFFSET 0) or arrays of ids, which only an
+-- index can answer.
+
+-- Notifications under lease as the API gives them, oldest first: the row, "lease_number", "attempt_count",
+-- "leased_until", "unsettled_leases" (how many in a row nobody settled: from two on it is handed out alone, and had
+-- better be sent alone) and "device_tokens": [{"token", "platform"}], without those that it has reached already.
+create or replace function scenario_private.leased_rows(p_ids uuid[])
+returns json
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return (
+    select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
+    from (
+      select
+        notification.id,
+        notification.user_id,
+        notification.organization_id,
+        notification.scenario_type,
+        notification.triggered_at,
+        notification.delivery_status,
+        notification.milestone_value,
+        notification.metadata,
+        notification.cooldown_window_start,
+        notification.failure_code,
+        notification.origin,
+        notification.cooldown,
+        notification.subjects,
+        notification.deliver_until,
+        notification.settled_at,
+        handover.lease_number,
+        handover.attempt_count,
+        handover.leased_until,
+        handover.unsettled_leases,
+        coalesce(
+          (
+            select json_agg(device)
+            from (
+              select device.token, device.platform
+              from scenario_source.device_tokens as device
+              where device.user_id = notification.user_id
+                and (
+                  handover.reached is null
+                  or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
+                )
+              order by device.token
+            ) as device
+          ),
+          '[]'
+        ) as device_tokens
+      from unnest(p_ids) as asked (id)
+      cross join lateral (
+        select * from public.scenario_notifications as row where row.id = asked.id offset 0
+      ) as notification
+      cross join lateral (
+        select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
+      ) as handover
+    ) as leased
+  );
+end
+$$;
+revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
+grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
+
+-- Takes hand-overs that the caller has locked into its hands until then; returns which. A lease before that nobody
+-- settled is remembered.
+create or replace function scenario_private.take_leases(p_ids uuid[], p_until timestamptz)
+returns setof uuid
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return query
+  update scenario_private.handover as handover
+  set
+    leased_at = now(),
+    leased_until = p_until,
+    lease_number = handover.lease_number + 1,
+    attempt_count = handover.attempt_count + 1,
+    unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
+    unsettled_leases = handover.unsettled_leases + (handover.leased_until is not null)::integer
+  where handover.notification_id = any (p_ids)
+  returning handover.notification_id;
+end
+$$;
+revoke all on function scenario_private.take_leases(uuid[], timestamptz) from public, anon, authenticated;
+grant execute on function scenario_private.take_leases(uuid[], timestamptz) to service_role;
+
+-- The organizations that have something in the hand-over, after (p_after, and any scenario type), by id, at most p_most:
+-- one index descent each, however much lies in between.
+create or replace function scenario_private.organizations_waiting(p_after uuid, p_most integer)
+returns uuid[]
+language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
 as $$
-  select min(waiting.next_attempt_at)
-  from unnest(
-    case
-      when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
-      else array[p_organization_id]
-    end
-  ) as organization (id)
-  cross join unnest(p_scenario_types) as kind (scenario_type)
-  cross join lateral (
-    select handover.next_attempt_at
-    from scenario_private.handover as handover
-    where handover.organization_id = organization.id
-      and handover.scenario_type = kind.scenario_type
-      and handover.next_attempt_at > now()
-    order by handover.next_attempt_at
-    limit 1
-  ) as waiting
+begin
+  return (
+    with recursive organization (id, place) as (
+      (
+        select handover.organization_id, 1
+        from scenario_private.handover as handover
+        where (handover.organization_id, handover.scenario_type) > (
+          coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
+        )
+        order by handover.organization_id, handover.scenario_type
+        limit 1
+      )
+      union all
+      select following.organization_id, organization.place + 1
+      from organization
+      cross join lateral (
+        select handover.organization_id
+        from scenario_private.handover as handover
+        where handover.organization_id > organization.id
+        order by handover.organization_id
+        limit 1
+      ) as following
+      where organization.place < p_most
+    )
+    select array_agg(organization.id order by organization.place) from organization
+  );
+end
+$$;
+revoke all on function scenario_private.organizations_waiting(uuid, integer) from public, anon, authenticated;
+grant execute on function scenario_private.organizations_waiting(uuid, integer) to service_role;
+
+-- When the first one is due, of whatever organization and type: one index descent for each of them, however much each
+-- has waiting. Past the first that is due now it is not looked; null: nothing waits.
+create or replace function scenario_private.first_due_at()
+returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return (
+    with recursive first (organization_id, scenario_type, due_at) as (
+      (
+        select handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        from scenario_private.handover as handover
+        order by handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        limit 1
+      )
+      union all
+      select following.*
+      from first
+      cross join lateral (
+        select handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        from scenario_private.handover as handover
+        where (handover.organization_id, handover.scenario_type) > (first.organization_id, first.scenario_type)
+        order by handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        limit 1
+      ) as following
+      where first.due_at > now()
+    )
+    select min(first.due_at) from first
+  );
+end
+$$;
+revoke all on function scenario_private.first_due_at() from public, anon, authenticated;
+grant execute on function scenario_private.first_due_at() to service_role;
+
+-- When the next one is due of those that wait; null: none does.
+create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
+returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return (
+    select min(waiting.next_attempt_at)
+    from unnest(
+      case
+        when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
+        else array[p_organization_id]
+      end
+    ) as organization (id)
+    cross join unnest(p_scenario_types) as kind (scenario_type)
+    cross join lateral (
+      select handover.next_attempt_at
+      from scenario_private.handover as handover
+      where handover.organization_id = organization.id
+        and handover.scenario_type = kind.scenario_type
+        and handover.next_attempt_at > now()
+      order by handover.next_attempt_at
+      limit 1
+    ) as waiting
+  );
+end
 $$;
 revoke all on function scenario_private.next_due_at(uuid, text[]) from public, anon, authenticated;
 grant execute on function scenario_private.next_due_at(uuid, text[]) to service_role;
@@ -6728,12 +6955,21 @@ declare
   after uuid := beginning;
   has_wrapped boolean := false;
   found_in_lap boolean := false;
+  -- How many fair shares an organization may have, for some have little waiting; the next lap gives the others more.
+  generosity integer := 2;
   -- Where nothing is due, more organizations are looked at together.
   width integer := greatest(p_limit, 100);
+  -- When the first one is due of all, once that was asked.
+  first_due_at timestamptz;
+  was_asked boolean := false;
   are_suspects boolean := false;
   looked_at integer := 0;
   candidates scenario_private.lease_candidate[];
   leased_ids uuid[] := array[]::uuid[];
+  granted_ids uuid[];
+  have_reasons boolean;
+  have_to_wait boolean;
+  have_facts boolean;
   left_ids uuid[] := array[]::uuid[];
   deferred_count integer := 0;
   rule_failed_count integer := 0;
@@ -6779,6 +7015,7 @@ begin
         has_wrapped := false;
         found_in_lap := false;
         after := beginning;
+        generosity := least(4 * generosity, 1024);
       else
         exit when cardinality(leased_ids) > 0;
         are_suspects := true;
@@ -6791,7 +7028,7 @@ begin
         due.notification_id, due.user_id, due.organization_id, due.scenario_type,
         notification.origin = 'evaluation',
         notification.triggered_at, notification.deliver_until, notification.milestone_value, notification.subjects,
-        notification.metadata,
+        case when notification.subjects <> '{}' then notification.metadata end,
         coalesce(own.priority, standard.priority, 5),
         due.reached is not null,
         notification.triggered_at + notification.cooldown <= now() + interval '1 minute',
@@ -6857,7 +7094,9 @@ begin
             limit p_limit
             for update skip locked
           ) as handover
-          limit greatest((p_limit - cardinality(leased_ids)) / greatest(cardinality(organizations), 1), 1)
+          limit greatest(
+            generosity * (p_limit - cardinality(leased_ids)) / greatest(cardinality(organizations), 1), 1
+          )
         ) as waiting
         limit p_limit - cardinality(leased_ids)
       ) as due
@@ -6872,90 +7111,73 @@ begin
         and standard.organization_id is null
     );
     exit when are_suspects and cardinality(candidates) = 0;
-    continue when cardinality(candidates) = 0;
+    if cardinality(candidates) = 0 then
+      -- Before all the other organizations are looked at: is anything due at all?
+      if not was_asked and p_organization_id is null then
+        was_asked := true;
+        first_due_at := scenario_private.first_due_at();
+        exit when coalesce(first_due_at > now(), true);
+      end if;
+      continue;
+    end if;
     found_in_lap := true;
     looked_at := looked_at + cardinality(candidates);
 
-    candidates := array(
-      select (
-        asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
-        asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
-        asked.may_follow,
-        coalesce(case when asked.reason = 'settled' then 'settled' end, refusal.reason, asked.reason),
-        null, null
-      )::scenario_private.lease_candidate
-      from unnest(candidates) as asked
-      left join (
-        select element.id, answer.reason
-        from scenario_private.refusals(
-          array(select given.user_id from unnest(candidates) as given),
-          array(select given.organization_id from unnest(candidates) as given),
-          array(select given.scenario_type from unnest(candidates) as given),
-          array(select given.by_rule from unnest(candidates) as given)
-        ) as answer
-        join unnest(array(select given.id from unnest(candidates) as given)) with ordinality as element (id, place)
-          on element.place = answer.place
-      ) as refusal on refusal.id = asked.id
-    );
-
-    if exists (select from unnest(candidates) as asked where asked.by_rule and asked.reason is null) then
-      candidates := array(
-        select (
-          asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
-          asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority,
-          asked.has_reached, asked.may_follow,
-          coalesce(asked.reason, answer.reason),
-          case when asked.reason is null and answer.reason = 'rule_failed' then now() + interval '5 minutes' end,
-          case when answer.reason is null and answer.facts <> asked.metadata then answer.facts end
-        )::scenario_private.lease_candidate
-        from unnest(candidates) as asked
-        left join scenario_private.ask_rules(candidates) as answer on answer.id = asked.id
-      );
-    end if;
-
+    candidates := scenario_private.ask_again(candidates);
     if has_policies then
       candidates := scenario_private.await_moments(candidates, has_gaps);
     end if;
 
+    select
+      array_agg(asked.id) filter (where asked.reason is null and asked.wait_until is null),
+      bool_or(asked.reason is not null),
+      bool_or(asked.wait_until is not null),
+      bool_or(asked.facts is not null)
+    into granted_ids, have_reasons, have_to_wait, have_facts
+    from unnest(candidates) as asked;
+
     -- What is refused fails, or was sent where it has reached a device.
-    with refused as materialized (
-      select
-        asked.id,
-        -- She was told: failed it would hold nothing, and be claimed and told again.
-        case when asked.has_reached then 'sent' else 'failed' end as delivery_status,
-        asked.reason
-      from unnest(candidates) as asked
-      where asked.reason not in ('settled', 'left', 'rule_failed')
-    ),
-    locked as materialized (
-      select notification.id
-      from public.scenario_notifications as notification
-      where notification.id = any (array(select refused.id from refused))
-        and notification.delivery_status = 'pending'
-      for no key update skip locked
-    ),
-    failed as (
-      update public.scenario_notifications as notification
-      set
-        delivery_status = refused.delivery_status,
-        failure_code = case when refused.delivery_status = 'failed' then refused.reason end
-      from refused
-      where notification.id = any (array(select locked.id from locked))
-        and notification.id = refused.id
-    ),
-    gone as (
-      delete from scenario_private.handover as handover
-      where handover.notification_id = any (
-        array(select asked.id from unnest(candidates) as asked where asked.reason = 'settled')
+    if have_reasons then
+      with refused as materialized (
+        select
+          asked.id,
+          -- She was told: failed it would hold nothing, and be claimed and told again.
+          case when asked.has_reached then 'sent' else 'failed' end as delivery_status,
+          asked.reason
+        from unnest(candidates) as asked
+        where asked.reason not in ('settled', 'left', 'rule_failed')
+      ),
+      locked as materialized (
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.id = any (array(select refused.id from refused))
+          and notification.delivery_status = 'pending'
+        for no key update skip locked
+      ),
+      failed as (
+        update public.scenario_notifications as notification
+        set
+          delivery_status = refused.delivery_status,
+          failure_code = case when refused.delivery_status = 'failed' then refused.reason end
+        from refused
+        where notification.id = any (array(select locked.id from locked))
+          and notification.id = refused.id
+      ),
+      gone as (
+        delete from scenario_private.handover as handover
+        where handover.notification_id = any (
+          array(select asked.id from unnest(candidates) as asked where asked.reason = 'settled')
+        )
       )
-    )
-    select failed_reasons || coalesce(array_agg(refused.reason), '{}') into failed_reasons
-    from refused
-    where refused.delivery_status = 'failed'
-      and refused.id in (select locked.id from locked);
+      select failed_reasons || coalesce(array_agg(refused.reason), '{}') into failed_reasons
+      from refused
+      where refused.delivery_status = 'failed'
+        and refused.id in (select locked.id from locked);
+      left_ids := left_ids || array(select asked.id from unnest(candidates) as asked where asked.reason = 'left');
+    end if;
 
     -- What waits; its time moves along.
-    if exists (select from unnest(candidates) as asked where asked.wait_until is not null) then
+    if have_to_wait then
       update scenario_private.handover as handover
       set
         next_attempt_at = asked.wait_until,
@@ -6993,26 +7215,31 @@ begin
       );
     end if;
 
-    left_ids := left_ids || array(select asked.id from unnest(candidates) as asked where asked.reason = 'left');
-
-    with granted as materialized (
-      select asked.id, asked.facts
-      from unnest(candidates) as asked
-      where asked.reason is null
-        and asked.wait_until is null
-    ),
-    told as (
+    -- What is told anew. Who holds a row at this moment may wait for the hand-over: it keeps its facts.
+    if have_facts then
+      with locked as materialized (
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.id = any (
+          array(
+            select given.id
+            from unnest(candidates) as given
+            where given.id = any (granted_ids) and given.facts is not null
+          )
+        )
+        for no key update skip locked
+      )
       update public.scenario_notifications as notification
-      set metadata = granted.facts
-      from granted
-      where notification.id = any (array(select granted.id from granted where granted.facts is not null))
-        and notification.id = granted.id
-        and scenario_private.is_storable_metadata(granted.facts)
-    )
-    select leased_ids || coalesce(array_agg(taken.id), '{}') into leased_ids
-    from scenario_private.take_leases(
-      array(select granted.id from granted), now() + make_interval(secs => p_lease_seconds)
-    ) as taken (id);
+      set metadata = asked.facts
+      from unnest(candidates) as asked
+      where notification.id = any (array(select locked.id from locked))
+        and notification.id = asked.id
+        and scenario_private.is_storable_metadata(asked.facts);
+    end if;
+    leased_ids := leased_ids || array(
+      select taken.id
+      from scenario_private.take_leases(granted_ids, now() + make_interval(secs => p_lease_seconds)) as taken (id)
+    );
   end loop;
 
   return json_build_object(
@@ -7029,7 +7256,12 @@ begin
     'rule_failed', rule_failed_count,
     'has_more', has_more or cardinality(left_ids) > 0,
     'next_due_at', case
-      when not has_more and cardinality(left_ids) = 0 then scenario_private.next_due_at(p_organization_id, kinds)
+      when not has_more and cardinality(left_ids) = 0
+        then case
+          -- Nothing is due: that is the next one.
+          when first_due_at > now() and p_scenario_types is null then first_due_at
+          else scenario_private.next_due_at(p_organization_id, kinds)
+        end
     end
   );
 end
@@ -7355,6 +7587,12 @@ set jit = off
 set enable_seqscan = off
 as $$
 declare
+  -- Null for one that can't be read.
+  results jsonb[];
+  are_plain boolean;
+  locked_ids uuid[];
+  statuses text[];
+  places tid[];
   answers json;
   given_back_ids uuid[];
   given_back_user_ids uuid[];
@@ -7367,18 +7605,39 @@ begin
     perform scenario_private.require_between('p_max_attempts', p_max_attempts, 1, 2147483647);
   end if;
 
-  -- First, so that what follows sees what a lease or a settlement has done meanwhile.
-  perform notification.id
-  from public.scenario_notifications as notification
-  where notification.id = any (
-    array(
-      select (element.value ->> 'id')::uuid
+  -- Most are made of three plain fields, and are read all at once.
+  begin
+    are_plain := (
+      select bool_and(
+        coalesce(
+          (element.value ->> 'id')::uuid is not null
+            and (element.value ->> 'lease_number')::integer > 0
+            and element.value ->> 'result' = any ('{sent,retry,failed,suppressed,released}')
+            and not element.value ?| '{retry_after_seconds,reached,invalid_tokens}',
+          false
+        )
+      )
       from jsonb_array_elements(p_results) as element (value)
-      where scenario_private.is_readable_settlement(element.value)
-    )
+    );
+  exception when data_exception then
+    are_plain := false;
+  end;
+  results := array(
+    select case when are_plain or scenario_private.is_readable_settlement(element.value) then element.value end
+    from jsonb_array_elements(p_results) with ordinality as element (value, ordinal)
+    order by element.ordinal
+  );
+  -- First, so that what follows sees what a lease or a settlement has done meanwhile. Locked rows stay where they are.
+  with locked as materialized (
+    select notification.id, notification.delivery_status, notification.ctid
+    from public.scenario_notifications as notification
+    where notification.id = any (array(select (element.value ->> 'id')::uuid from unnest(results) as element (value)))
+    order by notification.id
+    for no key update
   )
-  order by notification.id
-  for no key update;
+  select array_agg(locked.id), array_agg(locked.delivery_status), array_agg(locked.ctid)
+  into locked_ids, statuses, places
+  from locked;
 
   with result as materialized (
     select
@@ -7416,13 +7675,7 @@ begin
         end as reached,
         nullif(settlement.value -> 'invalid_tokens', 'null') as invalid_tokens,
         settlement.ordinal
-      from jsonb_array_elements(p_results) with ordinality as element (value, ordinal)
-      cross join lateral (
-        select
-          case when scenario_private.is_readable_settlement(element.value) then element.value end as value,
-          element.ordinal
-        offset 0
-      ) as settlement
+      from unnest(results) with ordinality as settlement (value, ordinal)
     ) as readable
   ),
   locked as materialized (
@@ -7472,12 +7725,8 @@ begin
       notification.ctid as notification_ctid,
       locked.ctid as handover_ctid
     from result
-    left join lateral (
-      select row.id, row.delivery_status, row.ctid
-      from public.scenario_notifications as row
-      where row.id = result.id
-      offset 0
-    ) as notification on true
+    left join unnest(locked_ids, statuses, places) as notification (id, delivery_status, ctid)
+      on notification.id = result.id
     left join locked on locked.id = result.id
   ),
   settled as (

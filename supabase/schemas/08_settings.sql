@@ -292,7 +292,11 @@ cross join (
   select
     config.*,
     clock.stopped,
-    scenario_private.clock_back(now(), config.inactive_after, clock.stopped) as inactive_since,
+    -- Most clocks never stand still: the function is spared them.
+    case
+      when clock.stopped is null then now() - config.inactive_after
+      else scenario_private.clock_back(now(), config.inactive_after, clock.stopped)
+    end as inactive_since,
     now() - least(config.returned_within, config.inactive_after) as returned_since,
     now() + config.expires_within as expires_until,
     now() - config.due_within as history_before

@@ -22,19 +22,23 @@ grant execute on function scenario_private.lock_existing_users(uuid[]) to servic
 -- than now. Asked once a page or a lease, by array.
 create or replace function scenario_private.users_away(p_user_ids uuid[])
 returns table (user_id uuid, reason text)
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
+set enable_seqscan = off
 rows 10
 as $$
+begin
+  return query
   select
     asked.user_id,
     case when users.banned_until > now() and users.deleted_at is null then 'user_banned' else 'user_gone' end
   from unnest(p_user_ids) as asked (user_id)
   left join auth.users as users on users.id = asked.user_id
   where asked.user_id is not null
-    and (users.id is null or users.deleted_at is not null or users.banned_until > now())
+    and (users.id is null or users.deleted_at is not null or users.banned_until > now());
+end
 $$;
 revoke all on function scenario_private.users_away(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.users_away(uuid[]) to service_role;
@@ -47,13 +51,16 @@ create or replace function scenario_private.refusals(
   p_user_ids uuid[], p_organization_ids uuid[], p_scenario_types text[], p_by_rule boolean[]
 )
 returns table (place bigint, reason text)
-language sql
+language plpgsql
 stable
 set search_path = ''
 set jit = off
 set enable_seqscan = off
 rows 10
 as $$
+begin
+  -- Kept, the plan costs the next call nothing.
+  return query
   select asked.place, coalesce(away.reason, refused.reason, muted.reason)
   from unnest(p_user_ids, p_organization_ids, p_scenario_types, p_by_rule) with ordinality as asked (
     user_id, organization_id, scenario_type, by_rule, place
@@ -81,7 +88,8 @@ as $$
       and (mute.muted_until > now() or mute.muted_until is null)
     limit 1
   ) as muted on true
-  where coalesce(away.reason, refused.reason, muted.reason) is not null
+  where coalesce(away.reason, refused.reason, muted.reason) is not null;
+end
 $$;
 revoke all on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) from public, anon, authenticated;
 grant execute on function scenario_private.refusals(uuid[], uuid[], text[], boolean[]) to service_role;

@@ -14,53 +14,61 @@
 -- better be sent alone) and "device_tokens": [{"token", "platform"}], without those that it has reached already.
 create or replace function scenario_private.leased_rows(p_ids uuid[])
 returns json
-language sql
+language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
 as $$
-  select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
-  from (
-    select
-      notification.id,
-      notification.user_id,
-      notification.organization_id,
-      notification.scenario_type,
-      notification.triggered_at,
-      notification.delivery_status,
-      notification.milestone_value,
-      notification.metadata,
-      notification.cooldown_window_start,
-      notification.failure_code,
-      notification.origin,
-      notification.cooldown,
-      notification.subjects,
-      notification.deliver_until,
-      notification.settled_at,
-      handover.lease_number,
-      handover.attempt_count,
-      handover.leased_until,
-      handover.unsettled_leases,
-      coalesce(
-        (
-          select json_agg(json_build_object('token', device.token, 'platform', device.platform) order by device.token)
-          from scenario_source.device_tokens as device
-          where device.user_id = notification.user_id
-            and (
-              handover.reached is null
-              or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
-            )
-        ),
-        '[]'
-      ) as device_tokens
-    from unnest(p_ids) as asked (id)
-    cross join lateral (
-      select * from public.scenario_notifications as row where row.id = asked.id offset 0
-    ) as notification
-    cross join lateral (
-      select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
-    ) as handover
-  ) as leased
+begin
+  return (
+    select coalesce(json_agg(leased order by leased.triggered_at, leased.id), '[]')
+    from (
+      select
+        notification.id,
+        notification.user_id,
+        notification.organization_id,
+        notification.scenario_type,
+        notification.triggered_at,
+        notification.delivery_status,
+        notification.milestone_value,
+        notification.metadata,
+        notification.cooldown_window_start,
+        notification.failure_code,
+        notification.origin,
+        notification.cooldown,
+        notification.subjects,
+        notification.deliver_until,
+        notification.settled_at,
+        handover.lease_number,
+        handover.attempt_count,
+        handover.leased_until,
+        handover.unsettled_leases,
+        coalesce(
+          (
+            select json_agg(device)
+            from (
+              select device.token, device.platform
+              from scenario_source.device_tokens as device
+              where device.user_id = notification.user_id
+                and (
+                  handover.reached is null
+                  or encode(sha256(convert_to(device.token, 'UTF8')), 'hex') <> all (handover.reached)
+                )
+              order by device.token
+            ) as device
+          ),
+          '[]'
+        ) as device_tokens
+      from unnest(p_ids) as asked (id)
+      cross join lateral (
+        select * from public.scenario_notifications as row where row.id = asked.id offset 0
+      ) as notification
+      cross join lateral (
+        select * from scenario_private.handover as row where row.notification_id = asked.id offset 0
+      ) as handover
+    ) as leased
+  );
+end
 $$;
 revoke all on function scenario_private.leased_rows(uuid[]) from public, anon, authenticated;
 grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
@@ -69,11 +77,13 @@ grant execute on function scenario_private.leased_rows(uuid[]) to service_role;
 -- settled is remembered.
 create or replace function scenario_private.take_leases(p_ids uuid[], p_until timestamptz)
 returns setof uuid
-language sql
+language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
 as $$
+begin
+  return query
   update scenario_private.handover as handover
   set
     leased_at = now(),
@@ -83,296 +93,118 @@ as $$
     unsettled_at = coalesce(handover.leased_until, handover.unsettled_at),
     unsettled_leases = handover.unsettled_leases + (handover.leased_until is not null)::integer
   where handover.notification_id = any (p_ids)
-  returning handover.notification_id
+  returning handover.notification_id;
+end
 $$;
 revoke all on function scenario_private.take_leases(uuid[], timestamptz) from public, anon, authenticated;
 grant execute on function scenario_private.take_leases(uuid[], timestamptz) to service_role;
-
--- What a lease knows of a notification that it may hand out.
-create or replace view scenario_private.lease_candidate
-with (security_invoker = true)
-as
-select
-  null::uuid as id,
-  null::uuid as user_id,
-  null::uuid as organization_id,
-  null::text as scenario_type,
-  null::boolean as by_rule,
-  null::timestamptz as triggered_at,
-  null::timestamptz as deliver_until,
-  null::integer as milestone_value,
-  null::text[] as subjects,
-  null::jsonb as metadata,
-  null::integer as priority,
-  null::boolean as has_reached,
-  null::boolean as may_follow,
-  null::text as reason,
-  null::timestamptz as wait_until,
-  null::jsonb as facts
-where false;
-comment on view scenario_private.lease_candidate is
-  'The columns of a notification that a lease looks at; it has no rows.';
-comment on column scenario_private.lease_candidate.may_follow is
-  'Whether another one about the same may be claimed within a minute.';
-comment on column scenario_private.lease_candidate.reason is
-  'Why it is not handed out: the failure_code it is settled with; or settled, left, rule_failed.';
-comment on column scenario_private.lease_candidate.wait_until is
-  'When it may be handed out, if that is later.';
-comment on column scenario_private.lease_candidate.facts is
-  'Its metadata, brought up to date; null: as it is.';
-revoke all on table scenario_private.lease_candidate from public, anon, authenticated;
-grant select on table scenario_private.lease_candidate to service_role;
 
 -- The organizations that have something in the hand-over, after (p_after, and any scenario type), by id, at most p_most:
 -- one index descent each, however much lies in between.
 create or replace function scenario_private.organizations_waiting(p_after uuid, p_most integer)
 returns uuid[]
-language sql
+language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
 as $$
-  with recursive organization (id, place) as (
-    (
-      select handover.organization_id, 1
-      from scenario_private.handover as handover
-      where (handover.organization_id, handover.scenario_type) > (
-        coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
+begin
+  return (
+    with recursive organization (id, place) as (
+      (
+        select handover.organization_id, 1
+        from scenario_private.handover as handover
+        where (handover.organization_id, handover.scenario_type) > (
+          coalesce(p_after, '00000000-0000-0000-0000-000000000000'), case when p_after is null then '' else '~' end
+        )
+        order by handover.organization_id, handover.scenario_type
+        limit 1
       )
-      order by handover.organization_id, handover.scenario_type
-      limit 1
+      union all
+      select following.organization_id, organization.place + 1
+      from organization
+      cross join lateral (
+        select handover.organization_id
+        from scenario_private.handover as handover
+        where handover.organization_id > organization.id
+        order by handover.organization_id
+        limit 1
+      ) as following
+      where organization.place < p_most
     )
-    union all
-    select following.organization_id, organization.place + 1
-    from organization
-    cross join lateral (
-      select handover.organization_id
-      from scenario_private.handover as handover
-      where handover.organization_id > organization.id
-      order by handover.organization_id
-      limit 1
-    ) as following
-    where organization.place < p_most
-  )
-  select array_agg(organization.id order by organization.place) from organization
+    select array_agg(organization.id order by organization.place) from organization
+  );
+end
 $$;
 revoke all on function scenario_private.organizations_waiting(uuid, integer) from public, anon, authenticated;
 grant execute on function scenario_private.organizations_waiting(uuid, integer) to service_role;
 
--- Asks the rules whether what they claimed still stands: a row for each candidate that a rule made and that has no reason
--- yet. Its reason is no_longer_due where it does not (a milestone: the count is not there any more, or a higher one was
--- claimed since; of subjects: none of the new ones is still due), rule_failed where the rule raised or met the statement
--- timeout: a rule that fails keeps nobody else's from being handed out. In the order of
--- the types: an app's own come last.
-create or replace function scenario_private.ask_rules(p_candidates scenario_private.lease_candidate[])
-returns table (id uuid, reason text, facts jsonb)
-language plpgsql
-volatile
-set search_path = ''
-set timezone = 'UTC'
-set jit = off
-set enable_seqscan = off
-as $$
-declare
-  kind record;
-  ids uuid[];
-  reasons text[];
-  all_facts jsonb[];
-begin
-  for kind in
-    select asked.scenario_type
-    from unnest(p_candidates) as asked
-    where asked.by_rule and asked.reason is null
-    group by asked.scenario_type
-    order by array_position(scenario_private.scenario_types(), asked.scenario_type)
-  loop
-    begin
-      execute format(
-        'select
-           array_agg(asked.id),
-           array_agg(
-             case
-               when not coalesce(rule.stands, false) then ''no_longer_due''
-               when asked.milestone_value > coalesce(rule.milestone_value, 0) then ''no_longer_due''
-               when asked.subjects <> ''{}'' and not coalesce(fresh.subjects && rule.subjects, false)
-                 then ''no_longer_due''
-               when asked.milestone_value is not null
-                 and exists (
-                   select
-                   from scenario_private.hold as higher
-                   where higher.user_id = asked.user_id
-                     and higher.scenario_type = ''milestone''
-                     and not higher.is_failed
-                     and higher.milestone_value > asked.milestone_value
-                     and higher.triggered_at > asked.triggered_at
-                 )
-                 then ''superseded''
-             end
-           ),
-           array_agg(
-             case
-               when asked.subjects <> ''{}'' then rule.facts || jsonb_build_object(
-                 ''new_subjects'',
-                 array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
-               )
-             end
-           )
-         from unnest($1) as asked
-         cross join lateral (
-           select case
-             when jsonb_typeof(asked.metadata -> ''new_subjects'') = ''array''
-               then array(select jsonb_array_elements_text(asked.metadata -> ''new_subjects''))
-             else asked.subjects
-           end as subjects
-         ) as fresh
-         left join lateral (
-           select rule.stands, rule.milestone_value, rule.subjects, rule.facts
-           from %2$s as rule
-           where rule.scenario_type = %1$L
-             and rule.user_id = asked.user_id
-             and rule.organization_id = asked.organization_id
-           offset 0
-         ) as rule on true
-         where asked.scenario_type = %1$L and asked.by_rule and asked.reason is null',
-        kind.scenario_type, scenario_private.rule_of(kind.scenario_type)
-      ) into ids, reasons, all_facts using p_candidates;
-      return query
-      select judged.id, judged.reason, judged.facts
-      from unnest(ids, reasons, all_facts) as judged (id, reason, facts);
-      continue;
-    exception
-      when serialization_failure or deadlock_detected then raise;
-      -- The timeout has been met once, and is not set again; who cancels a query means it.
-      when query_canceled then
-        if sqlerrm not like '%statement timeout%' then
-          raise;
-        end if;
-      when others then null;
-    end;
-    return query
-    select asked.id, 'rule_failed', null::jsonb
-    from unnest(p_candidates) as asked
-    where asked.scenario_type = kind.scenario_type and asked.by_rule and asked.reason is null;
-  end loop;
-end
-$$;
-revoke all on function scenario_private.ask_rules(scenario_private.lease_candidate[]) from public, anon, authenticated;
-grant execute on function scenario_private.ask_rules(scenario_private.lease_candidate[]) to service_role;
-
--- Lets candidates wait, where it is not the moment or not their turn.
-create or replace function scenario_private.await_moments(
-  p_candidates scenario_private.lease_candidate[], p_has_gaps boolean
-)
-returns scenario_private.lease_candidate[]
-language plpgsql
-volatile
-set search_path = ''
-set timezone = 'UTC'
-set jit = off
-as $$
-declare
-  candidates scenario_private.lease_candidate[];
-begin
-  candidates := array(
-    select (
-      asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
-      asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
-      asked.may_follow,
-      -- Too late to move its time along: another one may be claimed meanwhile.
-      case
-        when asked.reason is null and waiting.until is not null and asked.may_follow
-          and asked.deliver_until <= now() + interval '1 minute'
-          then 'expired'
-        else asked.reason
-      end,
-      case when asked.reason is null then waiting.until else asked.wait_until end,
-      asked.facts
-    )::scenario_private.lease_candidate
-    from unnest(p_candidates) as asked
-    left join (
-      select organization.id, scenario_private.next_moment(organization.id, now()) as opens_at
-      from (
-        select distinct given.organization_id as id
-        from unnest(p_candidates) as given
-        where given.reason is null and given.priority <> 0
-      ) as organization
-      offset 0
-    ) as moment on moment.id = asked.organization_id
-    cross join lateral (
-      select case
-        when asked.reason is null and asked.priority <> 0 and moment.opens_at is distinct from now()
-          then least(moment.opens_at, now() + interval '1 day')
-      end as until
-    ) as waiting
-  );
-  if not p_has_gaps then
-    return candidates;
-  end if;
-  return array(
-    select (
-      asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
-      asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
-      asked.may_follow,
-      case when turn.is_left then 'left' else asked.reason end,
-      coalesce(asked.wait_until, case when not turn.is_left then turn.wait_until end),
-      asked.facts
-    )::scenario_private.lease_candidate
-    from unnest(candidates) as asked
-    left join (
-      select element.id, turn.is_left, turn.wait_until
-      from (
-        select
-          array_agg(given.id) as ids,
-          array_agg(given.user_id) as user_ids,
-          array_agg(given.organization_id) as organization_ids,
-          array_agg(given.priority) as priorities,
-          array_agg(given.triggered_at) as triggered_at,
-          array_agg(given.deliver_until) as deliver_until,
-          (
-            select jsonb_object_agg(organization.id, scenario_private.min_gap_of(organization.id))
-            from (select distinct other.organization_id as id from unnest(candidates) as other) as organization
-          ) as gaps
-        from unnest(candidates) as given
-        where given.reason is null and given.wait_until is null
-      ) as going
-      cross join lateral scenario_private.take_turns(
-        going.ids, going.user_ids, going.organization_ids, going.priorities, going.triggered_at, going.deliver_until,
-        going.gaps
-      ) as turn
-      join unnest(going.ids) with ordinality as element (id, place) on element.place = turn.place
-    ) as turn on turn.id = asked.id
-  );
-end
-$$;
-revoke all on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean)
-  from public, anon, authenticated;
-grant execute on function scenario_private.await_moments(scenario_private.lease_candidate[], boolean) to service_role;
-
--- When the next one is due of those that wait; null: none does.
-create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
+-- When the first one is due, of whatever organization and type: one index descent for each of them, however much each
+-- has waiting. Past the first that is due now it is not looked; null: nothing waits.
+create or replace function scenario_private.first_due_at()
 returns timestamptz
-language sql
+language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
 as $$
-  select min(waiting.next_attempt_at)
-  from unnest(
-    case
-      when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
-      else array[p_organization_id]
-    end
-  ) as organization (id)
-  cross join unnest(p_scenario_types) as kind (scenario_type)
-  cross join lateral (
-    select handover.next_attempt_at
-    from scenario_private.handover as handover
-    where handover.organization_id = organization.id
-      and handover.scenario_type = kind.scenario_type
-      and handover.next_attempt_at > now()
-    order by handover.next_attempt_at
-    limit 1
-  ) as waiting
+begin
+  return (
+    with recursive first (organization_id, scenario_type, due_at) as (
+      (
+        select handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        from scenario_private.handover as handover
+        order by handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        limit 1
+      )
+      union all
+      select following.*
+      from first
+      cross join lateral (
+        select handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        from scenario_private.handover as handover
+        where (handover.organization_id, handover.scenario_type) > (first.organization_id, first.scenario_type)
+        order by handover.organization_id, handover.scenario_type, handover.next_attempt_at
+        limit 1
+      ) as following
+      where first.due_at > now()
+    )
+    select min(first.due_at) from first
+  );
+end
+$$;
+revoke all on function scenario_private.first_due_at() from public, anon, authenticated;
+grant execute on function scenario_private.first_due_at() to service_role;
+
+-- When the next one is due of those that wait; null: none does.
+create or replace function scenario_private.next_due_at(p_organization_id uuid, p_scenario_types text[])
+returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return (
+    select min(waiting.next_attempt_at)
+    from unnest(
+      case
+        when p_organization_id is null then scenario_private.organizations_waiting(null, 100000)
+        else array[p_organization_id]
+      end
+    ) as organization (id)
+    cross join unnest(p_scenario_types) as kind (scenario_type)
+    cross join lateral (
+      select handover.next_attempt_at
+      from scenario_private.handover as handover
+      where handover.organization_id = organization.id
+        and handover.scenario_type = kind.scenario_type
+        and handover.next_attempt_at > now()
+      order by handover.next_attempt_at
+      limit 1
+    ) as waiting
+  );
+end
 $$;
 revoke all on function scenario_private.next_due_at(uuid, text[]) from public, anon, authenticated;
 grant execute on function scenario_private.next_due_at(uuid, text[]) to service_role;
@@ -427,12 +259,21 @@ declare
   after uuid := beginning;
   has_wrapped boolean := false;
   found_in_lap boolean := false;
+  -- How many fair shares an organization may have, for some have little waiting; the next lap gives the others more.
+  generosity integer := 2;
   -- Where nothing is due, more organizations are looked at together.
   width integer := greatest(p_limit, 100);
+  -- When the first one is due of all, once that was asked.
+  first_due_at timestamptz;
+  was_asked boolean := false;
   are_suspects boolean := false;
   looked_at integer := 0;
   candidates scenario_private.lease_candidate[];
   leased_ids uuid[] := array[]::uuid[];
+  granted_ids uuid[];
+  have_reasons boolean;
+  have_to_wait boolean;
+  have_facts boolean;
   left_ids uuid[] := array[]::uuid[];
   deferred_count integer := 0;
   rule_failed_count integer := 0;
@@ -478,6 +319,7 @@ begin
         has_wrapped := false;
         found_in_lap := false;
         after := beginning;
+        generosity := least(4 * generosity, 1024);
       else
         exit when cardinality(leased_ids) > 0;
         are_suspects := true;
@@ -490,7 +332,7 @@ begin
         due.notification_id, due.user_id, due.organization_id, due.scenario_type,
         notification.origin = 'evaluation',
         notification.triggered_at, notification.deliver_until, notification.milestone_value, notification.subjects,
-        notification.metadata,
+        case when notification.subjects <> '{}' then notification.metadata end,
         coalesce(own.priority, standard.priority, 5),
         due.reached is not null,
         notification.triggered_at + notification.cooldown <= now() + interval '1 minute',
@@ -556,7 +398,9 @@ begin
             limit p_limit
             for update skip locked
           ) as handover
-          limit greatest((p_limit - cardinality(leased_ids)) / greatest(cardinality(organizations), 1), 1)
+          limit greatest(
+            generosity * (p_limit - cardinality(leased_ids)) / greatest(cardinality(organizations), 1), 1
+          )
         ) as waiting
         limit p_limit - cardinality(leased_ids)
       ) as due
@@ -571,90 +415,73 @@ begin
         and standard.organization_id is null
     );
     exit when are_suspects and cardinality(candidates) = 0;
-    continue when cardinality(candidates) = 0;
+    if cardinality(candidates) = 0 then
+      -- Before all the other organizations are looked at: is anything due at all?
+      if not was_asked and p_organization_id is null then
+        was_asked := true;
+        first_due_at := scenario_private.first_due_at();
+        exit when coalesce(first_due_at > now(), true);
+      end if;
+      continue;
+    end if;
     found_in_lap := true;
     looked_at := looked_at + cardinality(candidates);
 
-    candidates := array(
-      select (
-        asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
-        asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
-        asked.may_follow,
-        coalesce(case when asked.reason = 'settled' then 'settled' end, refusal.reason, asked.reason),
-        null, null
-      )::scenario_private.lease_candidate
-      from unnest(candidates) as asked
-      left join (
-        select element.id, answer.reason
-        from scenario_private.refusals(
-          array(select given.user_id from unnest(candidates) as given),
-          array(select given.organization_id from unnest(candidates) as given),
-          array(select given.scenario_type from unnest(candidates) as given),
-          array(select given.by_rule from unnest(candidates) as given)
-        ) as answer
-        join unnest(array(select given.id from unnest(candidates) as given)) with ordinality as element (id, place)
-          on element.place = answer.place
-      ) as refusal on refusal.id = asked.id
-    );
-
-    if exists (select from unnest(candidates) as asked where asked.by_rule and asked.reason is null) then
-      candidates := array(
-        select (
-          asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
-          asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority,
-          asked.has_reached, asked.may_follow,
-          coalesce(asked.reason, answer.reason),
-          case when asked.reason is null and answer.reason = 'rule_failed' then now() + interval '5 minutes' end,
-          case when answer.reason is null and answer.facts <> asked.metadata then answer.facts end
-        )::scenario_private.lease_candidate
-        from unnest(candidates) as asked
-        left join scenario_private.ask_rules(candidates) as answer on answer.id = asked.id
-      );
-    end if;
-
+    candidates := scenario_private.ask_again(candidates);
     if has_policies then
       candidates := scenario_private.await_moments(candidates, has_gaps);
     end if;
 
+    select
+      array_agg(asked.id) filter (where asked.reason is null and asked.wait_until is null),
+      bool_or(asked.reason is not null),
+      bool_or(asked.wait_until is not null),
+      bool_or(asked.facts is not null)
+    into granted_ids, have_reasons, have_to_wait, have_facts
+    from unnest(candidates) as asked;
+
     -- What is refused fails, or was sent where it has reached a device.
-    with refused as materialized (
-      select
-        asked.id,
-        -- She was told: failed it would hold nothing, and be claimed and told again.
-        case when asked.has_reached then 'sent' else 'failed' end as delivery_status,
-        asked.reason
-      from unnest(candidates) as asked
-      where asked.reason not in ('settled', 'left', 'rule_failed')
-    ),
-    locked as materialized (
-      select notification.id
-      from public.scenario_notifications as notification
-      where notification.id = any (array(select refused.id from refused))
-        and notification.delivery_status = 'pending'
-      for no key update skip locked
-    ),
-    failed as (
-      update public.scenario_notifications as notification
-      set
-        delivery_status = refused.delivery_status,
-        failure_code = case when refused.delivery_status = 'failed' then refused.reason end
-      from refused
-      where notification.id = any (array(select locked.id from locked))
-        and notification.id = refused.id
-    ),
-    gone as (
-      delete from scenario_private.handover as handover
-      where handover.notification_id = any (
-        array(select asked.id from unnest(candidates) as asked where asked.reason = 'settled')
+    if have_reasons then
+      with refused as materialized (
+        select
+          asked.id,
+          -- She was told: failed it would hold nothing, and be claimed and told again.
+          case when asked.has_reached then 'sent' else 'failed' end as delivery_status,
+          asked.reason
+        from unnest(candidates) as asked
+        where asked.reason not in ('settled', 'left', 'rule_failed')
+      ),
+      locked as materialized (
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.id = any (array(select refused.id from refused))
+          and notification.delivery_status = 'pending'
+        for no key update skip locked
+      ),
+      failed as (
+        update public.scenario_notifications as notification
+        set
+          delivery_status = refused.delivery_status,
+          failure_code = case when refused.delivery_status = 'failed' then refused.reason end
+        from refused
+        where notification.id = any (array(select locked.id from locked))
+          and notification.id = refused.id
+      ),
+      gone as (
+        delete from scenario_private.handover as handover
+        where handover.notification_id = any (
+          array(select asked.id from unnest(candidates) as asked where asked.reason = 'settled')
+        )
       )
-    )
-    select failed_reasons || coalesce(array_agg(refused.reason), '{}') into failed_reasons
-    from refused
-    where refused.delivery_status = 'failed'
-      and refused.id in (select locked.id from locked);
+      select failed_reasons || coalesce(array_agg(refused.reason), '{}') into failed_reasons
+      from refused
+      where refused.delivery_status = 'failed'
+        and refused.id in (select locked.id from locked);
+      left_ids := left_ids || array(select asked.id from unnest(candidates) as asked where asked.reason = 'left');
+    end if;
 
     -- What waits; its time moves along.
-    if exists (select from unnest(candidates) as asked where asked.wait_until is not null) then
+    if have_to_wait then
       update scenario_private.handover as handover
       set
         next_attempt_at = asked.wait_until,
@@ -692,26 +519,31 @@ begin
       );
     end if;
 
-    left_ids := left_ids || array(select asked.id from unnest(candidates) as asked where asked.reason = 'left');
-
-    with granted as materialized (
-      select asked.id, asked.facts
-      from unnest(candidates) as asked
-      where asked.reason is null
-        and asked.wait_until is null
-    ),
-    told as (
+    -- What is told anew. Who holds a row at this moment may wait for the hand-over: it keeps its facts.
+    if have_facts then
+      with locked as materialized (
+        select notification.id
+        from public.scenario_notifications as notification
+        where notification.id = any (
+          array(
+            select given.id
+            from unnest(candidates) as given
+            where given.id = any (granted_ids) and given.facts is not null
+          )
+        )
+        for no key update skip locked
+      )
       update public.scenario_notifications as notification
-      set metadata = granted.facts
-      from granted
-      where notification.id = any (array(select granted.id from granted where granted.facts is not null))
-        and notification.id = granted.id
-        and scenario_private.is_storable_metadata(granted.facts)
-    )
-    select leased_ids || coalesce(array_agg(taken.id), '{}') into leased_ids
-    from scenario_private.take_leases(
-      array(select granted.id from granted), now() + make_interval(secs => p_lease_seconds)
-    ) as taken (id);
+      set metadata = asked.facts
+      from unnest(candidates) as asked
+      where notification.id = any (array(select locked.id from locked))
+        and notification.id = asked.id
+        and scenario_private.is_storable_metadata(asked.facts);
+    end if;
+    leased_ids := leased_ids || array(
+      select taken.id
+      from scenario_private.take_leases(granted_ids, now() + make_interval(secs => p_lease_seconds)) as taken (id)
+    );
   end loop;
 
   return json_build_object(
@@ -728,7 +560,12 @@ begin
     'rule_failed', rule_failed_count,
     'has_more', has_more or cardinality(left_ids) > 0,
     'next_due_at', case
-      when not has_more and cardinality(left_ids) = 0 then scenario_private.next_due_at(p_organization_id, kinds)
+      when not has_more and cardinality(left_ids) = 0
+        then case
+          -- Nothing is due: that is the next one.
+          when first_due_at > now() and p_scenario_types is null then first_due_at
+          else scenario_private.next_due_at(p_organization_id, kinds)
+        end
     end
   );
 end

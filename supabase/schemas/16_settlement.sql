@@ -116,6 +116,12 @@ set jit = off
 set enable_seqscan = off
 as $$
 declare
+  -- Null for one that can't be read.
+  results jsonb[];
+  are_plain boolean;
+  locked_ids uuid[];
+  statuses text[];
+  places tid[];
   answers json;
   given_back_ids uuid[];
   given_back_user_ids uuid[];
@@ -128,18 +134,39 @@ begin
     perform scenario_private.require_between('p_max_attempts', p_max_attempts, 1, 2147483647);
   end if;
 
-  -- First, so that what follows sees what a lease or a settlement has done meanwhile.
-  perform notification.id
-  from public.scenario_notifications as notification
-  where notification.id = any (
-    array(
-      select (element.value ->> 'id')::uuid
+  -- Most are made of three plain fields, and are read all at once.
+  begin
+    are_plain := (
+      select bool_and(
+        coalesce(
+          (element.value ->> 'id')::uuid is not null
+            and (element.value ->> 'lease_number')::integer > 0
+            and element.value ->> 'result' = any ('{sent,retry,failed,suppressed,released}')
+            and not element.value ?| '{retry_after_seconds,reached,invalid_tokens}',
+          false
+        )
+      )
       from jsonb_array_elements(p_results) as element (value)
-      where scenario_private.is_readable_settlement(element.value)
-    )
+    );
+  exception when data_exception then
+    are_plain := false;
+  end;
+  results := array(
+    select case when are_plain or scenario_private.is_readable_settlement(element.value) then element.value end
+    from jsonb_array_elements(p_results) with ordinality as element (value, ordinal)
+    order by element.ordinal
+  );
+  -- First, so that what follows sees what a lease or a settlement has done meanwhile. Locked rows stay where they are.
+  with locked as materialized (
+    select notification.id, notification.delivery_status, notification.ctid
+    from public.scenario_notifications as notification
+    where notification.id = any (array(select (element.value ->> 'id')::uuid from unnest(results) as element (value)))
+    order by notification.id
+    for no key update
   )
-  order by notification.id
-  for no key update;
+  select array_agg(locked.id), array_agg(locked.delivery_status), array_agg(locked.ctid)
+  into locked_ids, statuses, places
+  from locked;
 
   with result as materialized (
     select
@@ -177,13 +204,7 @@ begin
         end as reached,
         nullif(settlement.value -> 'invalid_tokens', 'null') as invalid_tokens,
         settlement.ordinal
-      from jsonb_array_elements(p_results) with ordinality as element (value, ordinal)
-      cross join lateral (
-        select
-          case when scenario_private.is_readable_settlement(element.value) then element.value end as value,
-          element.ordinal
-        offset 0
-      ) as settlement
+      from unnest(results) with ordinality as settlement (value, ordinal)
     ) as readable
   ),
   locked as materialized (
@@ -233,12 +254,8 @@ begin
       notification.ctid as notification_ctid,
       locked.ctid as handover_ctid
     from result
-    left join lateral (
-      select row.id, row.delivery_status, row.ctid
-      from public.scenario_notifications as row
-      where row.id = result.id
-      offset 0
-    ) as notification on true
+    left join unnest(locked_ids, statuses, places) as notification (id, delivery_status, ctid)
+      on notification.id = result.id
     left join locked on locked.id = result.id
   ),
   settled as (

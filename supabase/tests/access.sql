@@ -150,9 +150,12 @@ insert into known_function values
    'service_role', 'invoker'),
   ('scenario_private.add_scenario_type(p_scenario_type text)', 'nobody', 'invoker'),
   ('scenario_private.announces_a_phone(p_plain text)', 'service_role', 'invoker'),
+  ('scenario_private.answers_of_rule(p_scenario_type text, p_candidates scenario_private.lease_candidate[])',
+   'service_role', 'invoker'),
   ('scenario_private.are_readable_subjects(p_subjects jsonb)', 'service_role', 'invoker'),
   ('scenario_private.are_readable_tokens(p_tokens jsonb)', 'service_role', 'invoker'),
   ('scenario_private.are_storable_subjects(p_subjects text[])', 'service_role', 'invoker'),
+  ('scenario_private.ask_again(p_candidates scenario_private.lease_candidate[])', 'service_role', 'invoker'),
   ('scenario_private.ask_rules(p_candidates scenario_private.lease_candidate[])', 'service_role', 'invoker'),
   ('scenario_private.await_moments(p_candidates scenario_private.lease_candidate[], p_has_gaps boolean)',
    'service_role', 'invoker'),
@@ -188,6 +191,7 @@ insert into known_function values
   ('scenario_private.end_handovers()', 'nobody', 'definer'),
   ('scenario_private.end_suppressions(p_user_ids uuid[])', 'service_role', 'invoker'),
   ('scenario_private.evaluated_types()', 'service_role', 'invoker'),
+  ('scenario_private.first_due_at()', 'service_role', 'invoker'),
   ('scenario_private.give_turns_back(p_ids uuid[], p_user_ids uuid[])', 'service_role', 'invoker'),
   ('scenario_private.hand_over_plain_insert()', 'nobody', 'invoker'),
   ('scenario_private.has_delivery_policies()', 'service_role', 'invoker'),
@@ -257,6 +261,9 @@ insert into known_function values
    'p_gaps jsonb)',
    'service_role', 'invoker'),
   ('scenario_private.users_away(p_user_ids uuid[])', 'service_role', 'definer'),
+  ('scenario_private.with_answers(p_candidates scenario_private.lease_candidate[], p_ids uuid[], p_reasons text[], '
+   'p_facts jsonb[])',
+   'service_role', 'invoker'),
   ('scenario_private.verdict_query(p_rule regclass, p_scenario_type text, p_condition text, '
    'p_history_before timestamp with time zone, p_with_facts boolean)',
    'service_role', 'invoker');

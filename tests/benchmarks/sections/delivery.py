@@ -1,7 +1,5 @@
 """Delivery: how many notifications a second are leased and settled, inside the database and over HTTP."""
 
-# ruff: noqa: S608 (the statements are put together from constants)
-
 from __future__ import annotations
 
 import asyncio
@@ -9,7 +7,6 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from time import perf_counter
 
 import psycopg
@@ -22,29 +19,13 @@ from scenario_repo import (
     connect,
 )
 from scenario_repo.testing.embedded_stack import EmbeddedStack
-from tests.benchmarks.measure import Aim, Figure, compared, contest, require, single, timed
-from tests.benchmarks.population import fill_mentors, fill_users, user
+from tests.benchmarks.measure import Figure, compared, require, single, timed
+from tests.benchmarks.population import fill_devices, fill_mentors, fill_pending
 from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "delivery"
 _BATCH = 1_000
 
-_FILL = f"""
-insert into public.scenario_notifications
-  (
-    user_id, organization_id, scenario_type, triggered_at, metadata, cooldown_window_start, origin, cooldown,
-    deliver_until
-  )
-select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity', now() - interval '1 hour',
-  '{{"inactive_days": 31}}', 'epoch', %s, interval '30 days', now() + interval '7 days'
-from generate_series(2, 2 * %s::integer, 2) as u
-"""
-_HAND_OVER = """
-insert into scenario_private.handover (notification_id, user_id, organization_id, scenario_type, next_attempt_at)
-select id, user_id, organization_id, scenario_type,
-  now() - interval '1 hour' + interval '1 millisecond' * row_number() over (order by ctid)
-from public.scenario_notifications
-"""
 # The same rows change in the same columns, without asking anybody.
 _LEASE_FLOOR = """
 with batch as materialized (
@@ -71,21 +52,14 @@ def measure(bench: Bench) -> Iterator[Figure]:
     size = bench.choose(quick=2_000, default=10_000)
     with bench.database("delivery") as database:
         fill_mentors(database, 2 * size)
-        with database.filler() as filler:
-            run(
-                filler,
-                f"insert into public.device_tokens (user_id, token, platform) select {user()}, 'token ' || u, 'ios' "
-                "from generate_series(2, 2 * %s::integer, 2) as u",
-                size,
-            )
-            run(filler, "vacuum (analyze) public.device_tokens")
+        fill_devices(database, size)
         for workers in (1, 8):
             ours: list[float] = []
             floors: list[float] = []
             for _ in range(bench.choose(quick=2, default=3)):
-                _refill(database, size)
+                fill_pending(database, size)
                 ours.append(_lease_and_settle(database, workers, size))
-                _refill(database, size)
+                fill_pending(database, size)
                 floors.append(_floor(database, size))
             yield compared(
                 SECTION,
@@ -98,42 +72,6 @@ def measure(bench: Bench) -> Iterator[Figure]:
             )
         with bench.http(database) as stack:
             yield from _over_http(bench, database, stack, min(size, 5_000))
-    yield _backlog(bench)
-
-
-def _backlog(bench: Bench) -> Figure:
-    """Measure a lease while few are waiting, and while very many are."""
-    many = {"quick": 20_000, "default": 200_000, "full": 1_000_000}[bench.extent]
-    with bench.database("waiting") as few_waiting, bench.database("backlog") as many_waiting:
-        for database, size in ((few_waiting, 10_000), (many_waiting, many)):
-            fill_users(database, 2 * size)
-            _refill(database, size, "claim")
-        with few_waiting.worker() as one, many_waiting.worker() as other:
-
-            def lease(worker: psycopg.Connection) -> float:
-                with worker.transaction(force_rollback=True):
-                    statement = "select public.scenario_lease_notifications(%s::integer, 300)"
-                    return timed(lambda: require(len(value(worker, statement, _BATCH)["leased"]) == _BATCH, "a lease"))
-
-            seconds = contest({"ours": partial(lease, other), "floor": partial(lease, one)}, bench.rounds(many))
-    return compared(
-        SECTION,
-        f"a lease of {_BATCH:,} out of a backlog",
-        many,
-        seconds["ours"],
-        seconds["floor"],
-        against="out of 10,000",
-        aim=Aim(1.2),
-    )
-
-
-def _refill(database: Database, size: int, origin: str = "evaluation") -> None:
-    with database.filler() as filler:
-        run(filler, "truncate public.scenario_notifications, scenario_private.handover")
-        run(filler, _FILL, origin, size)
-        run(filler, _HAND_OVER)
-        run(filler, "vacuum (analyze) public.scenario_notifications")
-        run(filler, "vacuum (analyze) scenario_private.handover")
 
 
 def _lease_and_settle(database: Database, workers: int, size: int) -> float:
@@ -175,7 +113,7 @@ def _over_http(bench: Bench, database: Database, stack: EmbeddedStack, size: int
     for workers in (1, 8):
         seconds = []
         for _ in range(bench.choose(quick=1, default=3)):
-            _refill(database, size)
+            fill_pending(database, size)
             seconds.append(asyncio.run(_workers(stack, workers, size)))
         yield single(
             SECTION,
