@@ -40,7 +40,7 @@ from generate_series(%s::integer, %s::integer) as u
 """
 CORE = """
 select
-  cardinality(user_ids) - coalesce(cardinality(answer.skipped_places), 0) - coalesce(cardinality(answer.lost_places), 0),
+  cardinality(user_ids) - coalesce(cardinality(answer.skipped_places || answer.lost_places), 0),
   coalesce(cardinality(answer.skipped_places), 0)
 from batch, scenario_private.claim(
   scenario_private.new_id_prefix(), 'claim', user_ids, organization_ids, null, scenario_types, null, cooldowns, null,
