@@ -3352,9 +3352,10 @@ begin
     offset 0
   ),
   -- One look tells most of it: nothing yet, or the newest one holds.
-  probed as (
+  probed as materialized (
     select
       judged.*,
+      coalesce(newest.ends_at > now() and judged.subjects = '{}', false) as is_refused,
       newest.id as newest_id,
       newest.triggered_at as newest_at,
       newest.cooldown_window_start as newest_window,
@@ -3385,7 +3386,6 @@ begin
       order by hold.triggered_at desc
       limit 1
     ) as newest on true
-    offset 0
   ),
   -- Where the newest one doesn't settle it, whatever may hold: looked up for few.
   searched as (
@@ -3430,6 +3430,7 @@ begin
         )
       end as record
     from probed
+    where not probed.is_refused
     offset 0
   ),
   held as (
@@ -3577,7 +3578,18 @@ begin
   -- What is not plainly claimed.
   exception as (
     select
-      decided.*,
+      probed.place,
+      'cooldown' as reason,
+      probed.newest_id as held_by,
+      probed.newest_ends_at as ends_at,
+      null::timestamptz as triggered_at,
+      null::timestamptz as window_start,
+      null::text[] as fresh_subjects
+    from probed
+    where probed.is_refused
+    union all
+    select
+      decided.place,
       case
         when decided.refusal is not null then decided.refusal
         when not with_care or inserted.id is not null then null
@@ -3585,7 +3597,12 @@ begin
         when earlier.subjects = '{}' or (decided.subjects <> '{}' and decided.subjects <@ earlier.subjects)
           then 'duplicate_in_batch'
         else 'concurrent_claim'
-      end as reason
+      end,
+      decided.held_by,
+      decided.ends_at,
+      decided.triggered_at,
+      decided.window_start,
+      decided.fresh_subjects
     from decided
     left join inserted_with_care as inserted
       on inserted.id = case when with_care then (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid end
@@ -4003,6 +4020,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 as $$
 declare
@@ -4192,6 +4210,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -4230,6 +4249,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -4274,6 +4294,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -4313,6 +4334,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -4357,6 +4379,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -4671,11 +4694,10 @@ begin
       -- highest milestone or the shortest cooldown (if it refuses, so does every longer one), then of the lowest
       -- organization_id.
       execute format(
-        'with verdict as materialized (%1$s),
-         -- Nobody is claimed for who has muted it: the lease asks the same again.
-         mentor as materialized (
+        'with mentor as materialized (
+           -- Nobody is claimed for who has muted it: the lease asks the same again.
            select verdict.*, case when verdict.verdict = ''due'' then %2$s else false end as is_muted
-           from verdict
+           from (%1$s) as verdict
          ),
          moment as materialized (
            select organization.id, scenario_private.next_moment(organization.id, now()) as opens_at
@@ -4902,6 +4924,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -5400,6 +5423,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare
@@ -5619,6 +5643,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -5648,6 +5673,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare
@@ -5889,6 +5915,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare
@@ -6002,6 +6029,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 begin
@@ -7566,6 +7594,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare
@@ -7965,6 +7994,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare
@@ -8058,6 +8088,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 begin
@@ -8147,6 +8178,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 declare
   until constant timestamptz := clock_timestamp() + interval '5 seconds';
@@ -8413,6 +8445,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare
@@ -8553,6 +8586,7 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare
@@ -8838,6 +8872,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 declare

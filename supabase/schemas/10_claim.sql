@@ -190,9 +190,10 @@ begin
     offset 0
   ),
   -- One look tells most of it: nothing yet, or the newest one holds.
-  probed as (
+  probed as materialized (
     select
       judged.*,
+      coalesce(newest.ends_at > now() and judged.subjects = '{}', false) as is_refused,
       newest.id as newest_id,
       newest.triggered_at as newest_at,
       newest.cooldown_window_start as newest_window,
@@ -223,7 +224,6 @@ begin
       order by hold.triggered_at desc
       limit 1
     ) as newest on true
-    offset 0
   ),
   -- Where the newest one doesn't settle it, whatever may hold: looked up for few.
   searched as (
@@ -268,6 +268,7 @@ begin
         )
       end as record
     from probed
+    where not probed.is_refused
     offset 0
   ),
   held as (
@@ -415,7 +416,18 @@ begin
   -- What is not plainly claimed.
   exception as (
     select
-      decided.*,
+      probed.place,
+      'cooldown' as reason,
+      probed.newest_id as held_by,
+      probed.newest_ends_at as ends_at,
+      null::timestamptz as triggered_at,
+      null::timestamptz as window_start,
+      null::text[] as fresh_subjects
+    from probed
+    where probed.is_refused
+    union all
+    select
+      decided.place,
       case
         when decided.refusal is not null then decided.refusal
         when not with_care or inserted.id is not null then null
@@ -423,7 +435,12 @@ begin
         when earlier.subjects = '{}' or (decided.subjects <> '{}' and decided.subjects <@ earlier.subjects)
           then 'duplicate_in_batch'
         else 'concurrent_claim'
-      end as reason
+      end,
+      decided.held_by,
+      decided.ends_at,
+      decided.triggered_at,
+      decided.window_start,
+      decided.fresh_subjects
     from decided
     left join inserted_with_care as inserted
       on inserted.id = case when with_care then (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid end
@@ -841,6 +858,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 as $$
 declare

@@ -281,11 +281,10 @@ begin
       -- highest milestone or the shortest cooldown (if it refuses, so does every longer one), then of the lowest
       -- organization_id.
       execute format(
-        'with verdict as materialized (%1$s),
-         -- Nobody is claimed for who has muted it: the lease asks the same again.
-         mentor as materialized (
+        'with mentor as materialized (
+           -- Nobody is claimed for who has muted it: the lease asks the same again.
            select verdict.*, case when verdict.verdict = ''due'' then %2$s else false end as is_muted
-           from verdict
+           from (%1$s) as verdict
          ),
          moment as materialized (
            select organization.id, scenario_private.next_moment(organization.id, now()) as opens_at
@@ -512,6 +511,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
