@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field, JsonValue, TypeAdapter
@@ -38,7 +38,7 @@ _Value = TypeVar("_Value")
 Places = list[Annotated[int, Field(gt=0)]]
 """Places in the batch, from 1."""
 
-Column = list[_Value] | _Value
+Column: TypeAlias = list[_Value] | _Value
 """What each place has: one value for all of them where all have the same, else one each."""
 
 

@@ -1,5 +1,7 @@
 """Right after a bulk load, before any ANALYZE: no function of the API compiles its plans, or plans ten times dearer."""
 
+# ruff: noqa: S608 (the statements are put together from constants)
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -41,7 +43,8 @@ CALLS = {
     "evaluate returns, dry": "scenario_evaluate('welcome_back', p_limit => 500, p_dry_run => true)",
     "explain": f"scenario_explain({_ASKED})",
     "explain a notification": (
-        f"scenario_explain_notification((select id from public.scenario_notifications where user_id = {_ASKED} limit 1))"
+        "scenario_explain_notification("
+        f"(select id from public.scenario_notifications where user_id = {_ASKED} limit 1))"
     ),
     "export a person": f"scenario_export_person({_ASKED})",
     "find inactive mentors": f"scenario_find_inactive_mentors({_ORGANIZATION}, interval '30 days', 100)",
