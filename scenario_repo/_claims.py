@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field, JsonValue, TypeAdapter
@@ -33,18 +33,23 @@ from scenario_repo.models import (
     StoredSkipReason,
 )
 
+_Value = TypeVar("_Value")
+
 Places = list[Annotated[int, Field(gt=0)]]
 """Places in the batch, from 1."""
+
+Column: TypeAlias = list[_Value] | _Value
+"""What each place has: one value for all of them where all have the same, else one each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The claims that were not granted; the reason is one for all of them, or one each."""
+    """The claims that were not granted."""
 
     place: Places
-    reason: StoredSkipReason | list[StoredSkipReason]
+    reason: Column[StoredSkipReason]
     held_by: list[UUID | None]
-    ends_at: list[AwareDatetime | None]
+    ends_at: Column[AwareDatetime | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class Following:
     """The claims that were granted after an earlier claim of the user and type."""
 
     place: Places
-    triggered_at: list[AwareDatetime]
-    cooldown_window_start: list[AwareDatetime]
+    triggered_at: Column[AwareDatetime]
+    cooldown_window_start: Column[AwareDatetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class Deliver:
     """The claims whose scenario's settings have another ``deliver_within`` than the usual one."""
 
     place: Places
-    deliver_until: list[AwareDatetime]
+    deliver_until: Column[AwareDatetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,17 +219,22 @@ def _outcomes(claims: Sequence[NotificationClaim], answer: Answer) -> list[dict[
 def _write_exceptions(outcomes: list[dict[str, Any]], answer: Answer) -> None:
     """Write the exceptions of the answer into the outcomes."""
     following, partly, deliver, skipped = answer.following, answer.partly, answer.deliver, answer.skipped
-    for place, triggered_at, window_start in zip(
-        following.place, following.triggered_at, following.cooldown_window_start, strict=True
+    for place, triggered_at, window_start in _rows(
+        following.place, following.triggered_at, following.cooldown_window_start
     ):
         outcomes[place - 1]["notification"] |= {"triggered_at": triggered_at, "cooldown_window_start": window_start}
-    for place, until in zip(deliver.place, deliver.deliver_until, strict=True):
+    for place, until in _rows(deliver.place, deliver.deliver_until):
         outcomes[place - 1]["notification"]["deliver_until"] = until
     for place, subjects in zip(partly.place, partly.new_subjects, strict=True):
         outcomes[place - 1]["new_subjects"] = subjects
-    reasons = skipped.reason if isinstance(skipped.reason, list) else repeat(skipped.reason, len(skipped.place))
-    for place, reason, held_by, ends_at in zip(skipped.place, reasons, skipped.held_by, skipped.ends_at, strict=True):
+    for place, reason, held_by, ends_at in _rows(skipped.place, skipped.reason, skipped.held_by, skipped.ends_at):
         outcomes[place - 1] = {"skip_reason": reason, "held_by": held_by, "ends_at": ends_at}
+
+
+def _rows(places: Places, *columns: Column[Any]) -> Iterator[tuple[Any, ...]]:
+    """Turn columns into rows, each with its place."""
+    full = (column if isinstance(column, list) else repeat(column, len(places)) for column in columns)
+    return zip(places, *full, strict=True)
 
 
 def log_duplicates(outcomes: Sequence[ClaimOutcome]) -> None:

@@ -52,7 +52,8 @@ from (
     end as holds_from,
     case
       -- Nobody could be told: it is over when the user registers a device.
-      when notification.failure_code = 'suppressed'
+      when notification.is_failed
+        and notification.failure_code = 'suppressed'
         and notification.held_until > now()
         and exists (
           select

@@ -38,6 +38,41 @@ $$;
 revoke all on function scenario_private.new_id_prefix() from public, anon, authenticated;
 grant execute on function scenario_private.new_id_prefix() to service_role;
 
+-- What became of a batch: the exceptions, by columns. Every other place was claimed as the batch's id prefix and its
+-- place, triggered now, after 'epoch', with all its subjects new, to be delivered within 7 days. It has no rows: it is
+-- the type of an answer, of arrays as they are, for json would be read again by whoever asks for a part of it.
+create or replace view scenario_private.claim_answer
+with (security_invoker = true)
+as
+select
+  null::bigint[] as skipped_places,
+  null::text[] as skip_reasons,
+  null::uuid[] as held_by,
+  null::timestamptz[] as ends_at,
+  null::bigint[] as following_places,
+  null::timestamptz[] as following_at,
+  null::timestamptz[] as following_windows,
+  null::bigint[] as partly_places,
+  null::json as partly_subjects,
+  null::bigint[] as deliver_places,
+  null::timestamptz[] as deliver_until,
+  null::bigint[] as lost_places
+where false;
+comment on view scenario_private.claim_answer is
+  'What a claim answers: the exceptions of a batch, by columns. It has no rows.';
+comment on column scenario_private.claim_answer.skipped_places is
+  'Who was refused, with the reason, what holds (held_by) and until when (ends_at, infinity for good).';
+comment on column scenario_private.claim_answer.following_places is
+  'Claimed after an earlier claim: its triggered_at (following_at) and cooldown_window_start (following_windows).';
+comment on column scenario_private.claim_answer.partly_places is
+  'Claimed, and some of the subjects are held already: those that are not (partly_subjects).';
+comment on column scenario_private.claim_answer.deliver_places is
+  'Claimed, and deliver_until is not 7 days from now.';
+comment on column scenario_private.claim_answer.lost_places is
+  'With care: who lost a race.';
+revoke all on table scenario_private.claim_answer from public, anon, authenticated;
+grant select on table scenario_private.claim_answer to service_role;
+
 -- Judges a batch, inserts what nothing refuses, and answers, all in one statement: exact at whatever isolation level.
 --
 -- Arrays of one length; p_organization_id, p_scenario_type, p_cooldown and p_metadata stand for a column that is null
@@ -49,15 +84,8 @@ grant execute on function scenario_private.new_id_prefix() to service_role;
 --   p_places             with care: the places to claim now; null: all
 --   p_leased_until       for claims with a lease
 --
--- Answers the exceptions, by columns; every other place was claimed as p_id_prefix and its place, triggered now, after
--- 'epoch', with all its subjects new, to be delivered within 7 days:
---   skipped    place, reason (one for all or one each), held_by, ends_at
---   following  place, triggered_at, cooldown_window_start: claimed after an earlier claim
---   partly     place, new_subjects: claimed, and some of the subjects are held already
---   deliver    place, deliver_until: where it is not 7 days from now
---   lost       with care: the places that lost a race
---
--- ends_at is what is known without looking at leases: a pending one holds longer if it is sent later.
+-- Answers with scenario_private.claim_answer. ends_at is what is known without looking at leases: a pending one
+-- holds longer if it is sent later.
 --
 -- Reasons: unknown_user; invalid_claim (a field is missing or out of bounds); cooldown and milestone_reached (held_by
 -- holds, until ends_at); invalid_metadata; duplicate_in_batch (an earlier place names the same); concurrent_claim (an
@@ -82,7 +110,7 @@ create or replace function scenario_private.claim_once(
   p_places bigint[],
   p_leased_until timestamptz
 )
-returns json
+returns scenario_private.claim_answer
 language plpgsql
 volatile
 set search_path = ''
@@ -102,7 +130,8 @@ declare
   deadlines constant jsonb := scenario_private.deadlines(
     p_organization_ids, p_organization_id, p_scenario_types, p_scenario_type
   );
-  answer json;
+  usual_end constant timestamptz := now() + interval '7 days';
+  answer scenario_private.claim_answer;
 begin
   with judged as (
     select
@@ -161,9 +190,10 @@ begin
     offset 0
   ),
   -- One look tells most of it: nothing yet, or the newest one holds.
-  probed as (
+  probed as materialized (
     select
       judged.*,
+      coalesce(newest.ends_at > now() and judged.subjects = '{}', false) as is_refused,
       newest.id as newest_id,
       newest.triggered_at as newest_at,
       newest.cooldown_window_start as newest_window,
@@ -194,7 +224,6 @@ begin
       order by hold.triggered_at desc
       limit 1
     ) as newest on true
-    offset 0
   ),
   -- Where the newest one doesn't settle it, whatever may hold: looked up for few.
   searched as (
@@ -239,6 +268,7 @@ begin
         )
       end as record
     from probed
+    where not probed.is_refused
     offset 0
   ),
   held as (
@@ -321,6 +351,7 @@ begin
       decided.*,
       (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid as id,
       case
+        when moment.of is null and decided.triggered_at = now() then usual_end
         when moment.of is null then decided.triggered_at + interval '7 days'
         else greatest(decided.triggered_at + interval '1 second', (moment.of ->> 1)::timestamptz)
       end as deliver_until,
@@ -385,7 +416,18 @@ begin
   -- What is not plainly claimed.
   exception as (
     select
-      decided.*,
+      probed.place,
+      'cooldown' as reason,
+      probed.newest_id as held_by,
+      probed.newest_ends_at as ends_at,
+      null::timestamptz as triggered_at,
+      null::timestamptz as window_start,
+      null::text[] as fresh_subjects
+    from probed
+    where probed.is_refused
+    union all
+    select
+      decided.place,
       case
         when decided.refusal is not null then decided.refusal
         when not with_care or inserted.id is not null then null
@@ -393,7 +435,12 @@ begin
         when earlier.subjects = '{}' or (decided.subjects <> '{}' and decided.subjects <@ earlier.subjects)
           then 'duplicate_in_batch'
         else 'concurrent_claim'
-      end as reason
+      end,
+      decided.held_by,
+      decided.ends_at,
+      decided.triggered_at,
+      decided.window_start,
+      decided.fresh_subjects
     from decided
     left join inserted_with_care as inserted
       on inserted.id = case when with_care then (p_id_prefix || lpad(to_hex(decided.place), 5, '0'))::uuid end
@@ -406,57 +453,29 @@ begin
       or decided.refusal is not null
       or decided.window_start > 'epoch'
       or decided.fresh_subjects is not null
+  ),
+  deferred as (
+    select granted.place, granted.deliver_until
+    from granted
+    where granted.deliver_until <> usual_end
+      and (not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id))
   )
-  select json_build_object(
-    'skipped', json_build_object(
-      'place', coalesce(json_agg(exception.place) filter (where exception.reason <> 'lost'), '[]'),
-      'reason', case
-        when not with_care and bool_and(exception.reason = 'cooldown') then to_json('cooldown'::text)
-        else coalesce(json_agg(exception.reason) filter (where exception.reason <> 'lost'), '[]')
-      end,
-      'held_by', coalesce(json_agg(exception.held_by) filter (where exception.reason <> 'lost'), '[]'),
-      'ends_at', coalesce(
-        json_agg(
-          -- No later than a client's datetime can be; null for good.
-          case when exception.ends_at <> 'infinity' then least(exception.ends_at, '9999-12-31 23:59:59+00') end
-        ) filter (where exception.reason <> 'lost'),
-        '[]'
-      )
-    ),
-    'following', json_build_object(
-      'place', coalesce(
-        json_agg(exception.place) filter (where exception.reason is null and exception.window_start > 'epoch'), '[]'
-      ),
-      'triggered_at', coalesce(
-        json_agg(exception.triggered_at) filter (where exception.reason is null and exception.window_start > 'epoch'),
-        '[]'
-      ),
-      'cooldown_window_start', coalesce(
-        json_agg(exception.window_start) filter (where exception.reason is null and exception.window_start > 'epoch'),
-        '[]'
-      )
-    ),
-    'partly', json_build_object(
-      'place', coalesce(
-        json_agg(exception.place) filter (where exception.reason is null and exception.fresh_subjects is not null), '[]'
-      ),
-      'new_subjects', coalesce(
-        json_agg(exception.fresh_subjects)
-          filter (where exception.reason is null and exception.fresh_subjects is not null),
-        '[]'
-      )
-    ),
-    'deliver', (
-      select json_build_object(
-        'place', coalesce(json_agg(granted.place), '[]'),
-        'deliver_until', coalesce(json_agg(granted.deliver_until), '[]')
-      )
-      from granted
-      where granted.deliver_until <> now() + interval '7 days'
-        and (not with_care or exists (select from inserted_with_care as inserted where inserted.id = granted.id))
-    ),
-    'lost', coalesce(json_agg(exception.place) filter (where exception.reason = 'lost'), '[]')
-  )
+  select
+    array_agg(exception.place) filter (where exception.reason <> 'lost'),
+    array_agg(exception.reason) filter (where exception.reason <> 'lost'),
+    array_agg(exception.held_by) filter (where exception.reason <> 'lost'),
+    array_agg(
+      -- No later than a client's datetime can be; null for good.
+      case when exception.ends_at <> 'infinity' then least(exception.ends_at, '9999-12-31 23:59:59+00') end
+    ) filter (where exception.reason <> 'lost'),
+    array_agg(exception.place) filter (where exception.reason is null and exception.window_start > 'epoch'),
+    array_agg(exception.triggered_at) filter (where exception.reason is null and exception.window_start > 'epoch'),
+    array_agg(exception.window_start) filter (where exception.reason is null and exception.window_start > 'epoch'),
+    array_agg(exception.place) filter (where exception.reason is null and exception.fresh_subjects is not null),
+    json_agg(exception.fresh_subjects) filter (where exception.reason is null and exception.fresh_subjects is not null),
+    (select array_agg(deferred.place) from deferred),
+    (select array_agg(deferred.deliver_until) from deferred),
+    array_agg(exception.place) filter (where exception.reason = 'lost')
   into answer
   from exception;
   return answer;
@@ -495,7 +514,7 @@ create or replace function scenario_private.claim(
   p_places bigint[],
   p_leased_until timestamptz
 )
-returns json
+returns scenario_private.claim_answer
 language plpgsql
 volatile
 set search_path = ''
@@ -504,7 +523,7 @@ declare
   existing_user_ids uuid[];
   judges_values boolean := false;
   turns_lost integer := 0;
-  answer json;
+  answer scenario_private.claim_answer;
 begin
   -- Much metadata is judged by the table's constraints once, not twice: with care from the start.
   begin
@@ -537,7 +556,7 @@ begin
         p_cooldowns, p_cooldown, p_milestone_values, p_metadata, p_all_metadata, p_subjects, p_predecessors,
         existing_user_ids, judges_values, p_places, p_leased_until
       );
-      if turns_lost < 8 and p_predecessors is null and json_array_length(answer -> 'lost') > 0 then
+      if turns_lost < 8 and p_predecessors is null and answer.lost_places is not null then
         raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
       end if;
       exit;
@@ -798,13 +817,32 @@ $$;
 revoke all on function scenario_private.require_claims(jsonb, integer) from public, anon, authenticated;
 grant execute on function scenario_private.require_claims(jsonb, integer) to service_role;
 
+-- A column of an answer: one value for all places, where all have the same, else one each.
+create or replace function scenario_private.column_of(p_values anyarray)
+returns json
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when p_values is null then '[]'
+    when p_values[1] = all (p_values) then to_json(p_values[1])
+    else to_json(p_values)
+  end
+$$;
+revoke all on function scenario_private.column_of(anyarray) from public, anon, authenticated;
+grant execute on function scenario_private.column_of(anyarray) to service_role;
+
 -- Claims a batch; with p_lease_seconds for a caller who sends by hand: each notification is leased to the caller at
 -- once, who settles it. Without, it is the delivery workers'.
 --   in   columns: {"user_id": […], "organization_id": […], "scenario_type": […], "cooldown_seconds": […],
 --        "milestone_value": […], "metadata": […], "subjects": […], "all": {…}}; a column may be left out, and all has
 --        one value for a whole column. Or an array of claims, each an object with these fields.
---   out  {"id_prefix", "triggered_at", "deliver_until", "skipped", "following", "partly", "deliver"}: the exceptions,
---        by columns, as scenario_private.claim_once says; places count from 1. With a lease also "leased", the rows as
+--   out  {"id_prefix", "triggered_at", "deliver_until",
+--        "skipped": {"place", "reason", "held_by", "ends_at"},
+--        "following": {"place", "triggered_at", "cooldown_window_start"},
+--        "partly": {"place", "new_subjects"}, "deliver": {"place", "deliver_until"}}: the exceptions, by columns, as
+--        scenario_private.claim_answer says; places count from 1, and a column may be one value for all. With a lease also "leased", the rows as
 --        scenario_lease_notifications gives them, and "taken_over": {"place", "id"}, claims of before that nobody had
 --        in hand.
 -- With a lease the same is asked as by a lease: who is gone or banned, or has muted it, is skipped with that reason, and
@@ -820,6 +858,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 as $$
 declare
@@ -830,8 +869,7 @@ declare
   away_reasons text[];
   away_until timestamptz[];
   places bigint[];
-  answer json;
-  skipped json;
+  answer scenario_private.claim_answer;
   taken_over json;
   leased_ids uuid[];
 begin
@@ -870,24 +908,14 @@ begin
     batch.all_scenario_type, batch.cooldowns, batch.all_cooldown, batch.milestone_values, batch.metadata,
     batch.all_metadata, batch.subjects, null, places, now() + make_interval(secs => p_lease_seconds)
   );
-  skipped := answer -> 'skipped';
-
-  if json_array_length(answer -> 'lost') > 0 or p_lease_seconds is not null then
+  if answer.lost_places is not null or p_lease_seconds is not null then
     with skip as (
-      select
-        (element.place #>> '{}')::bigint as place,
-        case jsonb_typeof(columns.reason)
-          when 'array' then columns.reason ->> at.index
-          else columns.reason #>> '{}'
-        end as reason,
-        (columns.held_by ->> at.index)::uuid as held_by,
-        (columns.ends_at ->> at.index)::timestamptz as ends_at
-      from jsonb_to_record(skipped::jsonb) as columns (place jsonb, reason jsonb, held_by jsonb, ends_at jsonb)
-      cross join lateral jsonb_array_elements(columns.place) with ordinality as element (place, ordinal)
-      cross join lateral (select (element.ordinal - 1)::integer) as at (index)
+      select skipped.place, skipped.reason, skipped.held_by, skipped.ends_at
+      from unnest(answer.skipped_places, answer.skip_reasons, answer.held_by, answer.ends_at)
+        as skipped (place, reason, held_by, ends_at)
       union all
-      select lost.place::bigint, 'concurrent_claim', null, null
-      from json_array_elements_text(answer -> 'lost') as lost (place)
+      select lost.place, 'concurrent_claim', null, null
+      from unnest(answer.lost_places) as lost (place)
       union all
       select away.place, away.reason, null, away.until
       from unnest(away_places, away_reasons, away_until) as away (place, reason, until)
@@ -933,16 +961,10 @@ begin
       join free on free.id = leased.id
     )
     select
-      (
-        select json_build_object(
-          'place', coalesce(json_agg(skip.place order by skip.place), '[]'),
-          'reason', coalesce(json_agg(skip.reason order by skip.place), '[]'),
-          'held_by', coalesce(json_agg(skip.held_by order by skip.place), '[]'),
-          'ends_at', coalesce(json_agg(skip.ends_at order by skip.place), '[]')
-        )
-        from skip
-        where not exists (select from taken where taken.place = skip.place)
-      ),
+      skipped.places,
+      skipped.reasons,
+      skipped.held_by,
+      skipped.ends_at,
       (
         select json_build_object(
           'place', coalesce(json_agg(taken.place order by taken.place), '[]'),
@@ -957,7 +979,16 @@ begin
         from generate_series(1, number_of_claims) as claimed (place)
         where not exists (select from skip where skip.place = claimed.place)
       )
-    into skipped, taken_over, leased_ids;
+    into answer.skipped_places, answer.skip_reasons, answer.held_by, answer.ends_at, taken_over, leased_ids
+    from (
+      select
+        array_agg(skip.place order by skip.place) as places,
+        array_agg(skip.reason order by skip.place) as reasons,
+        array_agg(skip.held_by order by skip.place) as held_by,
+        array_agg(skip.ends_at order by skip.place) as ends_at
+      from skip
+      where not exists (select from taken where taken.place = skip.place)
+    ) as skipped;
     perform scenario_private.give_turns_back(
       array_agg((id_prefix || lpad(to_hex(element.place), 5, '0'))::uuid), array_agg(element.user_id)
     )
@@ -971,10 +1002,25 @@ begin
     'id_prefix', id_prefix,
     'triggered_at', now(),
     'deliver_until', now() + interval '7 days',
-    'skipped', skipped,
-    'following', answer -> 'following',
-    'partly', answer -> 'partly',
-    'deliver', answer -> 'deliver',
+    'skipped', json_build_object(
+      'place', coalesce(answer.skipped_places, '{}'),
+      'reason', scenario_private.column_of(answer.skip_reasons),
+      'held_by', coalesce(answer.held_by, '{}'),
+      'ends_at', scenario_private.column_of(answer.ends_at)
+    ),
+    'following', json_build_object(
+      'place', coalesce(answer.following_places, '{}'),
+      'triggered_at', scenario_private.column_of(answer.following_at),
+      'cooldown_window_start', scenario_private.column_of(answer.following_windows)
+    ),
+    'partly', json_build_object(
+      'place', coalesce(answer.partly_places, '{}'),
+      'new_subjects', coalesce(answer.partly_subjects, '[]')
+    ),
+    'deliver', json_build_object(
+      'place', coalesce(answer.deliver_places, '{}'),
+      'deliver_until', scenario_private.column_of(answer.deliver_until)
+    ),
     'taken_over', taken_over,
     'leased', case when p_lease_seconds is not null then scenario_private.leased_rows(leased_ids) end
   );

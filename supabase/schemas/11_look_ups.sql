@@ -14,6 +14,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -52,6 +53,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -96,6 +98,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -135,6 +138,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -179,6 +183,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);

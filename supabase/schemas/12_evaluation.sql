@@ -232,7 +232,7 @@ declare
   away_user_ids uuid[];
   away_reasons text[];
   places bigint[];
-  outcome json;
+  outcome scenario_private.claim_answer;
   skip_reasons text[];
   unclaimed_places bigint[];
   unclaimed_reasons text[];
@@ -281,11 +281,10 @@ begin
       -- highest milestone or the shortest cooldown (if it refuses, so does every longer one), then of the lowest
       -- organization_id.
       execute format(
-        'with verdict as materialized (%1$s),
-         -- Nobody is claimed for who has muted it: the lease asks the same again.
-         mentor as materialized (
+        'with mentor as materialized (
+           -- Nobody is claimed for who has muted it: the lease asks the same again.
            select verdict.*, case when verdict.verdict = ''due'' then %2$s else false end as is_muted
-           from verdict
+           from (%1$s) as verdict
          ),
          moment as materialized (
            select organization.id, scenario_private.next_moment(organization.id, now()) as opens_at
@@ -406,23 +405,13 @@ begin
         scenario_private.new_id_prefix(), 'evaluation', user_ids, organization_ids, null, null, p_scenario_type,
         cooldowns, null, milestone_values, facts, null, subjects, predecessors, places, null
       );
-      lost_count := json_array_length(outcome -> 'lost');
+      lost_count := coalesce(cardinality(outcome.lost_places), 0);
       if lost_count > 0 and turn < 3 then
         raise exception using errcode = 'triggered_action_exception', message = 'lost a race';
       end if;
-      claimed_count := claimed_count - json_array_length(outcome -> 'skipped' -> 'place') - lost_count;
-      unclaimed_places := array(
-        select json_array_elements_text(outcome -> 'skipped' -> 'place')::bigint
-        union all
-        select json_array_elements_text(outcome -> 'lost')::bigint
-      );
-      unclaimed_reasons := case json_typeof(outcome -> 'skipped' -> 'reason')
-          when 'array' then array(select json_array_elements_text(outcome -> 'skipped' -> 'reason'))
-          else array_fill(
-            outcome -> 'skipped' ->> 'reason', array[json_array_length(outcome -> 'skipped' -> 'place')]
-          )
-        end
-        || array_fill('concurrent_claim'::text, array[lost_count]);
+      unclaimed_places := coalesce(outcome.skipped_places || outcome.lost_places, '{}');
+      unclaimed_reasons := coalesce(outcome.skip_reasons, '{}') || array_fill('concurrent_claim'::text, array[lost_count]);
+      claimed_count := claimed_count - cardinality(unclaimed_places);
       skip_reasons := skip_reasons || unclaimed_reasons;
       exit;
     exception when triggered_action_exception then
@@ -522,6 +511,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);

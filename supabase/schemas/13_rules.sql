@@ -174,6 +174,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 as $$
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -203,6 +204,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare

@@ -15,6 +15,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 begin

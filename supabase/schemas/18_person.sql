@@ -14,6 +14,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 begin
@@ -103,6 +104,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 declare
   until constant timestamptz := clock_timestamp() + interval '5 seconds';

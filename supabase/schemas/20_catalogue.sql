@@ -217,6 +217,7 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 declare

@@ -179,6 +179,7 @@ insert into known_function values
   ('scenario_private.clock_forward(p_since timestamp with time zone, p_length interval, p_stopped '
    'tstzmultirange)',
    'service_role', 'invoker'),
+  ('scenario_private.column_of(p_values anyarray)', 'service_role', 'invoker'),
   ('scenario_private.complete_plain_insert()', 'nobody', 'invoker'),
   ('scenario_private.current_holder(p_user_id uuid, p_scenario_type text, p_cooldown interval, '
    'p_milestone_value integer, p_subjects text[])',

@@ -96,14 +96,13 @@ def outcomes_of(answer: Mapping[str, Any], claims: Sequence[Mapping[str, object]
     for exceptions in ("following", "partly", "deliver"):
         columns = dict(answer[exceptions])
         for at, place in enumerate(columns.pop("place")):
-            outcomes[place - 1] |= {name: values[at] for name, values in columns.items()}
+            outcomes[place - 1] |= {name: _at(values, at) for name, values in columns.items()}
     skipped = answer["skipped"]
     for at, place in enumerate(skipped["place"]):
-        reason = skipped["reason"]
         outcomes[place - 1] = {
-            "skip_reason": reason if isinstance(reason, str) else reason[at],
+            "skip_reason": _at(skipped["reason"], at),
             "held_by": skipped["held_by"][at],
-            "ends_at": skipped["ends_at"][at],
+            "ends_at": _at(skipped["ends_at"], at),
         }
     if answer["leased"] is not None:
         for place, taken in zip(*answer["taken_over"].values(), strict=True):
@@ -111,6 +110,11 @@ def outcomes_of(answer: Mapping[str, Any], claims: Sequence[Mapping[str, object]
         leased = {row["id"]: row for row in answer["leased"]}
         outcomes = [outcome | leased.get(outcome.get("id"), {}) for outcome in outcomes]
     return outcomes
+
+
+def _at(column: object, place: int) -> object:
+    """Read a column of an answer, which has one value for all where all have the same."""
+    return column[place] if isinstance(column, list) else column
 
 
 def results(outcomes: Iterable[dict[str, Any]]) -> list[str]:

@@ -26,20 +26,31 @@ const peers = {
     }
   },
   'graphile-worker': {
-    async open (url) {
-      const silent = new Logger(() => () => {})
-      const utils = await makeWorkerUtils({ connectionString: url, logger: silent })
-      await utils.migrate()
-      return {
-        enqueue: keys => utils.addJobs(keys.map(
-          key => ({ identifier: QUEUE, payload: { user_id: key }, jobKey: key })
-        )),
-        count: () => utils.withPgClient(
-          async client => Number((await client.query('select count(*) from graphile_worker.jobs')).rows[0].count)
-        ),
-        close: () => utils.release()
-      }
-    }
+    open: url => openGraphileWorker(url, (utils, keys) => utils.addJobs(keys.map(
+      key => ({ identifier: QUEUE, payload: { user_id: key }, jobKey: key })
+    )))
+  },
+  // Without its client, which has every job sent back.
+  'graphile-worker in SQL': {
+    open: url => openGraphileWorker(url, (utils, keys) => utils.withPgClient(client => client.query(
+      `select count(*) from graphile_worker.add_jobs(
+        array(select json_populate_recordset(null::graphile_worker.job_spec, $1::json))
+      )`,
+      [JSON.stringify(keys.map(key => ({ identifier: QUEUE, payload: { user_id: key }, job_key: key })))]
+    )))
+  }
+}
+
+async function openGraphileWorker (url, enqueue) {
+  const silent = new Logger(() => () => {})
+  const utils = await makeWorkerUtils({ connectionString: url, logger: silent })
+  await utils.migrate()
+  return {
+    enqueue: keys => enqueue(utils, keys),
+    count: () => utils.withPgClient(
+      async client => Number((await client.query('select count(*) from graphile_worker.jobs')).rows[0].count)
+    ),
+    close: () => utils.release()
   }
 }
 

@@ -131,4 +131,10 @@ PEERS = (
         "unique while the job waits, no cooldown; a duplicate replaces the waiting job",
         partial(_open, "graphile-worker"),
     ),
+    Peer(
+        "graphile-worker in SQL",
+        "graphile_worker.add_jobs called directly, job_key",
+        "as its client's addJobs, which has every job sent back",
+        partial(_open, "graphile-worker in SQL"),
+    ),
 )

@@ -40,8 +40,8 @@ from generate_series(%s::integer, %s::integer) as u
 """
 CORE = """
 select
-  cardinality(user_ids) - json_array_length(answer -> 'skipped' -> 'place') - json_array_length(answer -> 'lost'),
-  json_array_length(answer -> 'skipped' -> 'place')
+  cardinality(user_ids) - coalesce(cardinality(answer.skipped_places || answer.lost_places), 0),
+  coalesce(cardinality(answer.skipped_places), 0)
 from batch, scenario_private.claim(
   scenario_private.new_id_prefix(), 'claim', user_ids, organization_ids, null, scenario_types, null, cooldowns, null,
   milestone_values, metadata, null, null, null, null, null

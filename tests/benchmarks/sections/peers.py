@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -42,7 +43,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         fill_users(database, everything)
         with unguarded.owner() as owner:
             run(owner, _UNGUARD)
-        databases = {peer: f"peer_{peer.name.replace('-', '_')}" for peer in _available()}
+        databases = {peer: f"peer_{re.sub('[^a-z]', '_', peer.name.lower())}" for peer in _available()}
         urls = {peer: bench.server.create_database(name) for peer, name in databases.items()}
         try:
             ours = {OURS: database.url, UNGUARDED: unguarded.url}
