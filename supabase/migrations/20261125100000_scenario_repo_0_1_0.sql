@@ -5130,7 +5130,7 @@ comment on table scenario_private.pass_range is
 comment on column scenario_private.pass_range.pass_id is
   'The row of the settings that keeps the pass: its scenario type, and its organization or all.';
 comment on column scenario_private.pass_range.number is
-  'Its place among the ranges, by user_id, from 1.';
+  'Its place among the ranges, in the order of ids, from 1.';
 comment on column scenario_private.pass_range.place is
   'The user_id after which it goes on; null: from the first one.';
 comment on column scenario_private.pass_range.upto is

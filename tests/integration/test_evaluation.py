@@ -163,9 +163,10 @@ def test_history_is_counted_and_not_told(database: Database, worker: psycopg.Con
     long_gone = database.new_mentors(2, ORGANIZATION)
     insert_activities(worker, long_gone, ago("400 days"))
     whole: dict[str, object] = {"next_after": None, "due_mentors": []}
+    of_pass: dict[str, object] = {"pass_number": 1, "in_other_hands": False}
     nobody: dict[str, object] = {"evaluated": 5, "due": 3, "claimed": 3, "history": 2, "skipped": {}, **whole}
     assert evaluate(worker, "inactivity", dry_run=True) == nobody
-    assert next_page(worker, 100) == nobody
+    assert next_page(worker, 100) == nobody | of_pass
     kept = pass_of(worker)
     assert [kept[name] for name in ("evaluated", "due", "claimed", "skipped", "history")] == [5, 3, 3, 0, 2]
     assert notified(worker) == quiet
@@ -180,7 +181,7 @@ def test_history_is_counted_and_not_told(database: Database, worker: psycopg.Con
     }
     assert evaluate(worker, "inactivity", dry_run=True, due_within=timedelta(days=371)) == everybody
     call = "select public.scenario_evaluate_next_page('inactivity', null, 100, %s)"
-    assert worker.execute(call, [371 * 86_400]).fetchone() == (everybody,)
+    assert worker.execute(call, [371 * 86_400]).fetchone() == (everybody | of_pass | {"pass_number": 2},)
     assert notified(worker) == sorted([*quiet, *long_gone])
 
 
@@ -270,25 +271,6 @@ def test_a_session_killed_in_mid_page_loses_and_doubles_nothing(database: Databa
         pass
     assert notified(worker) == ids
     assert pass_of(worker)["claimed"] == 20
-
-
-def test_callers_share_a_pass(database: Database, worker: psycopg.Connection) -> None:
-    """Four callers at once take turns, page by page: nobody is evaluated twice in one pass, and nobody left out."""
-    ids = quiet_mentors(database, 120)
-    barrier = threading.Barrier(4)
-
-    def turn_pages(pages: int) -> list[dict[str, Any]]:
-        with database.connect() as connection:
-            barrier.wait()
-            return [next_page(connection, 7) for _ in range(pages)]
-
-    with ThreadPoolExecutor(4) as pool:
-        pages = [page for turned in pool.map(turn_pages, [5, 4, 4, 5]) for page in turned]
-    assert sum(page["evaluated"] for page in pages) == 120
-    assert Counter(page["next_after"] is None for page in pages) == {False: 17, True: 1}
-    assert notified(worker) == ids
-    kept = pass_of(worker)
-    assert (kept["evaluated"], kept["claimed"], kept["place"]) == (120, 120, None)
 
 
 def test_pages_that_overlap_at_once_notify_once(database: Database, worker: psycopg.Connection) -> None:
