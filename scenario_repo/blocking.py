@@ -345,8 +345,8 @@ class ScenarioNotificationRepository:
         several callers share it, at once: each evaluates mentors of its own. A caller that finds all of them in others'
         hands gets a page of nobody (:attr:`EvaluationPage.in_other_hands`), and asks again in a while.
 
-        ``pass_number``, from :meth:`begin_run` or an earlier page, is the pass to take part in: once it is over, whoever
-        ended it, the answer is a last page of nobody. Without it, a new pass begins. ``due_within`` is that of
+        ``pass_number``, from :meth:`begin_run` or an earlier page, is the pass to take part in: once it is over,
+        whoever ended it, the answer is a last page of nobody. Without it, a new pass begins. ``due_within`` is that of
         :meth:`evaluate_scenario`.
         """
         return self._portal.call(

@@ -341,7 +341,7 @@ class EvaluationPage(Row):
     """Mentors left out, since what would be told came true longer than ``due_within`` ago; they are not due."""
     skipped: dict[StoredSkipReason, int]
     next_after: UUID | None
-    """Where the next page starts; None after the last. Of a pass only whether it is over: its ranges are in no order."""
+    """Where the next page starts; None after the last. In a pass it only says that the pass is not over."""
     due_mentors: tuple[DueMentor, ...] = ()
     """With ``list_due``: those who are counted as claimed, by ``user_id``; else empty."""
     pass_number: int | None = None

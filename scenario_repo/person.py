@@ -33,7 +33,7 @@ class PersonalData(Row):
     turns: DataRows
     """When something was handed out to her last."""
     passes: DataRows
-    """The ranges of passes under way of which she was the last one evaluated, or is the last one that belongs to them."""
+    """The ranges of passes under way that name her: as the last one evaluated, or the last one of the range."""
     sources: dict[str, DataRows]
     """What the app's own tables have of her, as the views of ``scenario_source`` show it; with her device tokens."""
 

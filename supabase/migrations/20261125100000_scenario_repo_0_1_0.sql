@@ -8401,7 +8401,7 @@ begin
           json_build_object(
             'scenario_type', config.scenario_type,
             'organization_id', config.organization_id,
-            'place', range.place,
+            'resume_after', range.place,
             'upto', range.upto
           )
           order by config.scenario_type, config.organization_id, range.number

@@ -84,7 +84,7 @@ def next_page(
 
 
 def turn_pages(
-    database: Database, number: int, limits: tuple[int, ...] = (40,), organization_id: UUID | None = None
+    database: Database, number: int, limits: tuple[int, ...], organization_id: UUID | None
 ) -> list[dict[str, Any]]:
     """Ask for pages until the pass is over, as an engine does; begin anew whenever the session is killed."""
     pages: list[dict[str, Any]] = []
@@ -99,10 +99,17 @@ def turn_pages(
                     time.sleep(0.005)
 
 
-def share(database: Database, callers: int, number: int = 1, **options: Any) -> list[dict[str, Any]]:
+def share(
+    database: Database,
+    callers: int,
+    number: int = 1,
+    *,
+    limits: tuple[int, ...] = (40,),
+    organization_id: UUID | None = None,
+) -> list[dict[str, Any]]:
     """Let so many callers do one pass between them, and return all pages."""
     with ThreadPoolExecutor(callers) as pool:
-        turned = [pool.submit(turn_pages, database, number, **options) for _ in range(callers)]
+        turned = [pool.submit(turn_pages, database, number, limits, organization_id) for _ in range(callers)]
         return [page for one in turned for page in one.result(120)]
 
 
@@ -356,25 +363,20 @@ def test_statistics_of_yesterday_are_not_trusted(database: Database, worker: psy
     assert len(sizes) >= 32
 
 
-def test_the_space_of_ids_is_the_last_resort(database: Database, worker: psycopg.Connection) -> None:
+def test_the_space_of_ids_is_the_last_resort(postgres_server: PostgresServer, migrated: str) -> None:
     """Too many to be walked, and no statistics: equal parts of what lies between the first and the last."""
-    set_range_size(database, 1)
-    try:
+    with reused_database(postgres_server, "id_space", migrated) as database, database.connect() as worker:
+        set_range_size(database, 1)
         random = new_quiet(database, 4_500)
         with database.connect(role=None) as owner:
             owner.execute("alter table public.peer_mentors alter column user_id set statistics 0")
-            owner.execute("delete from pg_statistic where starelid = 'public.peer_mentors'::regclass")
             owner.execute("analyze public.peer_mentors")
         sizes = cut(worker)
-    finally:
-        with database.connect(role=None) as owner:
-            owner.execute("alter table public.peer_mentors alter column user_id set statistics -1")
-        set_range_size(database, RANGE)
-    assert len(sizes) == 32
-    assert sum(sizes) == 4_500
-    assert max(sizes) < 300
-    share(database, 2, limits=(400,))
-    assert notified(worker) == random
+        assert len(sizes) == 32
+        assert sum(sizes) == 4_500
+        assert max(sizes) < 300
+        share(database, 2, limits=(400,))
+        assert notified(worker) == random
 
 
 def test_a_run_takes_part_in_one_pass(database: Database, worker: psycopg.Connection) -> None:

@@ -572,7 +572,7 @@ def test_a_page_size_out_of_bounds_is_refused(page_size: object) -> None:
 
 
 def elsewhere() -> EvaluationPage:
-    """A page of nobody: other engines have the rest of the pass in hand."""
+    """Make a page of nobody: other engines have the rest of the pass in hand."""
     return page(1, evaluated=0, due=0, claimed=0, in_other_hands=True)
 
 
