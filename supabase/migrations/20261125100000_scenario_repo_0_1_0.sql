@@ -5215,6 +5215,7 @@ set max_parallel_workers_per_gather = 0
 as $$
 declare
   most constant integer := 32;
+  parts integer;
   step bigint := scenario_private.range_size();
   mentors text := 'from scenario_source.mentors as mentor where mentor.is_active';
   plan json;
@@ -5258,9 +5259,10 @@ begin
   end if;
 
   if histogram is not null then
+    parts := least(most, (expected / step)::integer);
     return array(
-      select distinct histogram[1 + part.number * (cardinality(histogram) - 1) / most]
-      from generate_series(1, most - 1) as part (number)
+      select distinct histogram[1 + part.number * (cardinality(histogram) - 1) / parts]
+      from generate_series(1, parts - 1) as part (number)
       order by 1
     );
   end if;
