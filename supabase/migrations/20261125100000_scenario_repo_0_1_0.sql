@@ -5201,7 +5201,7 @@ grant execute on function scenario_private.range_size() to service_role;
 --   The mentors are walked, along their index: exact for whatever ids, view and organization; 0.2 s per million.
 --   A large population is cut by the statistics, in no time: where they are of today, of a single table behind the view,
 --   and the pass is over all organizations.
---   Beyond what can be walked in a few seconds, statistics serve as they are, and else the space between the first and
+--   Beyond what can be walked in a second or two, statistics serve as they are, and else the space between the first and
 --   the last id is cut into equal parts. A bad cut is a slower pass, and no wrong one.
 create or replace function scenario_private.range_bounds(p_organization_id uuid)
 returns uuid[]
@@ -5248,7 +5248,7 @@ begin
       and relation.relname = plan ->> 'Relation Name'
       and plan -> 'Output' ->> 0 = format('%I.%I', plan ->> 'Alias', attribute.attname)
       and attribute.atttypid = 'uuid'::regtype;
-    if p_organization_id is null and source.is_of_today or expected > 4000 * step then
+    if p_organization_id is null and source.is_of_today or expected > 1000 * step then
       select stats.histogram_bounds::text::uuid[] into histogram
       from pg_catalog.pg_stats as stats
       where stats.schemaname = source.schema_name
@@ -5266,7 +5266,7 @@ begin
       order by 1
     );
   end if;
-  if expected > 4000 * step then
+  if expected > 1000 * step then
     execute format('select mentor.user_id %s order by mentor.user_id limit 1', mentors) into lowest;
     execute format('select mentor.user_id %s order by mentor.user_id desc limit 1', mentors) into highest;
     return array(
@@ -5518,6 +5518,9 @@ begin
       from generate_series(1, coalesce(cardinality(bounds), 0) + 1) as part (number);
       if cardinality(bounds) > 0 then
         perform scenario_private.keep_left_out(pass.id, true, false, null, null, null);
+        update public.scenario_evaluation_config as config
+        set pass_served_at = clock_timestamp(), pass_page_owed_since = null
+        where config.id = pass.id;
         return scenario_private.page_of_pass(null, bounds[1], pass.pass_number + 1, false);
       end if;
       select * into range from scenario_private.pass_range as whole where whole.pass_id = pass.id;

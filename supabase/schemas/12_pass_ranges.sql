@@ -100,7 +100,7 @@ grant execute on function scenario_private.range_size() to service_role;
 --   The mentors are walked, along their index: exact for whatever ids, view and organization; 0.2 s per million.
 --   A large population is cut by the statistics, in no time: where they are of today, of a single table behind the view,
 --   and the pass is over all organizations.
---   Beyond what can be walked in a few seconds, statistics serve as they are, and else the space between the first and
+--   Beyond what can be walked in a second or two, statistics serve as they are, and else the space between the first and
 --   the last id is cut into equal parts. A bad cut is a slower pass, and no wrong one.
 create or replace function scenario_private.range_bounds(p_organization_id uuid)
 returns uuid[]
@@ -147,7 +147,7 @@ begin
       and relation.relname = plan ->> 'Relation Name'
       and plan -> 'Output' ->> 0 = format('%I.%I', plan ->> 'Alias', attribute.attname)
       and attribute.atttypid = 'uuid'::regtype;
-    if p_organization_id is null and source.is_of_today or expected > 4000 * step then
+    if p_organization_id is null and source.is_of_today or expected > 1000 * step then
       select stats.histogram_bounds::text::uuid[] into histogram
       from pg_catalog.pg_stats as stats
       where stats.schemaname = source.schema_name
@@ -165,7 +165,7 @@ begin
       order by 1
     );
   end if;
-  if expected > 4000 * step then
+  if expected > 1000 * step then
     execute format('select mentor.user_id %s order by mentor.user_id limit 1', mentors) into lowest;
     execute format('select mentor.user_id %s order by mentor.user_id desc limit 1', mentors) into highest;
     return array(

@@ -207,6 +207,9 @@ begin
       from generate_series(1, coalesce(cardinality(bounds), 0) + 1) as part (number);
       if cardinality(bounds) > 0 then
         perform scenario_private.keep_left_out(pass.id, true, false, null, null, null);
+        update public.scenario_evaluation_config as config
+        set pass_served_at = clock_timestamp(), pass_page_owed_since = null
+        where config.id = pass.id;
         return scenario_private.page_of_pass(null, bounds[1], pass.pass_number + 1, false);
       end if;
       select * into range from scenario_private.pass_range as whole where whole.pass_id = pass.id;

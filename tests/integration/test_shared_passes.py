@@ -399,6 +399,15 @@ def test_a_run_takes_part_in_one_pass(database: Database, worker: psycopg.Connec
     assert next_page(worker, 40)["pass_number"] == 2
 
 
+def test_a_run_that_only_cuts_owes_no_page(database: Database, worker: psycopg.Connection) -> None:
+    """The pages of the next one are not halved for it."""
+    new_quiet(database, 300)
+    worker.execute("select public.scenario_begin_run(array['inactivity'])")
+    cut(worker)
+    owed = "select pass_page_owed_since from public.scenario_evaluation_config where scenario_type = 'inactivity'"
+    assert worker.execute(owed).fetchone() == (None,)
+
+
 def test_a_pass_ends_though_its_settings_are_locked(database: Database, worker: psycopg.Connection) -> None:
     """The last page waits for nobody: the next call ends the pass."""
     new_quiet(database, 30)

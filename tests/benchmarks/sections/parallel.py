@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 from tests.benchmarks.measure import Aim, Figure, compared, contest, require, single
 from tests.benchmarks.population import empty_notifications, fill_mentors
@@ -186,8 +186,8 @@ def _engine(database: Database, number: int) -> int:
     pages = 0
     with database.worker() as worker:
         while True:
-            page = value(worker, _NEXT, PAGE, number)
-            pages += page["evaluated"] > 0
+            page: dict[str, Any] = value(worker, _NEXT, PAGE, number)
+            pages += int(page["evaluated"] > 0)
             if page["next_after"] is None:
                 return pages
             if page["in_other_hands"]:
