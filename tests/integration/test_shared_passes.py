@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ import pytest
 from tests.integration.database import Database
 from tests.integration.evaluation import configure, empty, reused_database
 from tests.postgres.server import PostgresServer
-from tests.rows import ORGANIZATION, ago, insert_activities, insert_mentors, insert_users
+from tests.rows import ORGANIZATION, ago, insert_activities, insert_mentors, insert_notifications, insert_users
 
 RANGE = 50
 """So few mentors are a range here: a few thousand are as many ranges as a million elsewhere."""
@@ -154,6 +154,24 @@ def cut(worker: psycopg.Connection, organization_id: UUID | None = None) -> list
     return [number for (number,) in mentors]
 
 
+@contextmanager
+def dawdling(database: Database, seconds: float) -> Iterator[None]:
+    """Make every claim of a page take so long."""
+    with database.connect(role=None) as owner:
+        owner.execute(
+            "create function public.dawdle() returns trigger language plpgsql as"
+            f" $$ begin perform pg_sleep({seconds}); return null; end $$".encode()
+        )
+        owner.execute(
+            "create trigger dawdle after insert on public.scenario_notifications"
+            " for each statement execute function public.dawdle()"
+        )
+        try:
+            yield
+        finally:
+            owner.execute("drop function public.dawdle cascade")
+
+
 @pytest.mark.parametrize("callers", [1, 2, 8])
 @pytest.mark.parametrize("organization_id", [None, ORGANIZATION])
 def test_a_pass_is_exact_whoever_shares_it(
@@ -221,15 +239,6 @@ def test_who_finds_all_in_other_hands_is_told_so_at_once(database: Database, wor
 def test_killed_sessions_lose_and_double_nothing(database: Database, worker: psycopg.Connection) -> None:
     """Eight callers whose sessions die in mid-page, dozens of them: the others take over, and the figures stay true."""
     ids = new_quiet(database, 2_000)
-    with database.connect(role=None) as owner:
-        owner.execute(
-            "create function public.dawdle() returns trigger language plpgsql as"
-            " $$ begin perform pg_sleep(0.03); return null; end $$"
-        )
-        owner.execute(
-            "create trigger dawdle after insert on public.scenario_notifications"
-            " for each statement execute function public.dawdle()"
-        )
     over = threading.Event()
 
     def kill() -> int:
@@ -246,17 +255,13 @@ def test_killed_sessions_lose_and_double_nothing(database: Database, worker: psy
                 killed += row[0]
         return killed
 
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            killing = pool.submit(kill)
-            try:
-                share(database, 8)
-            finally:
-                over.set()
-            assert killing.result(10) > 10
-    finally:
-        with database.connect(role=None) as owner:
-            owner.execute("drop function public.dawdle cascade")
+    with dawdling(database, 0.03), ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill)
+        try:
+            share(database, 8)
+        finally:
+            over.set()
+        assert killing.result(10) > 10
     assert notified(worker) == ids
     assert kept(worker) == (False, 2_000, 2_000, 2_000, 0)
 
@@ -397,6 +402,8 @@ def test_a_run_takes_part_in_one_pass(database: Database, worker: psycopg.Connec
     assert ranges(worker) == []
     assert begun() == 2
     assert next_page(worker, 40)["pass_number"] == 2
+    # Nor does it take a page of the next one, which is under way.
+    assert next_page(worker, 40, number=1) == late
 
 
 def test_a_run_that_only_cuts_owes_no_page(database: Database, worker: psycopg.Connection) -> None:
@@ -445,19 +452,16 @@ def test_two_who_finish_the_last_ranges_at_once_end_the_pass(database: Database,
 
 def test_settings_may_be_deleted_while_a_page_runs(database: Database, worker: psycopg.Connection) -> None:
     """Whoever deletes them waits for the page, and no deadlock comes of it; the next page makes them anew."""
-    new_quiet(database, 300)
+    ids = new_quiet(database, 300)
+    # Some are left out: their page writes that down beside its range.
+    insert_notifications(worker, ids[::2], delivery_status="sent", triggered_at=ago("5 days"))
     next_page(worker, 40, organization_id=ORGANIZATION)
-    with database.connect() as busy, ThreadPoolExecutor(1) as pool:
-        busy.autocommit = False
-        assert next_page(busy, 40, organization_id=ORGANIZATION)["claimed"] == 40
-        deleting = pool.submit(
-            worker.execute, b"delete from public.scenario_evaluation_config where organization_id is not null"
-        )
+    with dawdling(database, 0.6), database.connect() as busy, ThreadPoolExecutor(1) as pool:
+        turning = pool.submit(next_page, busy, 40, None, ORGANIZATION)
         time.sleep(0.2)
-        assert not deleting.done()
-        assert next_page(busy, 40, organization_id=ORGANIZATION)["claimed"] > 0
-        busy.commit()
-        assert deleting.result(5).rowcount == 1
+        deleted = worker.execute("delete from public.scenario_evaluation_config where organization_id is not null")
+        assert deleted.rowcount == 1
+        assert turning.result(5)["claimed"] > 0
     assert ranges(worker) == []
     share(database, 2, organization_id=ORGANIZATION)
     assert kept(worker, ORGANIZATION)[:2] == (False, 300)
