@@ -4,8 +4,8 @@
 -- its own transaction. So the lock is all that says whose a range is: whoever dies frees it, and nobody waits. No row is
 -- written by two: what a pass has done so far is the sum of its ranges (scenario_private.pass).
 --
--- There are more ranges than callers, so that nobody waits long for the last one; the last one is served first, since
--- those who came after the bounds were drawn are in it. A small population is one range.
+-- There are many more ranges than callers, so that nobody waits long for the last one. The one of the highest ids is
+-- served first: those who came after the bounds were drawn are in it. A small population is one range.
 
 create table if not exists scenario_private.pass_range (
   pass_id uuid not null references public.scenario_evaluation_config (id) on delete cascade,
@@ -84,14 +84,15 @@ comment on view scenario_private.pass is
 revoke all on table scenario_private.pass from public, anon, authenticated;
 grant select on table scenario_private.pass to service_role;
 
--- How many mentors make a range worth its while: a pass over fewer than two of them is not cut.
+-- How many mentors make a range: somewhat fewer than a page has, as the library asks for it, so that each range is one
+-- whole page. A pass over fewer than two ranges is not cut, and a large one has more mentors in each.
 create or replace function scenario_private.range_size()
 returns integer
 language sql
 immutable
 set search_path = ''
 as $$
-  select 5000
+  select 8000
 $$;
 revoke all on function scenario_private.range_size() from public, anon, authenticated;
 grant execute on function scenario_private.range_size() to service_role;
@@ -113,7 +114,7 @@ set jit = off
 set max_parallel_workers_per_gather = 0
 as $$
 declare
-  most constant integer := 32;
+  most constant integer := 128;
   parts integer;
   step bigint := scenario_private.range_size();
   mentors text := 'from scenario_source.mentors as mentor where mentor.is_active';

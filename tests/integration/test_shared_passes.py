@@ -321,9 +321,21 @@ def test_ids_in_a_row_are_cut_evenly(
     quiet(database, in_a_row(mentors))
     sizes = cut(worker, organization_id)
     assert sum(sizes) == mentors
-    assert min(2, mentors // 100) <= len(sizes) <= 63
+    assert min(2, mentors // 100) <= len(sizes) <= 255
     assert max(sizes[:-1]) - min(sizes[:-1]) <= 1
     assert sizes[-1] <= 2 * sizes[0]
+
+
+def test_many_mentors_are_not_many_ranges(database: Database, worker: psycopg.Connection) -> None:
+    """However many there are: ranges are put together two by two, and stay about as large as each other."""
+    set_range_size(database, 8)
+    try:
+        quiet(database, in_a_row(5_000))
+        sizes = cut(worker)
+    finally:
+        set_range_size(database, RANGE)
+    assert 128 <= len(sizes) <= 255
+    assert max(sizes[:-1]) <= 1.2 * min(sizes[:-1])
 
 
 @pytest.mark.parametrize("renamed", [False, True])
@@ -345,7 +357,7 @@ def test_statistics_of_today_cut_a_large_population(
             bounds = [UUID(str(one)) for one in row[0]]
             next_page(worker, 100)
             drawn = [upto for _, _, upto in ranges(worker) if upto is not None]
-            assert len(drawn) == 31
+            assert len(drawn) == 59
             assert set(drawn) <= set(bounds)
         finally:
             if renamed:
@@ -377,9 +389,9 @@ def test_the_space_of_ids_is_the_last_resort(postgres_server: PostgresServer, mi
             owner.execute("alter table public.peer_mentors alter column user_id set statistics 0")
             owner.execute("analyze public.peer_mentors")
         sizes = cut(worker)
-        assert len(sizes) == 32
+        assert len(sizes) == 128
         assert sum(sizes) == 4_500
-        assert max(sizes) < 300
+        assert max(sizes) < 120
         share(database, 2, limits=(400,))
         assert notified(worker) == random
 

@@ -46,7 +46,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     """Measure on growing numbers of mentors: half of them are due, and all have 20 activities."""
     of_first: dict[str, float] = {}
     bytes_each = 0.0
-    sizes = bench.sizes(_FIRST_SIZE, full=(1_000_000,)) or (20_000,)
+    sizes = bench.sizes(_FIRST_SIZE, full=(1_000_000,)) or (40_000,)
     for size in (*sizes, HUGE) if bench.extent == "huge" else sizes:
         activities = _ACTIVITIES if size < HUGE else _affordable(bench, bytes_each * size)
         with bench.database("parallel") as database:
