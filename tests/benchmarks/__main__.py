@@ -30,6 +30,7 @@ SECTIONS = {
     "peers": "tests.benchmarks.sections.peers",
     "client": "tests.benchmarks.sections.client",
     "delivery": "tests.benchmarks.sections.delivery",
+    "report": "tests.benchmarks.sections.report_speed",
     "privacy": "tests.benchmarks.sections.personal_data",
 }
 

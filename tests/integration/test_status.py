@@ -85,8 +85,9 @@ def test_the_figures_of_the_passes_are_told(database: Database, worker: psycopg.
     assert (ended["evaluated"], ended["claimed"], ended["is_under_way"]) == (3, 3, False)
     assert ended["finished_at"] is not None
     assert (ended["overriding"], ended["organization_pass_finished_at"]) == (0, None)
-    configure(worker, "inactivity", "cooldown", "3 days", ORGANIZATION)
     worker.execute("select public.scenario_evaluate_next_page('inactivity', %s)", [ORGANIZATION])
+    assert scenario(worker)["overriding"] == 0, "a row that only keeps a pass overrides nothing"
+    configure(worker, "inactivity", "cooldown", "3 days", ORGANIZATION)
     one = scenario(worker)
     assert (one["overriding"], one["organization_pass_finished_at"] is None) == (1, False)
 
@@ -152,7 +153,8 @@ def test_what_is_pending_tells_where_it_is(database: Database, worker: psycopg.C
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [((None, None, None, None, 0), "p_limit"), ((None, None, None, None, 1_001), "p_limit"),
-     ((None, None, "2026-01-01T00:00:00Z", None, 10), "p_after_id")],
+     ((None, None, "2026-01-01T00:00:00Z", None, 10), "p_after_id"),
+     ((None, None, None, str(UUID(int=1)), 10), "p_after_at")],
 )  # fmt: skip
 def test_half_a_place_and_no_page_are_refused(
     worker: psycopg.Connection, arguments: tuple[object, ...], message: str
