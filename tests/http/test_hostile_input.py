@@ -130,7 +130,6 @@ OUT_OF_BOUNDS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     },
     "scenario_evaluate_next_page": {
         "p_limit": (None, 0, 100_001),
-        "p_pass_number": ("x", 1e30),
         "p_scenario_type": (None, "", "x"),
         "p_due_within_seconds": (-1, 4e9, "NaN", "Infinity"),
     },
