@@ -47,7 +47,7 @@ grant execute on function scenario_private.days_between(timestamptz, timestamptz
 -- make one line whose day is null; its notifications are null where they too are of fewer than 5 persons. Nothing is
 -- told that a hidden number could be reckoned from: there is no sum over days, types or codes. Whoever asks for periods
 -- that overlap can still reckon: give figures of fixed periods away, not this function.
--- Raises SR001 if an argument is missing, or if PostgreSQL knows no such time zone.
+-- Raises SR001 if an argument is missing, p_until is before p_since, or PostgreSQL knows no such time zone.
 create or replace function public.scenario_get_organization_report(
   p_organization_id uuid,
   p_since timestamptz,
@@ -73,6 +73,9 @@ begin
   perform scenario_private.require_given('p_organization_id', p_organization_id);
   perform scenario_private.require_given('p_since', p_since);
   perform scenario_private.require_given('p_until', p_until);
+  if p_until < p_since then
+    raise exception using errcode = 'SR001', message = 'expected p_until not before p_since';
+  end if;
   perform scenario_private.require_time_zone('p_time_zone', p_time_zone);
   -- A period may have a hundred years of which a month has something.
   select min(found.first_at), max(found.last_at) into first_at, last_at
