@@ -337,14 +337,22 @@ class ScenarioNotificationRepository:
         limit: int = DEFAULT_PAGE_SIZE,
         *,
         due_within: timedelta | None = None,
+        pass_number: int | None = None,
     ) -> EvaluationPage:
-        """Evaluate the next page of the current pass, or the first page of a new one.
+        """Evaluate the next page of the current pass, or begin a new one.
 
-        The same transaction stores the pass's position in ``scenario_evaluation_config``. A pass therefore survives
-        the death of a worker, and several callers share it. ``due_within`` is that of :meth:`evaluate_scenario`.
+        The same transaction stores how far the pass has come. A pass therefore survives the death of a worker, and
+        several callers share it, at once: each evaluates mentors of its own. A caller that finds all of them in others'
+        hands gets a page of nobody (:attr:`EvaluationPage.in_other_hands`), and asks again in a while.
+
+        ``pass_number``, from :meth:`begin_run` or an earlier page, is the pass to take part in: once it is over,
+        whoever ended it, the answer is a last page of nobody. Without it, a new pass begins. ``due_within`` is that of
+        :meth:`evaluate_scenario`.
         """
         return self._portal.call(
-            lambda: self._twin.evaluate_next_page(scenario_type, organization_id, limit, due_within=due_within)
+            lambda: self._twin.evaluate_next_page(
+                scenario_type, organization_id, limit, due_within=due_within, pass_number=pass_number
+            )
         )
 
     def lease_notifications(
@@ -653,6 +661,10 @@ class ScenarioTriggerEngine:
         still running at the end of its share of the time is cancelled; the database commits it as a whole or not at
         all. A page whose error may pass is tried again for about half a minute, with growing pauses in which the others
         go on. Any other error stops its scenario alone and is in the report.
+
+        Engines that run at once, in one process or in many, do one pass between them, each on another core of the
+        database. Where others have the rest of a pass in hand, the other scenarios go on; it is completed once the pass
+        is over, whoever ended it.
 
         A dry run starts from the first mentor, writes nothing and returns the same numbers; with ``list_due`` also who
         they are: :attr:`ScenarioReport.due_mentors`.

@@ -1,7 +1,7 @@
 """ScenarioTriggerEngine: pages of mentors, evaluated inside the database, within a time budget.
 
 The engine only asks for pages. The database decides who is due, claims, and stores how far a pass has come. An engine
-may therefore be killed at any moment, and several may run at once.
+may therefore be killed at any moment, and several share a pass: each evaluates mentors of its own, at once.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ FIRST_PAGE_SIZE: Final = 1_000
 _FAST_PAGE_SECONDS: Final = 2.0
 _PAGES_UNTIL_GROWTH: Final = 8
 _LONGEST_PAUSE_SECONDS: Final = 5.0
+_LONGEST_WAIT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ class _Pass:
     """Tries in a row of the same page that failed in a way that may pass."""
     not_before: float = 0.0
     """When the next try is due."""
+    number: int | None = None
+    """The pass that it takes part in: over as soon as anybody has ended it."""
+    refusals: int = 0
+    """Tries in a row that found the rest of the pass in other hands."""
 
     def add(self, page: EvaluationPage, seconds: float) -> None:
         self.evaluated += page.evaluated
@@ -81,8 +86,13 @@ class _Pass:
         self.pages += 1
         self.longest_page_seconds = max(self.longest_page_seconds, seconds)
         self.after = page.next_after
-        self.failures, self.not_before = 0, 0.0
+        self.failures, self.refusals, self.not_before = 0, 0, 0.0
         self.completed = page.next_after is None
+
+    def wait(self) -> None:
+        """Come back in a while: other engines have the rest of the pass in hand."""
+        self.refusals += 1
+        self.failures, self.not_before = 0, time.monotonic() + pause_seconds(self.refusals, _LONGEST_WAIT_SECONDS, None)
 
     def grow(self, most: int, seconds: float) -> None:
         """Ask for a larger page next time, unless this one took long or a timeout was met a few pages ago."""
@@ -171,6 +181,10 @@ class ScenarioTriggerEngine:
         all. A page whose error may pass is tried again for about half a minute, with growing pauses in which the others
         go on. Any other error stops its scenario alone and is in the report.
 
+        Engines that run at once, in one process or in many, do one pass between them, each on another core of the
+        database. Where others have the rest of a pass in hand, the other scenarios go on; it is completed once the pass
+        is over, whoever ended it.
+
         A dry run starts from the first mentor, writes nothing and returns the same numbers; with ``list_due`` also who
         they are: :attr:`ScenarioReport.due_mentors`.
 
@@ -200,7 +214,7 @@ class ScenarioTriggerEngine:
             scenario = await self._next(queue)
             if self._stopping.is_set():
                 break
-            if time.monotonic() + scenario.longest_page_seconds >= deadline:
+            if max(time.monotonic(), scenario.not_before) + scenario.longest_page_seconds >= deadline:
                 continue
             # A page may take its share of the time that is left: a scenario whose pages hang delays no other for long.
             share = (deadline - time.monotonic()) / (len(queue) + 1)
@@ -225,18 +239,25 @@ class ScenarioTriggerEngine:
             else:
                 scenario.fail(error, deadline)
         else:
-            scenario.add(page, time.monotonic() - started)
-            _logs.PAGE_EVALUATED.tell(
-                scenario_type=str(scenario.scenario_type),
-                page_size=scenario.page_size,
-                due=page.due,
-                claimed=page.claimed,
-                seconds=time.monotonic() - started,
-            )
-            scenario.grow(self._page_size, time.monotonic() - started)
-            if self._on_page is not None:
-                self._on_page(scenario.scenario_type, page)
+            if page.in_other_hands:
+                scenario.wait()
+            else:
+                self._take(scenario, page, time.monotonic() - started)
         scenario.seconds += time.monotonic() - started
+
+    def _take(self, scenario: _Pass, page: EvaluationPage, seconds: float) -> None:
+        """Add a page's numbers to its scenario, and tell of it."""
+        scenario.add(page, seconds)
+        _logs.PAGE_EVALUATED.tell(
+            scenario_type=str(scenario.scenario_type),
+            page_size=scenario.page_size,
+            due=page.due,
+            claimed=page.claimed,
+            seconds=seconds,
+        )
+        scenario.grow(self._page_size, seconds)
+        if self._on_page is not None:
+            self._on_page(scenario.scenario_type, page)
 
     async def _begin(
         self, given: tuple[ScenarioType | str, ...] | None, settings: _Settings, deadline: float
@@ -264,6 +285,7 @@ class ScenarioTriggerEngine:
                 page_size=min(self._page_size, one.page_size or FIRST_PAGE_SIZE),
                 # The last run may have found this size by meeting a timeout.
                 pages_until_growth=0 if one.page_size is None else _PAGES_UNTIL_GROWTH,
+                number=one.pass_number,
             )
             for one in await self._repository.begin_run(given, settings.organization_id)
         ]
@@ -293,7 +315,11 @@ class ScenarioTriggerEngine:
                 list_due=settings.list_due,
             )
         return await self._repository.evaluate_next_page(
-            scenario.scenario_type, settings.organization_id, scenario.page_size, due_within=settings.due_within
+            scenario.scenario_type,
+            settings.organization_id,
+            scenario.page_size,
+            due_within=settings.due_within,
+            pass_number=scenario.number,
         )
 
     async def _retried(self, request: Callable[[], Awaitable[T]], deadline: float) -> T:

@@ -315,6 +315,8 @@ class ScenarioPass(Row):
     """1 for the first of the run: who has waited longest for a page, or to be the first."""
     page_size: int | None
     """The size of a page that was found to be done in time; None where none is known."""
+    pass_number: int | None = None
+    """The pass to take part in: the one under way, or the next one; None without settings."""
 
 
 class DueMentor(Row):
@@ -339,9 +341,13 @@ class EvaluationPage(Row):
     """Mentors left out, since what would be told came true longer than ``due_within`` ago; they are not due."""
     skipped: dict[StoredSkipReason, int]
     next_after: UUID | None
-    """Where the next page starts; None after the last."""
+    """Where the next page starts; None after the last. In a pass it only says that the pass is not over."""
     due_mentors: tuple[DueMentor, ...] = ()
     """With ``list_due``: those who are counted as claimed, by ``user_id``; else empty."""
+    pass_number: int | None = None
+    """The pass that the page belongs to; None where it belongs to none."""
+    in_other_hands: bool = False
+    """Nobody was evaluated: other callers have the rest of the pass in hand. Ask again in a while."""
 
 
 class SchemaDescription(Row):

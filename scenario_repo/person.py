@@ -33,7 +33,7 @@ class PersonalData(Row):
     turns: DataRows
     """When something was handed out to her last."""
     passes: DataRows
-    """The passes that are under way of which she was the last one evaluated."""
+    """The ranges of passes under way that name her: as the last one evaluated, or the last one of the range."""
     sources: dict[str, DataRows]
     """What the app's own tables have of her, as the views of ``scenario_source`` show it; with her device tokens."""
 
@@ -50,4 +50,4 @@ class Erasure(Row):
     mutes: int
     turns: int
     passes: int
-    """The passes that no longer name her as the last one evaluated."""
+    """The ranges of passes that no longer name her."""

@@ -9,7 +9,7 @@ from scenario_repo.models import DueMentor, StoredScenarioType, StoredSkipReason
 
 
 class ScenarioReport(BaseModel):
-    """What a run did for one scenario type."""
+    """What a run did for one scenario type: the run's own part, where other engines shared the pass."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -24,7 +24,7 @@ class ScenarioReport(BaseModel):
     seconds: float
     """The time spent on this scenario."""
     completed: bool
-    """Whether the pass reached its end; if not, the next run continues where this one stopped."""
+    """Whether the pass reached its end, whoever ended it; if not, the next run continues where this one stopped."""
     error: ScenarioRepositoryException | None = None
     """The error that stopped this scenario; it did not stop the others."""
     due_mentors: tuple[DueMentor, ...] = ()

@@ -338,11 +338,17 @@ class ScenarioNotificationRepository(Simulating):
         limit: int = DEFAULT_PAGE_SIZE,
         *,
         due_within: timedelta | None = None,
+        pass_number: int | None = None,
     ) -> EvaluationPage:
-        """Evaluate the next page of the current pass, or the first page of a new one.
+        """Evaluate the next page of the current pass, or begin a new one.
 
-        The same transaction stores the pass's position in ``scenario_evaluation_config``. A pass therefore survives
-        the death of a worker, and several callers share it. ``due_within`` is that of :meth:`evaluate_scenario`.
+        The same transaction stores how far the pass has come. A pass therefore survives the death of a worker, and
+        several callers share it, at once: each evaluates mentors of its own. A caller that finds all of them in others'
+        hands gets a page of nobody (:attr:`EvaluationPage.in_other_hands`), and asks again in a while.
+
+        ``pass_number``, from :meth:`begin_run` or an earlier page, is the pass to take part in: once it is over,
+        whoever ended it, the answer is a last page of nobody. Without it, a new pass begins. ``due_within`` is that of
+        :meth:`evaluate_scenario`.
         """
         return await self._call(
             _PAGE,
@@ -352,6 +358,7 @@ class ScenarioNotificationRepository(Simulating):
             _arguments.optional_id("organization_id", organization_id),
             _arguments.positive("limit", limit, MAX_PAGE_SIZE),
             _arguments.optional_seconds("due_within", due_within),
+            _arguments.optional_positive("pass_number", pass_number),
         )
 
     async def lease_notifications(

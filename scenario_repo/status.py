@@ -28,6 +28,7 @@ class ScenarioStatus(Row):
     skipped: int
     history: int
     seconds: float
+    """What the pages took in all, also where several engines evaluated some at once."""
     finished_at: AwareDatetime | None
     """When the last pass over all organizations ended; None: there was none."""
     is_under_way: bool

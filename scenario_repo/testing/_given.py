@@ -153,6 +153,7 @@ class ScenarioPassFields(TypedDict, total=False):
     scenario_type: ScenarioType | str
     place: int
     page_size: int | None
+    pass_number: int | None
 
 
 class EvaluationPageFields(TypedDict, total=False):
@@ -165,6 +166,8 @@ class EvaluationPageFields(TypedDict, total=False):
     skipped: dict[SkipReason | str, int]
     next_after: UUID | None
     due_mentors: tuple[DueMentor, ...]
+    pass_number: int | None
+    in_other_hands: bool
 
 
 class ScenarioReportFields(TypedDict, total=False):

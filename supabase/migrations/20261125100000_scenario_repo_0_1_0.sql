@@ -2332,7 +2332,7 @@ create table if not exists public.scenario_evaluation_config (
   pass_history bigint not null default 0,
   pass_duration interval not null default '0',
   pass_finished_at timestamptz,
-  resume_after uuid,
+  pass_number bigint not null default 0,
   pass_page_size integer,
   pass_served_at timestamptz,
   pass_page_owed_since timestamptz,
@@ -2438,9 +2438,9 @@ comment on column public.scenario_evaluation_config.priority is
 comment on column public.scenario_evaluation_config.pass_history is
   'Of the pass: how many were left out since it came true longer ago than due_within.';
 comment on column public.scenario_evaluation_config.pass_finished_at is
-  'When the last complete pass ended; the pass_ figures are those of the pass under way, or of the last one.';
-comment on column public.scenario_evaluation_config.resume_after is
-  'The last user_id the pass under way has evaluated; null when none is under way.';
+  'When the last complete pass ended; the pass_ figures are its own. Those of one under way: scenario_private.pass.';
+comment on column public.scenario_evaluation_config.pass_number is
+  'How many passes have ended.';
 comment on column public.scenario_evaluation_config.pass_page_size is
   'How many mentors a page may have, as the last runs found; null: not known yet.';
 comment on column public.scenario_evaluation_config.pass_served_at is
@@ -4615,10 +4615,10 @@ revoke all on function scenario_private.verdict_query(regclass, text, text, time
   from public, anon, authenticated;
 grant execute on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean) to service_role;
 
--- Evaluates one page, by the settings that hold in this transaction: what public.scenario_evaluate answers; and with
--- p_by_organization, who was left out: how many mentors of which organization for which reason, by columns: of those for
--- whom it came true, whoever was not claimed for. scenario_simulate makes it a dry run: SR001 where it would claim by
--- simulated settings.
+-- Evaluates one page, by the settings that hold in this transaction: what public.scenario_evaluate answers, of the
+-- mentors up to p_upto; and with p_by_organization, who was left out: how many mentors of which organization for which reason,
+-- by columns: of those for whom it came true, whoever was not claimed for. scenario_simulate makes it a dry run: SR001
+-- where it would claim by simulated settings.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function scenario_private.evaluate_page(
@@ -4630,6 +4630,7 @@ create or replace function scenario_private.evaluate_page(
   p_due_within_seconds double precision,
   p_list boolean,
   p_by_organization boolean,
+  p_upto uuid default null,
   out page json,
   out left_out_organization_ids uuid[],
   out left_out_reasons text[],
@@ -4696,6 +4697,9 @@ begin
   if p_after is not null then
     bounds := bounds || format(' and mentor.user_id > %L', p_after);
   end if;
+  if p_upto is not null then
+    bounds := bounds || format(' and mentor.user_id <= %L', p_upto);
+  end if;
   execute format(
     'select mentor.user_id
      from scenario_source.mentors as mentor
@@ -4705,6 +4709,8 @@ begin
      limit 1',
     replace(bounds, 'mentor.is_evaluated', 'mentor.is_active'), p_limit - 1
   ) into last_user_id;
+  -- Nobody is left after the bound.
+  last_user_id := nullif(last_user_id, p_upto);
   if last_user_id is not null then
     bounds := bounds || format(' and mentor.user_id <= %L', last_user_id);
   end if;
@@ -4917,10 +4923,10 @@ begin
 end
 $$;
 revoke all on function
-  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean)
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean, uuid)
   from public, anon, authenticated;
 grant execute on function
-  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean)
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean, uuid)
   to service_role;
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's
@@ -5169,6 +5175,217 @@ $$;
 revoke all on function public.scenario_get_left_out(uuid, boolean, integer) from public, anon, authenticated;
 grant execute on function public.scenario_get_left_out(uuid, boolean, integer) to service_role;
 
+-- supabase/schemas/12_pass_ranges.sql =================================================================================
+
+-- Ranges: a pass is cut into parts, so that several callers share it, each on another core.
+--
+-- A page locks the row of its range, and skips what others have locked; it stores its figures and its place there, in
+-- its own transaction. So the lock is all that says whose a range is: whoever dies frees it, and nobody waits. No row is
+-- written by two: what a pass has done so far is the sum of its ranges (scenario_private.pass).
+--
+-- There are many more ranges than callers, so that nobody waits long for the last one. The one of the highest ids is
+-- served first: those who came after the bounds were drawn are in it. A small population is one range.
+
+create table if not exists scenario_private.pass_range (
+  pass_id uuid not null references public.scenario_evaluation_config (id) on delete cascade,
+  number integer not null,
+  place uuid,
+  upto uuid,
+  evaluated bigint not null default 0,
+  due bigint not null default 0,
+  claimed bigint not null default 0,
+  history bigint not null default 0,
+  duration interval not null default '0',
+  is_finished boolean not null default false,
+
+  constraint pass_range_pkey primary key (pass_id, number)
+)
+-- Every page updates its row: there is a free place for it.
+with (fillfactor = 50);
+
+comment on table scenario_private.pass_range is
+  'The passes under way: the ranges of mentors that each consists of, where each stands, and what was done in it.';
+comment on column scenario_private.pass_range.pass_id is
+  'The row of the settings that keeps the pass: its scenario type, and its organization or all.';
+comment on column scenario_private.pass_range.number is
+  'Its place among the ranges, in the order of ids, from 1.';
+comment on column scenario_private.pass_range.place is
+  'The user_id after which it goes on; null: from the first one.';
+comment on column scenario_private.pass_range.upto is
+  'The last user_id that belongs to it; null: all that follow.';
+comment on column scenario_private.pass_range.duration is
+  'How long its pages took.';
+
+alter table scenario_private.pass_range enable row level security;
+
+drop policy if exists pass_range_service_role_policy on scenario_private.pass_range;
+create policy pass_range_service_role_policy
+  on scenario_private.pass_range
+  for all
+  to service_role
+  using (true)
+  with check (true);
+
+revoke all on table scenario_private.pass_range from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table scenario_private.pass_range to service_role;
+
+-- Every pass as it stands: the one under way, else the last one that ended; of each scenario type, over all
+-- organizations (null) and over each that had one of its own.
+create or replace view scenario_private.pass
+with (security_invoker = true)
+as
+select
+  config.id,
+  config.scenario_type,
+  config.organization_id,
+  range.pass_id is not null as is_under_way,
+  case when range.pass_id is null then config.pass_evaluated else range.evaluated end as evaluated,
+  case when range.pass_id is null then config.pass_due else range.due end as due,
+  case when range.pass_id is null then config.pass_claimed else range.claimed end as claimed,
+  case when range.pass_id is null then config.pass_skipped else range.due - range.claimed end as skipped,
+  case when range.pass_id is null then config.pass_history else range.history end as history,
+  case when range.pass_id is null then config.pass_duration else range.duration end as duration,
+  config.pass_finished_at as finished_at
+from public.scenario_evaluation_config as config
+left join (
+  select
+    range.pass_id,
+    sum(range.evaluated)::bigint as evaluated,
+    sum(range.due)::bigint as due,
+    sum(range.claimed)::bigint as claimed,
+    sum(range.history)::bigint as history,
+    sum(range.duration) as duration
+  from scenario_private.pass_range as range
+  group by range.pass_id
+) as range on range.pass_id = config.id;
+comment on view scenario_private.pass is
+  'Every pass as it stands: the figures of the one under way, else of the last one; finished_at is the last one''s end.';
+revoke all on table scenario_private.pass from public, anon, authenticated;
+grant select on table scenario_private.pass to service_role;
+
+-- How many mentors make a range: somewhat fewer than a page has, as the library asks for it, so that each range is one
+-- whole page. A pass over fewer than two ranges is not cut, and a large one has more mentors in each.
+create or replace function scenario_private.range_size()
+returns integer
+language sql
+immutable
+set search_path = ''
+as $$
+  select 8000
+$$;
+revoke all on function scenario_private.range_size() from public, anon, authenticated;
+grant execute on function scenario_private.range_size() to service_role;
+
+-- The bounds of a pass's ranges: each is the last user_id of its range, but for the last range, which has none.
+--   The mentors are walked, along their index: exact for whatever ids, view and organization; 0.2 s per million.
+--   A large population is cut by the statistics, in no time: where they are of today, of a single table behind the view,
+--   and the pass is over all organizations.
+--   Beyond what can be walked in a second or two, statistics serve as they are, and else the space between the first and
+--   the last id is cut into equal parts. A bad cut is a slower pass, and no wrong one.
+create or replace function scenario_private.range_bounds(p_organization_id uuid)
+returns uuid[]
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+set jit = off
+-- For the plan that is read below: a table is a single node.
+set max_parallel_workers_per_gather = 0
+as $$
+declare
+  most constant integer := 128;
+  parts integer;
+  step bigint := scenario_private.range_size();
+  mentors text := 'from scenario_source.mentors as mentor where mentor.is_active';
+  plan json;
+  expected double precision;
+  source record;
+  histogram uuid[];
+  bounds uuid[] := '{}';
+  bound uuid;
+  lowest uuid;
+  highest uuid;
+begin
+  if p_organization_id is not null then
+    mentors := mentors || format(' and mentor.organization_id = %L', p_organization_id);
+  end if;
+  -- How many there are about, and in which column of which table, the planner knows, whatever the view.
+  execute format('explain (verbose, format json) select mentor.user_id %s', mentors) into plan;
+  plan := plan -> 0 -> 'Plan';
+  expected := (plan ->> 'Plan Rows')::double precision;
+  if expected > 10 * step then
+    select
+      namespace.nspname as schema_name,
+      relation.relname as table_name,
+      attribute.attname as column_name,
+      pg_catalog.pg_stat_get_mod_since_analyze(relation.oid) <= relation.reltuples / 10 as is_of_today
+    into source
+    from pg_catalog.pg_namespace as namespace
+    join pg_catalog.pg_class as relation on relation.relnamespace = namespace.oid
+    join pg_catalog.pg_attribute as attribute on attribute.attrelid = relation.oid
+    where namespace.nspname = plan ->> 'Schema'
+      and relation.relname = plan ->> 'Relation Name'
+      and plan -> 'Output' ->> 0 = format('%I.%I', plan ->> 'Alias', attribute.attname)
+      and attribute.atttypid = 'uuid'::regtype;
+    if p_organization_id is null and source.is_of_today or expected > 1000 * step then
+      select stats.histogram_bounds::text::uuid[] into histogram
+      from pg_catalog.pg_stats as stats
+      where stats.schemaname = source.schema_name
+        and stats.tablename = source.table_name
+        and stats.attname = source.column_name
+        and not stats.inherited;
+    end if;
+  end if;
+
+  if histogram is not null then
+    parts := least(most, (expected / step)::integer);
+    return array(
+      select distinct histogram[1 + part.number * (cardinality(histogram) - 1) / parts]
+      from generate_series(1, parts - 1) as part (number)
+      order by 1
+    );
+  end if;
+  if expected > 1000 * step then
+    execute format('select mentor.user_id %s order by mentor.user_id limit 1', mentors) into lowest;
+    execute format('select mentor.user_id %s order by mentor.user_id desc limit 1', mentors) into highest;
+    return array(
+      select distinct (
+        lpad(to_hex(space.first + (space.last - space.first) * part.number / most), 12, '0') || repeat('f', 20)
+      )::uuid
+      from (
+        select
+          ('x' || left(replace(lowest::text, '-', ''), 12))::bit(48)::bigint as first,
+          ('x' || left(replace(highest::text, '-', ''), 12))::bit(48)::bigint as last
+      ) as space
+      cross join generate_series(1, most - 1) as part (number)
+      order by 1
+    );
+  end if;
+  loop
+    execute format(
+      'select mentor.user_id %s %s order by mentor.user_id offset %s limit 1',
+      mentors, case when bound is not null then format('and mentor.user_id > %L', bound) end, step
+    ) into bound;
+    exit when bound is null;
+    bounds := bounds || bound;
+    -- However many there are: twice as many ranges as are wanted, and each two become one.
+    if cardinality(bounds) = 2 * most then
+      bounds := array(
+        select every.value
+        from unnest(bounds) with ordinality as every (value, place)
+        where every.place % 2 = 0
+        order by every.place
+      );
+      step := 2 * step;
+    end if;
+  end loop;
+  -- The rest is no range of its own.
+  return bounds[:cardinality(bounds) - 1];
+end
+$$;
+revoke all on function scenario_private.range_bounds(uuid) from public, anon, authenticated;
+grant execute on function scenario_private.range_bounds(uuid) to service_role;
+
 -- supabase/schemas/12_passes.sql ======================================================================================
 
 -- Passes: which scenario a run begins with, where each pass stands, and how large its pages are.
@@ -5199,9 +5416,10 @@ revoke all on function scenario_private.evaluated_types() from public, anon, aut
 grant execute on function scenario_private.evaluated_types() to service_role;
 
 -- Begins a run over some scenario types, or all that are evaluated: says in which order, and how large a page may be.
---   out  {"passes": [{"scenario_type", "place", "page_size"}]}, in the order of p_scenario_types; place 1 is the first
---        of the run: who has waited longest for a page or to be the first; page_size is the size that was found to be
---        done in time, null where none is known
+--   out  {"passes": [{"scenario_type", "place", "page_size", "pass_number"}]}, in the order of p_scenario_types; place 1
+--        is the first of the run: who has waited longest for a page or to be the first; page_size is the size that was
+--        found to be done in time, null where none is known; pass_number is the pass to take part in: the one under way,
+--        or the next one
 -- The first one is recorded as served, so that the next run begins with another one even if no page comes of it; if
 -- none has come since it was the first one before, its pages are halved. One whose page is running elsewhere is not the
 -- first.
@@ -5256,7 +5474,8 @@ begin
         'place', row_number() over (
           order by coalesce(config.id = first_id, false) desc, config.pass_served_at nulls first, given.place
         ),
-        'page_size', config.pass_page_size
+        'page_size', config.pass_page_size,
+        'pass_number', config.pass_number + 1
       )
       from unnest(kinds) with ordinality as given (scenario_type, place)
       left join public.scenario_evaluation_config as config
@@ -5270,16 +5489,46 @@ $$;
 revoke all on function public.scenario_begin_run(text[], uuid, integer) from public, anon, authenticated;
 grant execute on function public.scenario_begin_run(text[], uuid, integer) to service_role;
 
+-- The answer to a request for a page of a pass.
+create or replace function scenario_private.page_of_pass(
+  p_page json, p_next_after uuid, p_pass_number bigint, p_in_other_hands boolean
+)
+returns json
+language sql
+stable
+set search_path = ''
+as $$
+  select json_build_object(
+    'evaluated', coalesce(p_page -> 'evaluated', '0'),
+    'due', coalesce(p_page -> 'due', '0'),
+    'claimed', coalesce(p_page -> 'claimed', '0'),
+    'history', coalesce(p_page -> 'history', '0'),
+    'skipped', coalesce(p_page -> 'skipped', '{}'),
+    'next_after', p_next_after,
+    'due_mentors', coalesce(p_page -> 'due_mentors', '[]'),
+    'pass_number', p_pass_number,
+    'in_other_hands', p_in_other_hands
+  )
+$$;
+revoke all on function scenario_private.page_of_pass(json, uuid, bigint, boolean) from public, anon, authenticated;
+grant execute on function scenario_private.page_of_pass(json, uuid, bigint, boolean) to service_role;
+
 -- Evaluates the next page of the scenario's pass and keeps the books: where the pass stands and what it has done so
--- far, in the row of p_organization_id (made when there is none), or in the default row for all organizations.
--- Page, figures and resume point are one transaction: a pass goes on where it stood, whoever died in between. Two
--- callers take turns, page by page, and share one pass.
+-- far. The pass is that of p_organization_id (its row is made when there is none), or the one over all organizations.
+--   out  as scenario_evaluate, and {"pass_number", "in_other_hands"}; next_after is null once the pass is over
+-- Page, figures and place are one transaction: a pass goes on where it stood, whoever died in between. Callers share
+-- one pass and don't wait for each other: each takes a range that nobody has in hand (12_pass_ranges.sql). Where there
+-- is none, in_other_hands is true, and nobody was evaluated: ask again in a while. The first call of a pass that is
+-- worth cutting does only that.
 -- p_limit is kept as the size that the scenario's pages have: a whole page of it was done in time.
+-- p_pass_number is the pass to take part in, as scenario_begin_run or an earlier page said: if it is over, next_after is
+-- null and nobody was evaluated. Without it the next pass begins where one has ended.
 create or replace function public.scenario_evaluate_next_page(
   p_scenario_type text,
   p_organization_id uuid default null,
   p_limit integer default 10000,
   p_due_within_seconds double precision default null,
+  p_pass_number bigint default null,
   p_needs_schema integer default null
 )
 returns json
@@ -5290,66 +5539,151 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
+  somewhere constant uuid := '00000000-0000-0000-0000-000000000000';
   pass public.scenario_evaluation_config;
+  range scenario_private.pass_range;
+  bounds uuid[];
+  begins boolean := false;
+  is_locked boolean;
+  is_over boolean := false;
   evaluated record;
   page json;
+  page_size integer;
   started_at timestamptz;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_default_settings(p_scenario_type);
+  perform scenario_private.require_between('p_limit', p_limit, 1, 100000);
   if p_organization_id is not null then
     insert into public.scenario_evaluation_config (scenario_type, organization_id)
     values (p_scenario_type, p_organization_id)
     on conflict do nothing;
   end if;
+  -- Whoever deletes the settings waits for the page: not the page for them, with its range locked.
   select * into pass
   from public.scenario_evaluation_config as config
   where config.scenario_type = p_scenario_type
     and config.organization_id is not distinct from p_organization_id
-  for no key update;
-
-  started_at := clock_timestamp();
-  select * into evaluated
-  from scenario_private.evaluate_page(
-    p_scenario_type, p_organization_id, pass.resume_after, p_limit, false, p_due_within_seconds, false, true
-  );
-  page := evaluated.page;
-  perform scenario_private.keep_left_out(
-    pass.id, pass.resume_after is null, page ->> 'next_after' is null,
-    evaluated.left_out_organization_ids, evaluated.left_out_reasons, evaluated.left_out_mentors
-  );
-
-  if pass.resume_after is null then
-    pass.pass_evaluated := 0;
-    pass.pass_due := 0;
-    pass.pass_claimed := 0;
-    pass.pass_history := 0;
-    pass.pass_duration := '0';
+  for key share;
+  if p_pass_number <= pass.pass_number then
+    return scenario_private.page_of_pass(null, null, p_pass_number, false);
   end if;
-  update public.scenario_evaluation_config as config
-  set
-    pass_evaluated = pass.pass_evaluated + (page ->> 'evaluated')::bigint,
-    pass_due = pass.pass_due + (page ->> 'due')::bigint,
-    pass_claimed = pass.pass_claimed + (page ->> 'claimed')::bigint,
-    pass_skipped = pass.pass_due + (page ->> 'due')::bigint - pass.pass_claimed - (page ->> 'claimed')::bigint,
-    pass_history = pass.pass_history + (page ->> 'history')::bigint,
-    pass_duration = pass.pass_duration + (clock_timestamp() - started_at),
-    pass_finished_at = case when page ->> 'next_after' is null then now() else config.pass_finished_at end,
-    resume_after = (page ->> 'next_after')::uuid,
-    pass_page_size = case
-      when page ->> 'next_after' is null then least(config.pass_page_size, p_limit)
-      else p_limit
-    end,
-    pass_served_at = clock_timestamp(),
-    pass_page_owed_since = null
-  where config.id = pass.id;
-  return page;
+
+  select * into range
+  from scenario_private.pass_range as free
+  where free.pass_id = pass.id and not free.is_finished
+  order by free.number desc
+  limit 1
+  for no key update skip locked;
+  if range.pass_id is null then
+    select * into pass
+    from public.scenario_evaluation_config as config
+    where config.id = pass.id
+    for no key update skip locked;
+    if not found or exists (
+      select from scenario_private.pass_range as taken where taken.pass_id = pass.id and not taken.is_finished
+    ) then
+      return scenario_private.page_of_pass(null, somewhere, p_pass_number, true);
+    end if;
+    if p_pass_number <= pass.pass_number then
+      return scenario_private.page_of_pass(null, null, p_pass_number, false);
+    end if;
+    begins := not exists (select from scenario_private.pass_range as done where done.pass_id = pass.id);
+    if begins then
+      bounds := scenario_private.range_bounds(p_organization_id);
+      insert into scenario_private.pass_range (pass_id, number, place, upto)
+      select pass.id, part.number, bounds[part.number - 1], bounds[part.number]
+      from generate_series(1, coalesce(cardinality(bounds), 0) + 1) as part (number);
+      if cardinality(bounds) > 0 then
+        perform scenario_private.keep_left_out(pass.id, true, false, null, null, null);
+        update public.scenario_evaluation_config as config
+        set pass_served_at = clock_timestamp(), pass_page_owed_since = null
+        where config.id = pass.id;
+        return scenario_private.page_of_pass(null, bounds[1], pass.pass_number + 1, false);
+      end if;
+      select * into range from scenario_private.pass_range as whole where whole.pass_id = pass.id;
+    end if;
+  end if;
+
+  if range.pass_id is not null then
+    started_at := clock_timestamp();
+    select * into evaluated
+    from scenario_private.evaluate_page(
+      p_scenario_type, p_organization_id, range.place, p_limit, false, p_due_within_seconds, false, true, range.upto
+    );
+    page := evaluated.page;
+    range.place := coalesce((page ->> 'next_after')::uuid, range.upto, range.place);
+    range.is_finished := page ->> 'next_after' is null;
+    update scenario_private.pass_range as served
+    set
+      place = range.place,
+      evaluated = served.evaluated + (page ->> 'evaluated')::bigint,
+      due = served.due + (page ->> 'due')::bigint,
+      claimed = served.claimed + (page ->> 'claimed')::bigint,
+      history = served.history + (page ->> 'history')::bigint,
+      duration = served.duration + (clock_timestamp() - started_at),
+      is_finished = range.is_finished
+    where served.pass_id = range.pass_id and served.number = range.number;
+  end if;
+
+  -- What is kept for the next run needs no certainty: who has the row writes the same. The end of the pass is recorded
+  -- by whoever finds all ranges finished with the row locked, or by the next call.
+  select true into is_locked
+  from public.scenario_evaluation_config as config
+  where config.id = pass.id
+  for no key update skip locked;
+  if is_locked then
+    is_over := not exists (
+      select from scenario_private.pass_range as open where open.pass_id = pass.id and not open.is_finished
+    );
+    update public.scenario_evaluation_config as config
+    set
+      -- The rest of a range proves no larger size than its own.
+      pass_page_size = case
+        when page is null then config.pass_page_size
+        when range.is_finished
+          then least(p_limit, greatest(coalesce(config.pass_page_size, p_limit), (page ->> 'evaluated')::integer))
+        else p_limit
+      end,
+      pass_served_at = clock_timestamp(),
+      pass_page_owed_since = null
+    where config.id = pass.id
+    returning * into pass;
+  end if;
+  if range.pass_id is null then
+    perform scenario_private.keep_left_out(pass.id, begins, is_over, null, null, null);
+  else
+    perform scenario_private.keep_left_out(
+      pass.id, begins, is_over,
+      evaluated.left_out_organization_ids, evaluated.left_out_reasons, evaluated.left_out_mentors
+    );
+  end if;
+  if is_over then
+    update public.scenario_evaluation_config as config
+    set
+      pass_number = config.pass_number + 1,
+      pass_evaluated = done.evaluated,
+      pass_due = done.due,
+      pass_claimed = done.claimed,
+      pass_skipped = done.skipped,
+      pass_history = done.history,
+      pass_duration = done.duration,
+      pass_finished_at = now()
+    from scenario_private.pass as done
+    where config.id = pass.id and done.id = config.id;
+    delete from scenario_private.pass_range as done where done.pass_id = pass.id;
+  end if;
+  return scenario_private.page_of_pass(
+    page, case when not is_over then coalesce(range.place, somewhere) end, pass.pass_number + 1, false
+  );
 end
 $$;
-revoke all on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
+revoke all on function
+  public.scenario_evaluate_next_page(text, uuid, integer, double precision, bigint, integer)
   from public, anon, authenticated;
-grant execute on function public.scenario_evaluate_next_page(text, uuid, integer, double precision, integer)
+grant execute on function
+  public.scenario_evaluate_next_page(text, uuid, integer, double precision, bigint, integer)
   to service_role;
 
 -- supabase/schemas/12_simulation.sql ==================================================================================
@@ -8398,8 +8732,8 @@ grant execute on function public.scenario_list_pending(uuid, text, timestamptz, 
 -- What there is of a person.
 --   out  {"user_id", "exported_at", "notifications", "handovers", "mutes", "turns", "passes", "sources": {"mentors",
 --        "activities", "certificates", "device_tokens"}}: rows as they are, with every column; sources is what the app's
---        own tables have of her, as the views of scenario_source show it; passes are those of which she was the last
---        one evaluated
+--        own tables have of her, as the views of scenario_source show it; passes are the ranges that begin or end
+--        with her
 -- Whoever is unknown has no rows. Raises SR001 without a user.
 create or replace function public.scenario_export_person(p_user_id uuid, p_needs_schema integer default null)
 returns json
@@ -8442,14 +8776,16 @@ begin
           json_build_object(
             'scenario_type', config.scenario_type,
             'organization_id', config.organization_id,
-            'resume_after', config.resume_after
+            'resume_after', range.place,
+            'upto', range.upto
           )
-          order by config.scenario_type, config.organization_id
+          order by config.scenario_type, config.organization_id, range.number
         ),
         '[]'
       )
-      from public.scenario_evaluation_config as config
-      where config.resume_after = p_user_id
+      from scenario_private.pass_range as range
+      join public.scenario_evaluation_config as config on config.id = range.pass_id
+      where p_user_id in (range.place, range.upto)
     ),
     'sources', json_build_object(
       'mentors', (
@@ -8481,7 +8817,7 @@ grant execute on function public.scenario_export_person(uuid, integer) to servic
 
 -- Erases a person from the tables of scenario_repo; the app's own tables keep what they have of her.
 --   out  {"notifications", "handovers", "mutes", "turns", "passes"}: how many rows of hers are gone; of passes, how many
---        no longer name her as the last one evaluated
+--        ranges no longer begin or end with her
 -- Afterwards nothing of her is known: no cooldown, no milestone, no mute. As long as she is an active mentor she may be
 -- claimed for and told again; who is to be told nothing more leaves peer_mentors first, or is deleted as a user. The
 -- figures of an organization's report are counted from rows, and so are fewer; those of passes stay.
@@ -8537,8 +8873,8 @@ begin
   loop
     begin
       perform
-      from public.scenario_evaluation_config as config
-      where config.resume_after = p_user_id
+      from scenario_private.pass_range as range
+      where p_user_id in (range.place, range.upto)
       for no key update nowait;
       -- Then every hand-over of theirs is seen by the next query.
       notification_ids := array(
@@ -8556,16 +8892,27 @@ begin
       perform from scenario_private.delivery_turn as turn where turn.user_id = p_user_id for update nowait;
       perform from public.scenario_mutes as mute where mute.user_id = p_user_id for update nowait;
 
-      -- The pass goes on after the mentor before her; after nobody, it begins anew.
-      update public.scenario_evaluation_config as config
-      set resume_after = (
-        select mentor.user_id
-        from scenario_source.mentors as mentor
-        where mentor.user_id < p_user_id and mentor.is_active
-        order by mentor.user_id desc
-        limit 1
-      )
-      where config.resume_after = p_user_id;
+      -- The mentor before her takes her place: where she was the last one evaluated, and as a bound on both sides.
+      update scenario_private.pass_range as range
+      set
+        place = case when range.place = p_user_id then before.user_id else range.place end,
+        upto = case when range.upto = p_user_id then before.user_id else range.upto end
+      from (
+        select coalesce(max(previous.user_id::text), '00000000-0000-0000-0000-000000000000')::uuid as user_id
+        from (
+          select mentor.user_id
+          from scenario_source.mentors as mentor
+          where mentor.user_id < p_user_id and mentor.is_active
+          order by mentor.user_id desc
+          limit 1
+        ) as previous
+      ) as before
+      where (range.pass_id, range.number) in (
+        select named.pass_id, named.number
+        from scenario_private.pass_range as named
+        where p_user_id in (named.place, named.upto)
+        for no key update skip locked
+      );
       get diagnostics found_count = row_count;
       pass_count := pass_count + found_count;
       delete from scenario_private.handover as handover where handover.notification_id = any (handover_ids);
@@ -8582,6 +8929,8 @@ begin
       mute_count := mute_count + found_count;
       exit when not exists (
         select from public.scenario_notifications as notification where notification.user_id = p_user_id
+      ) and not exists (
+        select from scenario_private.pass_range as range where p_user_id in (range.place, range.upto)
       );
     exception when lock_not_available then
       if clock_timestamp() > until then
@@ -8861,9 +9210,9 @@ grant execute on function public.scenario_get_organization_report(uuid, timestam
 -- Says how things stand, for each scenario type.
 --   out  {"version", "scenarios": […], "failures": […]}
 --   a scenario  {"scenario_type", "is_enabled", "overriding": how many organizations override a setting, "evaluated",
---        "due", "claimed", "skipped", "history", "seconds": of the pass under way or the last one, "finished_at": when
---        the last pass over all ended, "is_under_way", "organization_pass_finished_at": when the newest pass over one
---        organization ended; of the pending ones "waiting": not due yet, "due_now", "leased", "unsettled": those whose
+--        "due", "claimed", "skipped", "history", "seconds": of the pass under way or the last one (seconds: the sum of its
+--        pages, also of those that ran at once), "finished_at": when the last pass over all ended, "is_under_way",
+--        "organization_pass_finished_at": when the newest pass over one organization ended; of the pending ones "waiting": not due yet, "due_now", "leased", "unsettled": those whose
 --        last lease nobody settled, "oldest_due_at": since when the one waits that has been due longest; null if none
 --        is due}
 --   a failure   {"scenario_type", "failure_code", "last_day", "last_week"}: how many failed so in 24 hours and in 7 days
@@ -8909,7 +9258,7 @@ begin
           where exists (
             select
             from jsonb_object_keys(jsonb_strip_nulls(to_jsonb(config))) as given (name)
-            where given.name !~ '^pass_' and given.name not in ('id', 'scenario_type', 'organization_id', 'resume_after')
+            where given.name !~ '^pass_' and given.name not in ('id', 'scenario_type', 'organization_id')
           )
         ) as overriding,
         max(config.pass_finished_at) as finished_at
@@ -8926,14 +9275,14 @@ begin
               'scenario_type', config.scenario_type,
               'is_enabled', config.is_enabled,
               'overriding', coalesce(organizations.overriding, 0),
-              'evaluated', config.pass_evaluated,
-              'due', config.pass_due,
-              'claimed', config.pass_claimed,
-              'skipped', config.pass_skipped,
-              'history', config.pass_history,
-              'seconds', extract(epoch from config.pass_duration),
-              'finished_at', config.pass_finished_at,
-              'is_under_way', config.resume_after is not null,
+              'evaluated', pass.evaluated,
+              'due', pass.due,
+              'claimed', pass.claimed,
+              'skipped', pass.skipped,
+              'history', pass.history,
+              'seconds', extract(epoch from pass.duration),
+              'finished_at', pass.finished_at,
+              'is_under_way', pass.is_under_way,
               'organization_pass_finished_at', organizations.finished_at,
               'waiting', coalesce(backlog.waiting, 0),
               'due_now', coalesce(backlog.due_now, 0),
@@ -8946,6 +9295,7 @@ begin
           '[]'
         )
         from public.scenario_evaluation_config as config
+        join scenario_private.pass as pass on pass.id = config.id
         left join backlog on backlog.scenario_type = config.scenario_type
         left join organizations on organizations.scenario_type = config.scenario_type
         where config.organization_id is null

@@ -28,7 +28,7 @@ create table if not exists public.scenario_evaluation_config (
   pass_history bigint not null default 0,
   pass_duration interval not null default '0',
   pass_finished_at timestamptz,
-  resume_after uuid,
+  pass_number bigint not null default 0,
   pass_page_size integer,
   pass_served_at timestamptz,
   pass_page_owed_since timestamptz,
@@ -134,9 +134,9 @@ comment on column public.scenario_evaluation_config.priority is
 comment on column public.scenario_evaluation_config.pass_history is
   'Of the pass: how many were left out since it came true longer ago than due_within.';
 comment on column public.scenario_evaluation_config.pass_finished_at is
-  'When the last complete pass ended; the pass_ figures are those of the pass under way, or of the last one.';
-comment on column public.scenario_evaluation_config.resume_after is
-  'The last user_id the pass under way has evaluated; null when none is under way.';
+  'When the last complete pass ended; the pass_ figures are its own. Those of one under way: scenario_private.pass.';
+comment on column public.scenario_evaluation_config.pass_number is
+  'How many passes have ended.';
 comment on column public.scenario_evaluation_config.pass_page_size is
   'How many mentors a page may have, as the last runs found; null: not known yet.';
 comment on column public.scenario_evaluation_config.pass_served_at is

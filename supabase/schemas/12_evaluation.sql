@@ -178,10 +178,10 @@ revoke all on function scenario_private.verdict_query(regclass, text, text, time
   from public, anon, authenticated;
 grant execute on function scenario_private.verdict_query(regclass, text, text, timestamptz, boolean) to service_role;
 
--- Evaluates one page, by the settings that hold in this transaction: what public.scenario_evaluate answers; and with
--- p_by_organization, who was left out: how many mentors of which organization for which reason, by columns: of those for
--- whom it came true, whoever was not claimed for. scenario_simulate makes it a dry run: SR001 where it would claim by
--- simulated settings.
+-- Evaluates one page, by the settings that hold in this transaction: what public.scenario_evaluate answers, of the
+-- mentors up to p_upto; and with p_by_organization, who was left out: how many mentors of which organization for which reason,
+-- by columns: of those for whom it came true, whoever was not claimed for. scenario_simulate makes it a dry run: SR001
+-- where it would claim by simulated settings.
 -- The queries are built for each call, so that they are planned for their own bounds (a generic plan costs up to 20
 -- times).
 create or replace function scenario_private.evaluate_page(
@@ -193,6 +193,7 @@ create or replace function scenario_private.evaluate_page(
   p_due_within_seconds double precision,
   p_list boolean,
   p_by_organization boolean,
+  p_upto uuid default null,
   out page json,
   out left_out_organization_ids uuid[],
   out left_out_reasons text[],
@@ -259,6 +260,9 @@ begin
   if p_after is not null then
     bounds := bounds || format(' and mentor.user_id > %L', p_after);
   end if;
+  if p_upto is not null then
+    bounds := bounds || format(' and mentor.user_id <= %L', p_upto);
+  end if;
   execute format(
     'select mentor.user_id
      from scenario_source.mentors as mentor
@@ -268,6 +272,8 @@ begin
      limit 1',
     replace(bounds, 'mentor.is_evaluated', 'mentor.is_active'), p_limit - 1
   ) into last_user_id;
+  -- Nobody is left after the bound.
+  last_user_id := nullif(last_user_id, p_upto);
   if last_user_id is not null then
     bounds := bounds || format(' and mentor.user_id <= %L', last_user_id);
   end if;
@@ -480,10 +486,10 @@ begin
 end
 $$;
 revoke all on function
-  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean)
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean, uuid)
   from public, anon, authenticated;
 grant execute on function
-  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean)
+  scenario_private.evaluate_page(text, uuid, uuid, integer, boolean, double precision, boolean, boolean, uuid)
   to service_role;
 
 -- Evaluates one page: the mentors after p_after, by user_id, p_limit active memberships or a few more (a user's

@@ -5,8 +5,8 @@
 -- What there is of a person.
 --   out  {"user_id", "exported_at", "notifications", "handovers", "mutes", "turns", "passes", "sources": {"mentors",
 --        "activities", "certificates", "device_tokens"}}: rows as they are, with every column; sources is what the app's
---        own tables have of her, as the views of scenario_source show it; passes are those of which she was the last
---        one evaluated
+--        own tables have of her, as the views of scenario_source show it; passes are the ranges that begin or end
+--        with her
 -- Whoever is unknown has no rows. Raises SR001 without a user.
 create or replace function public.scenario_export_person(p_user_id uuid, p_needs_schema integer default null)
 returns json
@@ -49,14 +49,16 @@ begin
           json_build_object(
             'scenario_type', config.scenario_type,
             'organization_id', config.organization_id,
-            'resume_after', config.resume_after
+            'resume_after', range.place,
+            'upto', range.upto
           )
-          order by config.scenario_type, config.organization_id
+          order by config.scenario_type, config.organization_id, range.number
         ),
         '[]'
       )
-      from public.scenario_evaluation_config as config
-      where config.resume_after = p_user_id
+      from scenario_private.pass_range as range
+      join public.scenario_evaluation_config as config on config.id = range.pass_id
+      where p_user_id in (range.place, range.upto)
     ),
     'sources', json_build_object(
       'mentors', (
@@ -88,7 +90,7 @@ grant execute on function public.scenario_export_person(uuid, integer) to servic
 
 -- Erases a person from the tables of scenario_repo; the app's own tables keep what they have of her.
 --   out  {"notifications", "handovers", "mutes", "turns", "passes"}: how many rows of hers are gone; of passes, how many
---        no longer name her as the last one evaluated
+--        ranges no longer begin or end with her
 -- Afterwards nothing of her is known: no cooldown, no milestone, no mute. As long as she is an active mentor she may be
 -- claimed for and told again; who is to be told nothing more leaves peer_mentors first, or is deleted as a user. The
 -- figures of an organization's report are counted from rows, and so are fewer; those of passes stay.
@@ -144,8 +146,8 @@ begin
   loop
     begin
       perform
-      from public.scenario_evaluation_config as config
-      where config.resume_after = p_user_id
+      from scenario_private.pass_range as range
+      where p_user_id in (range.place, range.upto)
       for no key update nowait;
       -- Then every hand-over of theirs is seen by the next query.
       notification_ids := array(
@@ -163,16 +165,27 @@ begin
       perform from scenario_private.delivery_turn as turn where turn.user_id = p_user_id for update nowait;
       perform from public.scenario_mutes as mute where mute.user_id = p_user_id for update nowait;
 
-      -- The pass goes on after the mentor before her; after nobody, it begins anew.
-      update public.scenario_evaluation_config as config
-      set resume_after = (
-        select mentor.user_id
-        from scenario_source.mentors as mentor
-        where mentor.user_id < p_user_id and mentor.is_active
-        order by mentor.user_id desc
-        limit 1
-      )
-      where config.resume_after = p_user_id;
+      -- The mentor before her takes her place: where she was the last one evaluated, and as a bound on both sides.
+      update scenario_private.pass_range as range
+      set
+        place = case when range.place = p_user_id then before.user_id else range.place end,
+        upto = case when range.upto = p_user_id then before.user_id else range.upto end
+      from (
+        select coalesce(max(previous.user_id::text), '00000000-0000-0000-0000-000000000000')::uuid as user_id
+        from (
+          select mentor.user_id
+          from scenario_source.mentors as mentor
+          where mentor.user_id < p_user_id and mentor.is_active
+          order by mentor.user_id desc
+          limit 1
+        ) as previous
+      ) as before
+      where (range.pass_id, range.number) in (
+        select named.pass_id, named.number
+        from scenario_private.pass_range as named
+        where p_user_id in (named.place, named.upto)
+        for no key update skip locked
+      );
       get diagnostics found_count = row_count;
       pass_count := pass_count + found_count;
       delete from scenario_private.handover as handover where handover.notification_id = any (handover_ids);
@@ -189,6 +202,8 @@ begin
       mute_count := mute_count + found_count;
       exit when not exists (
         select from public.scenario_notifications as notification where notification.user_id = p_user_id
+      ) and not exists (
+        select from scenario_private.pass_range as range where p_user_id in (range.place, range.upto)
       );
     exception when lock_not_available then
       if clock_timestamp() > until then

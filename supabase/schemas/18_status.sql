@@ -4,9 +4,9 @@
 -- Says how things stand, for each scenario type.
 --   out  {"version", "scenarios": […], "failures": […]}
 --   a scenario  {"scenario_type", "is_enabled", "overriding": how many organizations override a setting, "evaluated",
---        "due", "claimed", "skipped", "history", "seconds": of the pass under way or the last one, "finished_at": when
---        the last pass over all ended, "is_under_way", "organization_pass_finished_at": when the newest pass over one
---        organization ended; of the pending ones "waiting": not due yet, "due_now", "leased", "unsettled": those whose
+--        "due", "claimed", "skipped", "history", "seconds": of the pass under way or the last one (seconds: the sum of its
+--        pages, also of those that ran at once), "finished_at": when the last pass over all ended, "is_under_way",
+--        "organization_pass_finished_at": when the newest pass over one organization ended; of the pending ones "waiting": not due yet, "due_now", "leased", "unsettled": those whose
 --        last lease nobody settled, "oldest_due_at": since when the one waits that has been due longest; null if none
 --        is due}
 --   a failure   {"scenario_type", "failure_code", "last_day", "last_week"}: how many failed so in 24 hours and in 7 days
@@ -52,7 +52,7 @@ begin
           where exists (
             select
             from jsonb_object_keys(jsonb_strip_nulls(to_jsonb(config))) as given (name)
-            where given.name !~ '^pass_' and given.name not in ('id', 'scenario_type', 'organization_id', 'resume_after')
+            where given.name !~ '^pass_' and given.name not in ('id', 'scenario_type', 'organization_id')
           )
         ) as overriding,
         max(config.pass_finished_at) as finished_at
@@ -69,14 +69,14 @@ begin
               'scenario_type', config.scenario_type,
               'is_enabled', config.is_enabled,
               'overriding', coalesce(organizations.overriding, 0),
-              'evaluated', config.pass_evaluated,
-              'due', config.pass_due,
-              'claimed', config.pass_claimed,
-              'skipped', config.pass_skipped,
-              'history', config.pass_history,
-              'seconds', extract(epoch from config.pass_duration),
-              'finished_at', config.pass_finished_at,
-              'is_under_way', config.resume_after is not null,
+              'evaluated', pass.evaluated,
+              'due', pass.due,
+              'claimed', pass.claimed,
+              'skipped', pass.skipped,
+              'history', pass.history,
+              'seconds', extract(epoch from pass.duration),
+              'finished_at', pass.finished_at,
+              'is_under_way', pass.is_under_way,
               'organization_pass_finished_at', organizations.finished_at,
               'waiting', coalesce(backlog.waiting, 0),
               'due_now', coalesce(backlog.due_now, 0),
@@ -89,6 +89,7 @@ begin
           '[]'
         )
         from public.scenario_evaluation_config as config
+        join scenario_private.pass as pass on pass.id = config.id
         left join backlog on backlog.scenario_type = config.scenario_type
         left join organizations on organizations.scenario_type = config.scenario_type
         where config.organization_id is null

@@ -52,9 +52,12 @@ begin
           page json;
         begin
           loop
-            page := public.scenario_evaluate_next_page(%L);
+            page := public.scenario_evaluate_next_page(
+              %L, p_pass_number => (page ->> 'pass_number')::bigint
+            );
             commit;
-            exit when page ->> 'next_after' is null;
+            -- Over, or left to the engines that have the rest in hand.
+            exit when page ->> 'next_after' is null or (page ->> 'in_other_hands')::boolean;
           end loop;
         end
         $pages$

@@ -41,7 +41,7 @@ insert into known_table values
   -- Nobody's in particular: the user's id stands for an organization's.
   ('public', 'scenario_evaluation_config', false,
    'id, scenario_type, organization_id', 'md5(%1$L)::uuid, ''inactivity'', %1$L',
-   'organization_id = %1$L', 'resume_after = null', 'scenario_type, organization_id'),
+   'organization_id = %1$L', 'pass_finished_at = null', 'scenario_type, organization_id'),
   ('public', 'scenario_delivery_policy', false,
    'organization_id', '%1$L', 'organization_id = %1$L', 'min_gap = null', 'organization_id'),
   ('public', 'scenario_days_off', false,
@@ -52,6 +52,9 @@ insert into known_table values
    -- Of the owner's pass, whoever writes it.
    'md5(md5(''owner'')::uuid::text)::uuid, array[%1$L::uuid], ''{cooldown}'', ''{5}''',
    '%1$L = any (organization_ids)', 'mentors = ''{6}''', 'pass_id, id'),
+  ('scenario_private', 'pass_range', false,
+   'pass_id, number, place', 'md5(md5(''owner'')::uuid::text)::uuid, hashtext(%1$L), %1$L',
+   'place = %1$L', 'evaluated = 1', 'pass_id, number'),
   -- Last: the notifications above have brought some already, which go first.
   ('scenario_private', 'handover', false,
    'notification_id, user_id, organization_id, scenario_type', 'md5(%1$L)::uuid, %1$L, %2$L, ''inactivity''',
@@ -73,7 +76,7 @@ insert into known_function values
    'integer)',
    'service_role', 'invoker'),
   ('public.scenario_evaluate_next_page(p_scenario_type text, p_organization_id uuid, p_limit integer, '
-   'p_due_within_seconds double precision, p_needs_schema integer)',
+   'p_due_within_seconds double precision, p_pass_number bigint, p_needs_schema integer)',
    'service_role', 'invoker'),
   ('public.scenario_explain(p_user_id uuid, p_needs_schema integer)', 'service_role', 'invoker'),
   ('public.scenario_find_inactive_mentors(p_organization_id uuid, p_inactive_after interval, p_limit '
@@ -116,9 +119,14 @@ insert into known_function values
    'service_role', 'invoker'),
   ('scenario_private.evaluate_page(p_scenario_type text, p_organization_id uuid, p_after uuid, p_limit '
    'integer, p_dry_run boolean, p_due_within_seconds double precision, p_list boolean, '
-   'p_by_organization boolean, OUT page json, OUT left_out_organization_ids uuid[], OUT '
+   'p_by_organization boolean, p_upto uuid, OUT page json, OUT left_out_organization_ids uuid[], OUT '
    'left_out_reasons text[], OUT left_out_mentors bigint[])',
    'service_role', 'invoker'),
+  ('scenario_private.page_of_pass(p_page json, p_next_after uuid, p_pass_number bigint, p_in_other_hands '
+   'boolean)',
+   'service_role', 'invoker'),
+  ('scenario_private.range_bounds(p_organization_id uuid)', 'service_role', 'invoker'),
+  ('scenario_private.range_size()', 'service_role', 'invoker'),
   ('scenario_private.keep_left_out(p_pass_id uuid, p_is_first boolean, p_is_last boolean, '
    'p_organization_ids uuid[], p_reasons text[], p_mentors bigint[])',
    'service_role', 'invoker'),

@@ -41,7 +41,8 @@ insert into good_row values
   )),
   ('scenario_evaluation_config', jsonb_build_object(
     'id', md5('good')::uuid, 'scenario_type', 'inactivity', 'organization_id', md5('organization')::uuid,
-    'pass_evaluated', 0, 'pass_due', 0, 'pass_claimed', 0, 'pass_skipped', 0, 'pass_history', 0, 'pass_duration', '0'
+    'pass_evaluated', 0, 'pass_due', 0, 'pass_claimed', 0, 'pass_skipped', 0, 'pass_history', 0, 'pass_duration', '0',
+    'pass_number', 0
   ));
 
 -- A generated column takes no value.

@@ -3,7 +3,7 @@
 -- Other code leans on these names: the library tells errors apart by constraint, the plan tests name the indexes.
 
 begin;
-select plan(31);
+select plan(32);
 
 create function pg_temp.columns_of(p_table regclass)
 returns table (name text, type text, is_nullable boolean, default_value text)
@@ -178,6 +178,23 @@ select set_eq(
     ('reached', 'text[]', true, '')
   $$,
   'handover: columns'
+);
+
+select set_eq(
+  $$ select * from pg_temp.columns_of('scenario_private.pass_range') $$,
+  $$ values
+    ('pass_id', 'uuid', false, ''),
+    ('number', 'integer', false, ''),
+    ('place', 'uuid', true, ''),
+    ('upto', 'uuid', true, ''),
+    ('evaluated', 'bigint', false, '0'),
+    ('due', 'bigint', false, '0'),
+    ('claimed', 'bigint', false, '0'),
+    ('history', 'bigint', false, '0'),
+    ('duration', 'interval', false, '''00:00:00''::interval'),
+    ('is_finished', 'boolean', false, 'false')
+  $$,
+  'pass_range: columns'
 );
 
 select set_eq(
@@ -358,7 +375,7 @@ select set_eq(
     ('pass_history', 'bigint', false, '0'),
     ('pass_duration', 'interval', false, '''00:00:00''::interval'),
     ('pass_finished_at', 'timestamp with time zone', true, ''),
-    ('resume_after', 'uuid', true, ''),
+    ('pass_number', 'bigint', false, '0'),
     ('pass_page_size', 'integer', true, ''),
     ('pass_served_at', 'timestamp with time zone', true, ''),
     ('pass_page_owed_since', 'timestamp with time zone', true, '')

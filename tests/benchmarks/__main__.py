@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [--full | --quick] [--only SECTION]…`: measure, print one table, keep the figures.
+"""`python -m tests.benchmarks [--quick | --full | --huge] [--only SECTION]…`: measure, print a table, keep the figures.
 
 Ends with 1 only if something is wrong (a duplicate claim, a wrong count, a section that broke), never because of
 a time.
@@ -26,6 +26,7 @@ SECTIONS = {
     "batch": "tests.benchmarks.sections.batch_lookups",
     "claims": "tests.benchmarks.sections.claims",
     "evaluation": "tests.benchmarks.sections.evaluation",
+    "parallel": "tests.benchmarks.sections.parallel",
     "peers": "tests.benchmarks.sections.peers",
     "client": "tests.benchmarks.sections.client",
     "delivery": "tests.benchmarks.sections.delivery",
@@ -46,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", dest="extent", action="store_const", const="quick", help="small sizes, about a minute"
     )
     extent.add_argument("--full", dest="extent", action="store_const", const="full", help="up to 20 million rows")
+    extent.add_argument(
+        "--huge",
+        dest="extent",
+        action="store_const",
+        const="huge",
+        help="and 10 million mentors in parallel: an hour, and up to 80 GB of disk",
+    )
     parser.add_argument("--only", action="append", choices=SECTIONS, help="this section alone (may be repeated)")
     options = parser.parse_args(arguments)
     # Claims in cooldown are what is measured: one warning for each would be the only thing to read.

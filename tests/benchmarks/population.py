@@ -133,7 +133,7 @@ def fill_month(database: Database, number: int) -> None:
     vacuum(database, "scenario_notifications")
 
 
-def fill_mentors(database: Database, number: int) -> None:
+def fill_mentors(database: Database, number: int, activities: int = 20) -> None:
     """Make users 1 to number mentors with 20 activities each; the even numbers have been inactive for 40 days."""
     fill_users(database, number)
     with database.filler() as filler:
@@ -153,8 +153,9 @@ def fill_mentors(database: Database, number: int) -> None:
                 select {user()}, md5('organization ' || u %% 50)::uuid,
                   now() - interval '1 day' * (k * 3 + case when u %% 2 = 0 then 40 else 0 end)
                     - interval '1 second' * (u %% 80000)
-                from generate_series(20, 1, -1) as k, generate_series(1, %s::integer) as u
+                from generate_series(%s::integer, 1, -1) as k, generate_series(1, %s::integer) as u
                 """,
+                activities,
                 number,
             )
     vacuum(database, "peer_mentors", "activities", "scenario_notifications", "scenario_evaluation_config")

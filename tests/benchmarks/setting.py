@@ -14,7 +14,7 @@ from tests.benchmarks.measure import timed
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import SUPERUSER, PostgresServer
 
-Extent = Literal["quick", "default", "full"]
+Extent = Literal["quick", "default", "full", "huge"]
 
 SETTINGS = {
     "shared_buffers": "2GB",
@@ -87,7 +87,7 @@ class Bench:
         """Return the sizes to measure: the small ones of them when it has to be quick."""
         if self.extent == "quick":
             return tuple(size for size in default if size <= 10_000)[:2]
-        return default + full if self.extent == "full" else default
+        return default + full if self.extent in {"full", "huge"} else default
 
     def rounds(self, size: int) -> int:
         """How often to measure something of this size: the shorter, the more often."""

@@ -116,6 +116,7 @@ HOSTILE: Final[dict[str, list[Any]]] = {
     "p_cutoff": INSTANTS,
     "p_lease_seconds": DOUBLES,
     "p_due_within_seconds": DOUBLES,
+    "p_pass_number": INTEGERS,
     "p_within_seconds": DOUBLES,
     "p_older_than_seconds": DOUBLES,
 }
@@ -148,6 +149,7 @@ GOOD: Final[dict[str, Any]] = {
     "p_cutoff": "2026-06-01T00:00:00Z",
     "p_lease_seconds": 60,
     "p_due_within_seconds": 86_400,
+    "p_pass_number": None,
     "p_within_seconds": 86_400,
     "p_older_than_seconds": 36_525 * 86_400,
 }

@@ -145,8 +145,11 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     call("scenario_get_status", "")
     kept = [row["id"] for row in leased]
     call("scenario_simulate", """'inactivity', '{"inactive_after": "21 days"}', p_list => true""")
-    stands_at = "update public.scenario_evaluation_config set resume_after = %s where scenario_type = 'welcome_back'"
-    worker.execute(stands_at, [owner])
+    stands_at = (
+        "insert into scenario_private.pass_range (pass_id, number, place, upto)"
+        " select id, 1, %s, %s from public.scenario_evaluation_config where scenario_type = 'welcome_back'"
+    )
+    worker.execute(stands_at, [owner, owner])
     call("scenario_export_person", "%s", owner)
     for notification in kept:
         call("scenario_explain_notification", "%s", notification)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -54,12 +53,15 @@ def notified(worker: psycopg.Connection) -> list[UUID]:
 def pass_of(worker: psycopg.Connection, organization_id: UUID | None = None) -> dict[str, Any]:
     """Read what is kept of the pass over inactivity."""
     row = worker.execute(
-        "select to_jsonb(config) from public.scenario_evaluation_config as config"
+        "select to_jsonb(pass) || jsonb_build_object('place', ("
+        " select range.place from scenario_private.pass_range as range where range.pass_id = pass.id))"
+        " from scenario_private.pass as pass"
         " where scenario_type = 'inactivity' and organization_id is not distinct from %s",
         [organization_id],
     ).fetchone()
     assert row is not None
-    return {key.removeprefix("pass_"): value for key, value in row[0].items()}
+    kept: dict[str, Any] = row[0]
+    return kept
 
 
 def fingerprint(worker: psycopg.Connection) -> list[Any]:
@@ -139,9 +141,10 @@ def test_history_is_counted_and_not_told(database: Database, worker: psycopg.Con
     long_gone = database.new_mentors(2, ORGANIZATION)
     insert_activities(worker, long_gone, ago("400 days"))
     whole: dict[str, object] = {"next_after": None, "due_mentors": []}
+    of_pass: dict[str, object] = {"pass_number": 1, "in_other_hands": False}
     nobody: dict[str, object] = {"evaluated": 5, "due": 3, "claimed": 3, "history": 2, "skipped": {}, **whole}
     assert evaluate(worker, "inactivity", dry_run=True) == nobody
-    assert next_page(worker, 100) == nobody
+    assert next_page(worker, 100) == nobody | of_pass
     kept = pass_of(worker)
     assert [kept[name] for name in ("evaluated", "due", "claimed", "skipped", "history")] == [5, 3, 3, 0, 2]
     assert notified(worker) == quiet
@@ -156,7 +159,7 @@ def test_history_is_counted_and_not_told(database: Database, worker: psycopg.Con
     }
     assert evaluate(worker, "inactivity", dry_run=True, due_within=timedelta(days=371)) == everybody
     call = "select public.scenario_evaluate_next_page('inactivity', null, 100, %s)"
-    assert worker.execute(call, [371 * 86_400]).fetchone() == (everybody,)
+    assert worker.execute(call, [371 * 86_400]).fetchone() == (everybody | of_pass | {"pass_number": 2},)
     assert notified(worker) == sorted([*quiet, *long_gone])
 
 
@@ -208,16 +211,16 @@ def test_a_pass_keeps_its_place_and_its_figures(
         next_page(worker, 2, organization_id)
         kept = pass_of(worker, organization_id)
         assert (kept["evaluated"], kept["due"], kept["claimed"], kept["skipped"]) == figures
-        assert (kept["resume_after"], kept["finished_at"]) == (str(place), None)
+        assert (kept["place"], kept["finished_at"]) == (str(place), None)
     assert next_page(worker, 2, organization_id)["next_after"] is None
     kept = pass_of(worker, organization_id)
-    assert (kept["evaluated"], kept["due"], kept["claimed"], kept["resume_after"]) == (5, 4, 4, None)
+    assert (kept["evaluated"], kept["due"], kept["claimed"], kept["place"]) == (5, 4, 4, None)
     finished_at = kept["finished_at"]
     assert finished_at is not None
     next_page(worker, 2, organization_id)
     kept = pass_of(worker, organization_id)
     assert (kept["evaluated"], kept["due"], kept["claimed"], kept["skipped"]) == (2, 1, 0, 1)
-    assert (kept["finished_at"], kept["resume_after"]) == (finished_at, str(ids[1]))
+    assert (kept["finished_at"], kept["place"]) == (finished_at, str(ids[1]))
 
 
 def test_passes_of_organizations_and_of_all_are_kept_apart(database: Database, worker: psycopg.Connection) -> None:
@@ -225,8 +228,8 @@ def test_passes_of_organizations_and_of_all_are_kept_apart(database: Database, w
     ids = quiet_mentors(database, 4)
     next_page(worker, 1, ORGANIZATION)
     next_page(worker, 3)
-    assert pass_of(worker, ORGANIZATION)["resume_after"] == str(ids[0])
-    assert pass_of(worker)["resume_after"] == str(ids[2])
+    assert pass_of(worker, ORGANIZATION)["place"] == str(ids[0])
+    assert pass_of(worker)["place"] == str(ids[2])
 
 
 def test_a_session_killed_in_mid_page_loses_and_doubles_nothing(database: Database, worker: psycopg.Connection) -> None:
@@ -241,30 +244,11 @@ def test_a_session_killed_in_mid_page_loses_and_doubles_nothing(database: Databa
         while owner.execute("select 1 from pg_stat_activity where pid = %s", [doomed.info.backend_pid]).fetchone():
             time.sleep(0.01)
     doomed.close()
-    assert pass_of(worker)["resume_after"] == str(ids[4])
+    assert pass_of(worker)["place"] == str(ids[4])
     while next_page(worker, 5)["next_after"] is not None:
         pass
     assert notified(worker) == ids
     assert pass_of(worker)["claimed"] == 20
-
-
-def test_callers_share_a_pass(database: Database, worker: psycopg.Connection) -> None:
-    """Four callers at once take turns, page by page: nobody is evaluated twice in one pass, and nobody left out."""
-    ids = quiet_mentors(database, 120)
-    barrier = threading.Barrier(4)
-
-    def turn_pages(pages: int) -> list[dict[str, Any]]:
-        with database.connect() as connection:
-            barrier.wait()
-            return [next_page(connection, 7) for _ in range(pages)]
-
-    with ThreadPoolExecutor(4) as pool:
-        pages = [page for turned in pool.map(turn_pages, [5, 4, 4, 5]) for page in turned]
-    assert sum(page["evaluated"] for page in pages) == 120
-    assert Counter(page["next_after"] is None for page in pages) == {False: 17, True: 1}
-    assert notified(worker) == ids
-    kept = pass_of(worker)
-    assert (kept["evaluated"], kept["claimed"], kept["resume_after"]) == (120, 120, None)
 
 
 def test_pages_that_overlap_at_once_notify_once(database: Database, worker: psycopg.Connection) -> None:

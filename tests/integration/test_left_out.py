@@ -108,7 +108,7 @@ def test_a_pass_that_was_given_up_leaves_nothing_behind(database: Database, work
     users = quiet(database, worker, 12)
     insert_notifications(worker, users, delivery_status="sent", triggered_at=ago("5 days"))
     next_page(worker, limit=6)
-    worker.execute("update public.scenario_evaluation_config set resume_after = null")
+    worker.execute("delete from scenario_private.pass_range")
     next_page(worker)
     assert left_out(worker) == {"cooldown": 12}
 

@@ -41,8 +41,10 @@ HOLDS: dict[str, str] = {
     "scenario_mutes.user_id": "a user",
     "scenario_mutes.id": "",
     "scenario_mutes.organization_id": "",
+    "pass_range.pass_id": "",
+    "pass_range.place": "a user",
+    "pass_range.upto": "a user",
     "scenario_mutes.scenario_type": "",
-    "scenario_evaluation_config.resume_after": "a user",
     "scenario_evaluation_config.id": "",
     "scenario_evaluation_config.organization_id": "",
     "scenario_evaluation_config.scenario_type": "",
@@ -113,7 +115,10 @@ def person(database: Database, worker: psycopg.Connection) -> UUID:
         evaluate(worker, kind)
     worker.execute("select public.scenario_lease_notifications(10, 60)")
     worker.execute(
-        "update public.scenario_evaluation_config set resume_after = %s where scenario_type = 'milestone'", [user_id]
+        "insert into scenario_private.pass_range (pass_id, number, place, upto)"
+        " select id, number, case number when 1 then %(other)s else %(user)s end, case number when 1 then %(user)s end"
+        " from public.scenario_evaluation_config, generate_series(1, 2) as number where scenario_type = 'milestone'",
+        {"other": other, "user": user_id},
     )
     return user_id
 
@@ -182,7 +187,7 @@ def test_the_export_has_every_row_of_hers(database: Database, worker: psycopg.Co
         "scenario_private.handover": len(exported["handovers"]),
         "scenario_mutes": len(exported["mutes"]),
         "scenario_private.delivery_turn": len(exported["turns"]),
-        "scenario_evaluation_config": len(exported["passes"]),
+        "scenario_private.pass_range": len(exported["passes"]),
     } == found
     with database.connect(role=None) as owner:
         for part, table in (
@@ -228,12 +233,12 @@ def test_nothing_of_hers_is_left(database: Database, worker: psycopg.Connection,
         "handovers": before["scenario_private.handover"],
         "mutes": 1,
         "turns": 1,
-        "passes": 1,
+        "passes": 2,
     }
     assert traces(database, person) == {}
     assert call(worker, "scenario_export_person", person)["sources"] == app
-    # The pass that stood at her stands at the mentor before.
-    others["scenario_evaluation_config"] = 1
+    # The ranges that began and ended with her do so with the mentor before.
+    others["scenario_private.pass_range"] = 2
     assert traces(database, other) == others
     assert not any(call(worker, "scenario_erase_person", person).values())
 

@@ -97,7 +97,7 @@ def test_a_jobs_command_turns_all_pages_and_commits_each(
     with database.connect() as worker:
         insert_activities(worker, ids, ago("40 days"))
     command = jobs(owner)["scenario_repo inactivity"][3]
-    small_pages = command.replace("'inactivity')", "'inactivity', null, 10)")
+    small_pages = command.replace("'inactivity',", "'inactivity', null, 10,")
     assert small_pages != command
     for text in (small_pages, command):
         owner.execute(text.encode())

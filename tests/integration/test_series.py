@@ -199,8 +199,8 @@ def test_a_pass_counts_what_it_left_out(database: Database, worker: psycopg.Conn
     quiet_for(database, worker, "1000 days", 5)
     quiet_for(database, worker, "35 days", 2)
     figures = """
-      select pass_evaluated, pass_due, pass_claimed, pass_skipped, pass_history
-      from public.scenario_evaluation_config where scenario_type = 'inactivity' and organization_id is null
+      select evaluated, due, claimed, skipped, history
+      from scenario_private.pass where scenario_type = 'inactivity' and organization_id is null
     """
     for _ in range(2):
         while worker.execute("select public.scenario_evaluate_next_page('inactivity', null, 3)").fetchall()[0][0][

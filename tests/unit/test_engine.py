@@ -66,6 +66,8 @@ class Script:
         self.begun: list[tuple[tuple[ScenarioType, ...] | None, UUID | None]] = []
         self.places: dict[ScenarioType | str, int] = {}
         self.page_sizes: dict[ScenarioType | str, int] = {}
+        self.pass_numbers: dict[ScenarioType | str, int] = {}
+        self.taken_part: list[int | None] = []
         self.schema: SchemaDescription | Exception = SchemaDescription(version=1, scenario_types=tuple(ScenarioType))
 
     def add(self, kind: str, *steps: Step) -> None:
@@ -94,14 +96,22 @@ class Script:
                 scenario_type=kind,
                 place=self.places.get(kind, place),
                 page_size=self.page_sizes.get(kind),
+                pass_number=self.pass_numbers.get(kind),
             )
             for place, kind in enumerate(given, 1)
         )
 
     async def evaluate_next_page(
-        self, kind: ScenarioType, organization_id: UUID | None, limit: int, *, due_within: timedelta | None
+        self,
+        kind: ScenarioType,
+        organization_id: UUID | None,
+        limit: int,
+        *,
+        due_within: timedelta | None,
+        pass_number: int | None,
     ) -> EvaluationPage:
         """Play the method that writes."""
+        self.taken_part.append(pass_number)
         self.due_within.add(due_within)
         return await self._play("next_page", kind, organization_id=organization_id, limit=limit)
 
@@ -567,3 +577,41 @@ def test_a_page_size_out_of_bounds_is_refused(page_size: object) -> None:
     """The page size is 1 to 100,000."""
     with pytest.raises(InvalidDataException, match=r"^page_size"):
         engine(Script(), page_size=page_size)  # type: ignore[arg-type]
+
+
+# Several engines ---------------------------------------------------------
+
+
+def elsewhere() -> EvaluationPage:
+    """Make a page of nobody: other engines have the rest of the pass in hand."""
+    return page(1, evaluated=0, due=0, claimed=0, in_other_hands=True)
+
+
+async def test_an_engine_takes_part_in_the_pass_that_its_run_began_with() -> None:
+    """However long it takes, and whoever ends it: never in another one."""
+    script = Script(inactivity=[page(1), page()])
+    script.pass_numbers = {INACTIVITY: 7}
+    await engine(script).run([INACTIVITY])
+    assert script.taken_part == [7, 7]
+
+
+async def test_what_is_in_other_hands_is_come_back_to(no_pause: list[float]) -> None:
+    """The other scenarios go on meanwhile; it is asked for again after growing pauses, and counts as no page."""
+    shown: list[tuple[ScenarioType | str, EvaluationPage]] = []
+    script = Script(inactivity=[elsewhere(), elsewhere(), elsewhere(), page()], milestone=[page(1), page(2), page()])
+    report = await engine(script, on_page=lambda *told: shown.append(told)).run([INACTIVITY, MILESTONE])
+    assert script.order == [INACTIVITY, MILESTONE, MILESTONE, MILESTONE, INACTIVITY, INACTIVITY, INACTIVITY]
+    assert [one.pages for one in report.scenarios] == [1, 3]
+    assert (report.completed, len(shown)) == (True, 4)
+    assert len(no_pause) == 3
+    assert 0 < max(no_pause) <= 1
+
+
+async def test_a_run_ends_though_others_keep_the_rest_in_hand() -> None:
+    """When its time is over: then the pass is not completed, and nothing is wrong."""
+    script = Script(inactivity=[elsewhere() for _ in range(100)])
+    report = await engine(script).run([INACTIVITY], time_budget=timedelta(seconds=0.5))
+    (one,) = report.scenarios
+    assert (one.completed, one.error, one.pages) == (False, None, 0)
+    assert 2 <= len(script.calls) < 10
+    assert report.seconds < 2

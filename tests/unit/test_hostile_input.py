@@ -86,6 +86,7 @@ VALID: Final[dict[str, dict[str, Any]]] = {
         "organization_id": None,
         "limit": 10,
         "due_within": timedelta(days=90),
+        "pass_number": 1,
     },
     "explain_scenarios": {"user_id": USER_ID},
     "describe_schema": {},

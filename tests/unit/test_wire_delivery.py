@@ -348,7 +348,7 @@ async def test_the_next_page_of_a_pass_is_evaluated(
     rest.route().respond(200, json=PAGE | {"next_after": None, "skipped": {}})
 
     page = await repository.evaluate_next_page(INACTIVITY)
-    await repository.evaluate_next_page(INACTIVITY, due_within=timedelta(days=90))
+    await repository.evaluate_next_page(INACTIVITY, due_within=timedelta(days=90), pass_number=3)
 
     assert [_called(call.request, "scenario_evaluate_next_page") for call in rest.calls] == [
         {
@@ -356,8 +356,9 @@ async def test_the_next_page_of_a_pass_is_evaluated(
             "p_organization_id": None,
             "p_limit": 10_000,
             "p_due_within_seconds": due_within,
+            "p_pass_number": pass_number,
         }
-        for due_within in (None, 7_776_000.0)
+        for due_within, pass_number in ((None, None), (7_776_000.0, 3))
     ]
     assert (page.next_after, page.skipped, page.claimed) == (None, {}, 1)
 
