@@ -28,6 +28,7 @@ SECTIONS = {
     "evaluation": "tests.benchmarks.sections.evaluation",
     "peers": "tests.benchmarks.sections.peers",
     "whole": "tests.benchmarks.sections.whole_job",
+    "memory": "tests.benchmarks.sections.memory",
     "client": "tests.benchmarks.sections.client",
     "delivery": "tests.benchmarks.sections.delivery",
     "privacy": "tests.benchmarks.sections.personal_data",

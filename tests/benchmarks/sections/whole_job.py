@@ -108,8 +108,8 @@ def _figure(
     what: str, size: int, results: dict[Contestant, list[Told]], pair: tuple[Contestant, Contestant], aim: Aim
 ) -> Figure:
     ours, theirs = (results[one] for one in pair)
-    parts = "; ".join(
-        f"{one.name} told {results[one][-1].sends:,}, enqueued after {min(told.enqueued for told in results[one]):.2f} s"
+    note = "; ".join(
+        f"{one.name}: {results[one][-1].sends:,} told, all enqueued after {results[one][-1].enqueued:.2f} s"
         for one in pair
     )
     return compared(
@@ -121,5 +121,5 @@ def _figure(
         against=pair[1].name,
         times_better=True,
         aim=aim,
-        note=parts,
+        note=note,
     )
