@@ -138,7 +138,7 @@ def check(send: object) -> None:
 
     """
     if not callable(send) or inspect.isgeneratorfunction(send) or inspect.isasyncgenfunction(send):
-        raise InvalidDataException("send: expected an async function, got what can't be called, or yields")
+        raise InvalidDataException("send: expected a function, got what can't be called, or yields")
 
 
 async def attempt(send: Send, notification: LeasedNotification, pace: Pace, timeout_seconds: float) -> Attempt:

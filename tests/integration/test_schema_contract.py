@@ -14,6 +14,7 @@ import pytest
 
 from scenario_repo import _postgrest
 from scenario_repo._limits import MAX_METADATA_BYTES
+from scenario_repo._translation import BY_CONSTRAINT
 from scenario_repo.models import DeliveryStatus, NewScenarioNotification, ScenarioNotification, ScenarioType
 from scenario_repo.settings import ScenarioSettings
 from tests.postgres.migrations import apply_migrations
@@ -92,6 +93,16 @@ def test_every_setting_has_a_field(connection: psycopg.Connection) -> None:
     assert {name: get_args(hints[name])[0] for name, kind in columns.items() if kind in kinds} == {
         name: kinds[kind] for name, kind in columns.items() if kind in kinds
     }
+
+
+def test_every_check_of_what_an_operator_writes_has_its_sentence(connection: psycopg.Connection) -> None:
+    """A CHECK of a setting, a policy or a day off that is added or renamed is named here."""
+    rows = connection.execute(
+        "select conname from pg_constraint where contype = 'c' and conname not like '%%_scenario_type_is_known'"
+        " and conrelid = any (%s::regclass[])",
+        [[f"public.{name}" for name in (_postgrest.SETTINGS, "scenario_delivery_policy", "scenario_days_off")]],
+    ).fetchall()
+    assert {name for (name,) in rows} == set(BY_CONSTRAINT)
 
 
 def test_every_model_field_is_read() -> None:

@@ -85,8 +85,9 @@ def test_the_figures_of_the_passes_are_told(database: Database, worker: psycopg.
     assert (ended["evaluated"], ended["claimed"], ended["is_under_way"]) == (3, 3, False)
     assert ended["finished_at"] is not None
     assert (ended["overriding"], ended["organization_pass_finished_at"]) == (0, None)
-    configure(worker, "inactivity", "cooldown", "3 days", ORGANIZATION)
     worker.execute("select public.scenario_evaluate_next_page('inactivity', %s)", [ORGANIZATION])
+    assert scenario(worker)["overriding"] == 0, "a row that only keeps a pass overrides nothing"
+    configure(worker, "inactivity", "cooldown", "3 days", ORGANIZATION)
     one = scenario(worker)
     assert (one["overriding"], one["organization_pass_finished_at"] is None) == (1, False)
 

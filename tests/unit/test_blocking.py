@@ -455,6 +455,16 @@ def test_a_sender_that_has_to_be_awaited_is_refused(
         blocking.DeliveryWorker(repository, **{name: send})  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("no_request")
+@pytest.mark.parametrize("name", ["send", "send_to_device"])
+def test_a_sender_that_cannot_be_called_is_refused(
+    name: str, repository: blocking.ScenarioNotificationRepository
+) -> None:
+    """As in the asynchronous worker: before anything is leased for it."""
+    with pytest.raises(InvalidDataException, match="can't be called"):
+        blocking.DeliveryWorker(repository, **{name: "notify"})  # type: ignore[arg-type]
+
+
 def test_a_sender_that_returns_a_coroutine_has_sent_nothing(
     rest: respx.MockRouter, repository: blocking.ScenarioNotificationRepository
 ) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -489,6 +490,15 @@ def test_migrations_need_a_folder_or_the_word_to_make_one(run: Run, tmp_path: Pa
         assert (told.code, len(told.err.splitlines())) == (2, 1)
 
 
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_folder_is_no_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A shell's unset variable, as in `migrations "$DIR"`, does not write into the folder one happens to be in."""
+    monkeypatch.chdir(tmp_path)
+    told = run("migrations", text)
+    assert (told.code, len(told.err.splitlines()), list(tmp_path.iterdir())) == (2, 1, [])
+    assert "expected a folder, got nothing" in told.err
+
+
 def test_the_schema_is_written_as_one_file(run: Run, tmp_path: Path) -> None:
     """Once a release; a folder that is not there is refused unless asked for; an edited file stays."""
     folder = tmp_path / "schemas"
@@ -665,6 +675,14 @@ def test_a_reader_that_has_gone_is_no_failure(line: str) -> None:
         process.stdout.close()
         said = process.stderr.read()
         assert (process.wait(timeout=60), said) == (1, b"")
+
+
+@pytest.mark.parametrize(("line", "code"), [("snippet uninstall", 0), ("unknown", 2)])
+def test_a_closed_standard_output_is_no_failure(line: str, code: int) -> None:
+    """As in `scenario-repo … >&-`: what would be told goes nowhere, and the exit code is the command's."""
+    script = f"{shlex.quote(sys.executable)} -m scenario_repo.cli {line} >&-"
+    told = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=False, timeout=60)  # noqa: S603 - ours
+    assert (told.returncode, b"Traceback" in told.stderr) == (code, False)
 
 
 def test_what_nobody_expected_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,6 +206,8 @@ async def test_a_slash_at_the_end_makes_no_difference() -> None:
         f"https://{MARKER}@project.supabase.co",
         f"{PROJECT_URL}?apikey={MARKER}",
         f"{PROJECT_URL}#{MARKER}",
+        f"{PROJECT_URL}/rest/v1",
+        f"{PROJECT_URL}/rest/v1/",
         "https://" + "a" * 70_000,
     ],
     ids=lambda url: url[:50],

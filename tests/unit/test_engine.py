@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -298,6 +299,16 @@ async def test_a_page_that_hangs_delays_no_other_scenario() -> None:
     assert 0.2 <= time.monotonic() - started < 5
     assert script.order[:2] == ["inactivity", "milestone"]
     assert [(one.completed, one.pages, one.error) for one in report.scenarios] == [(False, 0, None), (True, 2, None)]
+
+
+@pytest.mark.parametrize(("page_size", "told"), [(2, [2]), (1, [])])
+async def test_a_page_of_one_is_not_halved(caplog: pytest.LogCaptureFixture, page_size: int, told: list[int]) -> None:
+    """There is nothing left to halve, so none is told."""
+    caplog.set_level(logging.INFO, logger="scenario_repo.engine")
+    script = Script(inactivity=[lambda: asyncio.sleep(60)])
+    await engine(script, page_size=page_size).run([INACTIVITY], time_budget=0.2 * _SECOND)
+    halved = [vars(record) for record in caplog.records if vars(record).get("event") == "page_halved"]
+    assert [record["page_size"] for record in halved] == told
 
 
 async def test_the_last_scenario_may_take_all_the_time_that_is_left() -> None:

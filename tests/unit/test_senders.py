@@ -502,5 +502,5 @@ def test_what_can_not_be_a_sender_is_refused() -> None:
 
     for unfit in ("app:send", yielding):
         for kind in ("send", "send_to_device"):
-            with pytest.raises(InvalidDataException, match="expected an async function"):
+            with pytest.raises(InvalidDataException, match="expected a function, got what can't be called"):
                 DeliveryWorker(Script(0), **{kind: unfit})  # type: ignore[arg-type]

@@ -231,6 +231,21 @@ async def test_nothing_is_kept_of_what_is_settled(exported: Exported) -> None:
     assert vars(_watching)["_watcher"]._leases == {}  # noqa: SLF001
 
 
+async def test_what_is_never_settled_here_is_forgotten_in_time(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases whose workers were stopped leave no more than a bounded number of contexts, the newest."""
+    monkeypatch.setattr(telemetry, "_MOST_LEASES", 3)
+    script = Script(5)
+    for _ in range(5):
+        with _watching.watch(_watching.Step.LEASE) as step:
+            lease = await script.lease_notifications(1)
+            step.note(leases=[(one.id, one.lease_number) for one in lease])
+    assert len(exported.spans("lease scenario_notifications")) == 5
+    kept = [notification for notification, _ in vars(_watching)["_watcher"]._leases]  # noqa: SLF001
+    assert kept == [one.id for one in script.leased[2:]]
+
+
 async def test_the_backlog_is_measured(
     rest: respx.MockRouter, repository: ScenarioNotificationRepository, exported: Exported
 ) -> None:

@@ -21,7 +21,7 @@ from scenario_repo import (
     UnexpectedResponseException,
     UnknownReferenceException,
 )
-from scenario_repo._translation import BY_CODE, BY_CODE_CLASS, BY_STATUS
+from scenario_repo._translation import BY_CODE, BY_CODE_CLASS, BY_CONSTRAINT, BY_STATUS
 from tests.factories import (
     PROJECT_URL,
     PUBLISHABLE_KEY,
@@ -289,6 +289,18 @@ async def test_the_constraint_is_named(
     rest.route().respond(409, json={"code": code, "message": message, "details": None, "hint": None})
 
     assert (await _failure_of_write(repository)).constraint == "scenario_notifications_user_fk"
+
+
+async def test_what_a_check_expects_is_told(rest: respx.MockRouter, repository: ScenarioNotificationRepository) -> None:
+    """For a setting or a policy that an operator wrote, in our words: PostgreSQL's own show the row."""
+    for name, sentence in BY_CONSTRAINT.items():
+        message = f'new row for relation "t" violates check constraint "{name}"'
+        details = f"Failing row contains ({MARKER})."
+        body = {"code": "23514", "message": message, "details": details, "hint": None}
+        rest.route().respond(400, json=body)
+        told = str(await _failure_of_write(repository))
+        assert sentence in told
+        assert MARKER not in told
 
 
 UNFIT = {
