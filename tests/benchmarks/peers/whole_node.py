@@ -6,22 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from tests.benchmarks.peers.node_peers import NodeQueue, open_in_node
+from tests.benchmarks.peers.node_peers import NodeProcess, node_process
 from tests.benchmarks.peers.whole_job import BATCH, FIND, WORKERS, Contestant, Teller, Told
 
 
 class _Node:
-    def __init__(self, queue: NodeQueue) -> None:
-        self._queue = queue
+    def __init__(self, process: NodeProcess) -> None:
+        self._process = process
 
     async def tell(self) -> Told:
-        return Told(**await self._queue.ask("tell", find=FIND, batch=BATCH, workers=WORKERS))
+        return Told(**await self._process.ask("tell", find=FIND, batch=BATCH, workers=WORKERS))
 
 
 @asynccontextmanager
 async def _open(peer: str, url: str) -> AsyncIterator[Teller]:
-    async with open_in_node(peer, url, "whole_node.mjs") as queue:
-        yield _Node(queue)
+    async with node_process("whole_node.mjs", peer, url) as process:
+        yield _Node(process)
 
 
 CONTESTANTS = (

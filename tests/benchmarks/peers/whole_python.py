@@ -20,8 +20,7 @@ from procrastinate import App, PsycopgConnector
 from tests.benchmarks.peers.python_peers import Pgqueuer, Procrastinate
 from tests.benchmarks.peers.whole_job import BATCH, FIND, WORKERS, Contestant, Teller, Told
 
-# procrastinate's guide gives no figure. It fetches one job after the other: more than this makes it slower here.
-_CONCURRENCY = 20
+_CONCURRENCY = 100
 
 
 class _Procrastinate:
@@ -38,9 +37,19 @@ class _Procrastinate:
         # free again as soon as the job begins.
         await Procrastinate(self._app).enqueue([str(user_id) for (user_id,) in await cursor.fetchall()])
         enqueued = perf_counter()
-        # App.run_worker_async: wait=False ends when nothing is left; without LISTEN there is nothing to listen for.
-        await self._app.run_worker_async(
-            concurrency=_CONCURRENCY, wait=False, listen_notify=False, install_signal_handlers=False
+        # Each fetches one job after the other. Concurrency and deleted jobs are what its guides have for throughput
+        # (App.run_worker_async, docs/howto/production/delete_finished_jobs.md); wait=False ends when nothing is left.
+        await asyncio.gather(
+            *(
+                self._app.run_worker_async(
+                    concurrency=_CONCURRENCY,
+                    wait=False,
+                    delete_jobs="always",
+                    listen_notify=False,
+                    install_signal_handlers=False,
+                )
+                for _ in range(WORKERS)
+            )
         )
         return Told.of(started, enqueued, self._sent)
 
@@ -49,7 +58,7 @@ class _Procrastinate:
 async def open_procrastinate(url: str) -> AsyncIterator[Teller]:
     """Open procrastinate with a task that counts."""
     sent: list[str] = []
-    app = App(connector=PsycopgConnector(conninfo=url, min_size=WORKERS, max_size=_CONCURRENCY))
+    app = App(connector=PsycopgConnector(conninfo=url, max_size=16))
 
     @app.task(name="inactivity")
     async def send(user_id: str) -> None:
@@ -118,7 +127,7 @@ async def open_pgqueuer(url: str) -> AsyncIterator[Teller]:
 CONTESTANTS = (
     Contestant(
         "procrastinate",
-        f"batch_defer, one worker with concurrency {_CONCURRENCY}",
+        f"batch_defer, {WORKERS} workers with concurrency {_CONCURRENCY}, done jobs are deleted",
         "none: a queueing lock is free once the job begins",
         ("procrastinate_jobs",),
         open_procrastinate,
