@@ -69,7 +69,7 @@ def test_what_writes_is_refused_on_a_replica(replica: psycopg.Connection) -> Non
 def test_every_function_has_its_line(database: Database) -> None:
     """PostgREST begins a transaction that only reads for what is declared stable: that is what answers there."""
     with database.connect() as worker:
-        found = dict(
+        found: dict[str, str] = dict(
             worker.execute("""
                 select proname, provolatile::text from pg_proc
                 where pronamespace = 'public'::regnamespace and starts_with(proname, 'scenario_')
