@@ -82,7 +82,9 @@ class Looking:
         """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
 
         Per day of the time zone (a name such as ``Europe/Oslo``, of which PostgreSQL knows the list), scenario type,
-        delivery status and, for failed ones, failure code.
+        delivery status and, for failed ones, failure code. A number that fewer than 5 persons stand behind is left out:
+        the days of a type, status and code that have such numbers are put together, in a line without a day; fewer than
+        5 persons in all, and the line has no number either.
         """
         organization = _arguments.organization_id(organization_id)
         first, last = _arguments.instant("since", since), _arguments.instant("until", until)
@@ -112,7 +114,8 @@ class Looking:
 
         Of the persons who were told: how many did what the scenario hopes for ``within`` that time after; beside those
         who were due and could not be told. Nobody was drawn by lot, so a difference names no cause. A number that fewer
-        than 5 persons stand behind is None.
+        than 5 persons stand behind is None. Two answers for periods that overlap, or for another ``within``, can be
+        subtracted from each other: give away only figures of fixed periods that do not overlap.
         """
         return await self._call(
             _OUTCOMES,
@@ -128,7 +131,8 @@ class Looking:
     async def get_left_out(self, organization_id: UUID | None = None, *, under_way: bool = False) -> list[LeftOutPass]:
         """Say whom the last pass of each scenario type left out though it came true for them, and why.
 
-        Of an organization, or of all. With ``under_way``: the passes that have begun and not ended.
+        Of an organization, or of all. With ``under_way``: the passes that have begun and not ended. Fewer than 5 are
+        not counted; in the sum of all are the organizations with 5 or more, and the others if they are 5 or more.
         """
         found = await self._call(
             _PASSES,

@@ -215,7 +215,8 @@ class Operating(Looking):
 
         With her history go cooldowns, milestones and mutes: as long as she is an active mentor, she may be told all of
         it again. A worker that has a notification of hers in hand may still send it. Organizations' reports count
-        fewer. To repeat the call is safe, and erases what has come since.
+        fewer. Whoever is writing meanwhile is waited for, up to five seconds; if that is not enough, nothing is erased,
+        and the error says that it can be tried again. To repeat the call is safe, and erases what has come since.
         """
         return await self._call(_ERASURE, "erase_person", "scenario_erase_person", _arguments.user_id(user_id))
 

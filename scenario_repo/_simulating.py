@@ -39,7 +39,7 @@ class Simulating(Operating):
 
         The settings are those of :meth:`set_settings`: of the defaults, for all mentors, or of what an organization
         overrides, for its own. They are refused where :meth:`set_settings` would refuse them, and also where they
-        change nothing of who is due, such as ``deliver_within``.
+        change nothing of who is due, such as ``deliver_within``; nor do delivery policies, which say when.
 
         The database evaluates as it always does, ``limit`` mentors per request, and writes nothing: nobody waits for
         it, and nobody sees it. A page that meets the server's statement timeout is halved. Between two pages, and

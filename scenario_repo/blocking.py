@@ -385,7 +385,7 @@ class ScenarioNotificationRepository:
 
         The settings are those of :meth:`set_settings`: of the defaults, for all mentors, or of what an organization
         overrides, for its own. They are refused where :meth:`set_settings` would refuse them, and also where they
-        change nothing of who is due, such as ``deliver_within``.
+        change nothing of who is due, such as ``deliver_within``; nor do delivery policies, which say when.
 
         The database evaluates as it always does, ``limit`` mentors per request, and writes nothing: nobody waits for
         it, and nobody sees it. A page that meets the server's statement timeout is halved. Between two pages, and
@@ -489,7 +489,8 @@ class ScenarioNotificationRepository:
 
         With her history go cooldowns, milestones and mutes: as long as she is an active mentor, she may be told all of
         it again. A worker that has a notification of hers in hand may still send it. Organizations' reports count
-        fewer. To repeat the call is safe, and erases what has come since.
+        fewer. Whoever is writing meanwhile is waited for, up to five seconds; if that is not enough, nothing is erased,
+        and the error says that it can be tried again. To repeat the call is safe, and erases what has come since.
         """
         return self._portal.call(lambda: self._twin.erase_person(user_id))
 
@@ -566,7 +567,9 @@ class ScenarioNotificationRepository:
         """Count an organization's notifications from ``since`` (inclusive) to ``until`` (exclusive).
 
         Per day of the time zone (a name such as ``Europe/Oslo``, of which PostgreSQL knows the list), scenario type,
-        delivery status and, for failed ones, failure code.
+        delivery status and, for failed ones, failure code. A number that fewer than 5 persons stand behind is left out:
+        the days of a type, status and code that have such numbers are put together, in a line without a day; fewer than
+        5 persons in all, and the line has no number either.
         """
         return self._portal.call(lambda: self._twin.get_organization_report(organization_id, since, until, time_zone))
 
@@ -582,14 +585,16 @@ class ScenarioNotificationRepository:
 
         Of the persons who were told: how many did what the scenario hopes for ``within`` that time after; beside those
         who were due and could not be told. Nobody was drawn by lot, so a difference names no cause. A number that fewer
-        than 5 persons stand behind is None.
+        than 5 persons stand behind is None. Two answers for periods that overlap, or for another ``within``, can be
+        subtracted from each other: give away only figures of fixed periods that do not overlap.
         """
         return self._portal.call(lambda: self._twin.get_outcomes(organization_id, scenario_type, since, until, within))
 
     def get_left_out(self, organization_id: UUID | None = None, *, under_way: bool = False) -> list[LeftOutPass]:
         """Say whom the last pass of each scenario type left out though it came true for them, and why.
 
-        Of an organization, or of all. With ``under_way``: the passes that have begun and not ended.
+        Of an organization, or of all. With ``under_way``: the passes that have begun and not ended. Fewer than 5 are
+        not counted; in the sum of all are the organizations with 5 or more, and the others if they are 5 or more.
         """
         return self._portal.call(lambda: self._twin.get_left_out(organization_id, under_way=under_way))
 

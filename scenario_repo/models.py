@@ -601,12 +601,14 @@ class RetryOutcome(Row):
 class ReportLine(Row):
     """How many notifications of one type, status and failure code an organization had on one day."""
 
-    day: date
+    day: date | None
+    """None: together, on all days of which each has fewer than 5 persons behind this number."""
     scenario_type: StoredScenarioType
     delivery_status: StoredDeliveryStatus
     failure_code: str | None
     """Why they failed; None for those that did not, or without a reason."""
-    notifications: int
+    notifications: int | None
+    """None: fewer than 5 persons stand behind it, on these days together."""
 
     @property
     def was_withheld(self) -> bool:
@@ -622,7 +624,8 @@ class ReportLine(Row):
 class OrganizationReport(Row):
     """An organization's notifications from ``since`` (inclusive) to ``until`` (exclusive), day by day.
 
-    A dump also has what failed, in two parts: ``undelivered`` and ``withheld``.
+    What fewer than 5 persons stand behind is in no number: see :meth:`not_counted`. A dump also has what failed, in two
+    parts: ``undelivered`` and ``withheld``.
     """
 
     organization_id: UUID
@@ -637,10 +640,14 @@ class OrganizationReport(Row):
     ) -> int:
         """Count the notifications, optionally of one type, of one status or of both."""
         return sum(
-            line.notifications
+            line.notifications or 0
             for line in self.lines
             if scenario_type in {None, line.scenario_type} and delivery_status in {None, line.delivery_status}
         )
+
+    def not_counted(self) -> tuple[ReportLine, ...]:
+        """Return the lines that no count has, since fewer than 5 persons stand behind each."""
+        return tuple(line for line in self.lines if line.notifications is None)
 
     @model_serializer(mode="wrap")
     def _with_what_failed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
@@ -659,7 +666,7 @@ class OrganizationReport(Row):
     def _failed(lines: Sequence[ReportLine], scenario_type: ScenarioType | str | None) -> dict[str, int]:
         counts: Counter[str] = Counter()
         for line in lines:
-            if scenario_type in {None, line.scenario_type}:
+            if scenario_type in {None, line.scenario_type} and line.notifications is not None:
                 counts[line.failure_code or "unknown"] += line.notifications
         return dict(sorted(counts.items()))
 

@@ -19,7 +19,7 @@ class OutcomeGroup(Row):
     persons: int | None
     """How many whose time is over; each counts once, from the first time in the period."""
     hoped: int | None
-    """How many of them did it in time; None too if all but a few did."""
+    """How many of them did it in time; None also where fewer than 5 of them did not."""
     share: float | None
     lowest: float | None
     """Where the share's 95 % interval begins, by Wilson's score method."""
@@ -42,10 +42,12 @@ class Outcomes(Row):
 
     says_hope: bool
     """Whether the type says what it hopes for; if not, there is no view ``scenario_private.<type>_hope``."""
+    says_when: bool
+    """False: of some who did it no date says when, and it may have been too late; so with renewed certificates."""
     told: OutcomeGroup
     """To whom one was sent."""
     not_told: OutcomeGroup
-    """Who was due, and whom it could not be told: it failed, was withheld, suppressed or muted."""
+    """For whom it was claimed and who could not be told: it failed, was withheld, suppressed or muted by then."""
     difference: OutcomeDifference | None
     """None if one of the shares is."""
 

@@ -1,4 +1,8 @@
-"""What a setting would change, before it is used: who would be due by it, beside who is due today."""
+"""What a setting would change, before it is used: who would be due by it, beside who is due today.
+
+Its numbers are exact, also those of fewer than 5 persons: it is an operator's dry run, who may list the persons. They
+are not to be given away.
+"""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class LeftOut(Row):
     reason: str
     """One of :class:`~scenario_repo.SkipReason`, or ``history``: it came true longer ago than ``due_within``."""
     mentors: int | None
-    """None: fewer than 5, who could be told apart."""
+    """None: fewer than 5, who could be told apart; of all organizations: in each of fewer than 5 organizations."""
 
 
 class LeftOutPass(Row):

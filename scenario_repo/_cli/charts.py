@@ -19,6 +19,8 @@ _MOST_LABELS: Final = 12
 def report_chart(report: OrganizationReport, days: Sequence[date]) -> bytes:
     """Draw bars of these days, as many high as there were, by what became of them.
 
+    What is known of no single day, since fewer than 5 persons stand behind it, is in no bar; the title says so.
+
     Raises:
         ModuleNotFoundError: pygal is missing (the extra ``charts``).
 
@@ -27,12 +29,13 @@ def report_chart(report: OrganizationReport, days: Sequence[date]) -> bytes:
 
     counts: dict[DeliveryStatus, Counter[date]] = {status: Counter() for status in _STATUSES}
     for line in report.lines:
-        if line.delivery_status in counts:
-            counts[DeliveryStatus(line.delivery_status)][line.day] += line.notifications
+        if line.delivery_status in counts and line.day is not None:
+            counts[DeliveryStatus(line.delivery_status)][line.day] += line.notifications or 0
+    few = "; without numbers of fewer than 5 persons" if any(line.day is None for line in report.lines) else ""
     chart = pygal.StackedBar(
         js=[],  # it would come from the outside
         style=style(colors=_COLOURS, font_family="sans-serif", background="white", plot_background="white"),
-        title=f"Notifications per day ({report.time_zone})",
+        title=f"Notifications per day ({report.time_zone}{few})",
         x_label_rotation=30,
         x_labels_major_every=max(1, -(-len(days) // _MOST_LABELS)),
         show_minor_x_labels=False,

@@ -30,22 +30,22 @@ async def left_out(
 ) -> int:
     """Say whom the last pass of each scenario left out though it came true for them, and why.
 
-    Of one pass each: the same mentors are left out in every pass. Fewer than 5 mentors are not counted.
+    Of one pass each: the same mentors are left out in every pass. Fewer than 5 mentors are not counted: of all
+    organizations, those with fewer are in no sum, unless they are 5 organizations or more.
     """
     async with database() as repository:
         passes = await repository.get_left_out(organization, under_way=under_way)
     if as_json:
         print_json(passes)
     else:
-        print_lines(map(_line, passes) if passes else _nothing(under_way=under_way))
+        few = "few" if organization is None else "fewer than 5"
+        print_lines((_line(one, few) for one in passes) if passes else _nothing(under_way=under_way))
     return DONE
 
 
-def _line(one: LeftOutPass) -> str:
+def _line(one: LeftOutPass, few: str) -> str:
     ended = "under way" if one.finished_at is None else f"ended {ago(one.finished_at)}"
-    reasons = [
-        f"{line.reason} {'fewer than 5' if line.mentors is None else f'{line.mentors:,}'}" for line in one.left_out
-    ]
+    reasons = [f"{line.reason} {few if line.mentors is None else f'{line.mentors:,}'}" for line in one.left_out]
     return f"{one.scenario_type}, {ended}: {', '.join(reasons) or 'nobody was left out'}"
 
 

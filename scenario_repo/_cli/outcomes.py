@@ -18,19 +18,32 @@ from scenario_repo._limits import MAX_DAYS
 from scenario_repo.models import ScenarioType
 from scenario_repo.outcomes import OutcomeGroup, Outcomes
 
+_FIRST = datetime.min.replace(tzinfo=UTC)
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "outcomes")(outcomes)
 
 
-async def outcomes(
+async def outcomes(  # noqa: PLR0913 - one for each option
     organization_id: Annotated[UUID, typer.Argument(metavar="ORGANIZATION_ID", show_default=False)],
     scenario_type: Annotated[str, typer.Argument(metavar="SCENARIO", parser=values.scenario_type, show_default=False)],
     *,
-    days: Annotated[
-        int, typer.Option(min=1, max=MAX_DAYS, metavar="N", help="Of what was settled in the last N days.")
-    ] = 90,
+    days: Annotated[int, typer.Option(min=1, max=MAX_DAYS, metavar="N", help="Of what was settled in N days.")] = 90,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=values.moment,
+            metavar="WHEN",
+            help="Of what was settled from then on, such as 2026-01-01 (UTC); in place of --days.",
+            show_default="--days before --until",
+        ),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(parser=values.moment, metavar="WHEN", help="And before then.", show_default="now"),
+    ] = None,
     within: Annotated[
         timedelta,
         typer.Option(
@@ -42,13 +55,13 @@ async def outcomes(
     """Say how many did what the scenario hopes for, of those who were told, and of those who could not be told.
 
     Persons are counted, not notifications. A number that fewer than 5 persons stand behind is left out, as "-". A
-    difference names no cause: nobody was drawn by lot.
+    difference names no cause: nobody was drawn by lot. Figures of periods that overlap can be subtracted from each
+    other: give away only those of fixed periods that do not, by --since and --until.
     """
-    until = datetime.now(UTC)
+    last = until or datetime.now(UTC)
+    first = since or last - min(timedelta(days=days), last - _FIRST)
     async with database() as repository:
-        found = await repository.get_outcomes(
-            organization_id, scenario_type, until - timedelta(days=days), until, within
-        )
+        found = await repository.get_outcomes(organization_id, scenario_type, first, last, within)
     if as_json:
         print_json(found)
         return DONE
@@ -83,4 +96,5 @@ def _notes(found: Outcomes, scenario_type: ScenarioType | str, within: timedelta
             f"difference: {100 * difference.share:+.1f} points (95 %: {100 * difference.lowest:+.1f} to"
             f" {100 * difference.highest:+.1f}); it names no cause"
         )
-    yield f"hoped for: within {length_of(within)}; -: fewer than 5 persons"
+    when = f"within {length_of(within)}" if found.says_when else "by now: no date says when it was"
+    yield f"hoped for: {when}; -: fewer than 5 persons, or all but fewer than 5"

@@ -17,6 +17,7 @@ from scenario_repo._cli.charts import report_chart
 from scenario_repo._cli.endings import DONE
 from scenario_repo._cli.output import Figures, can_print, print_figures, print_json, print_lines, print_note
 from scenario_repo._cli.running import command, database
+from scenario_repo._cli.words import not_counted
 from scenario_repo._limits import MAX_DAYS
 from scenario_repo.models import DeliveryStatus, OrganizationReport, ReportLine, ScenarioType
 
@@ -48,7 +49,11 @@ async def report(  # noqa: PLR0913 - one for each option
         typer.Option(dir_okay=False, metavar="FILE", help="Draw the days into this SVG file.", show_default="no chart"),
     ] = None,
 ) -> int:
-    """Count an organization's notifications per scenario type, status and day, and why any failed."""
+    """Count an organization's notifications per scenario type, status and day, and why any failed.
+
+    A number that fewer than 5 persons stand behind is left out: such days are
+    put together, without a date.
+    """
     if as_json and as_csv:
         raise typer.BadParameter("expected --json or --csv, got both")
     until = datetime.now(time_zone)
@@ -67,6 +72,7 @@ async def report(  # noqa: PLR0913 - one for each option
     else:
         print_figures(_figures(counted))
         print_lines(failure_lines(counted.undelivered(), counted.withheld()))
+        print_lines(not_counted(counted.not_counted()))
         print_lines(["", *_days(counted, shown)])
     return DONE
 
@@ -111,10 +117,16 @@ def _figures(counted: OrganizationReport) -> Figures:
 def _days(counted: OrganizationReport, days: Sequence[date]) -> Iterator[str]:
     """Show a bar for every day."""
     per_day: Counter[date] = Counter()
+    together = 0
     for line in counted.lines:
-        per_day[line.day] += line.notifications
+        if line.day is None:
+            together += line.notifications or 0
+        else:
+            per_day[line.day] += line.notifications or 0
     most = max(per_day.values(), default=0)
     bar = "█" if can_print("█") else "#"
     for day in days:
         length = -(-per_day[day] * _BAR_WIDTH // most) if most else 0
         yield f"{day}  {bar * length}{' ' * bool(length)}{per_day[day]:,}"
+    if together:
+        yield f"days of fewer than 5 persons, together  {together:,}"

@@ -96,7 +96,13 @@ def given_settings(
     given: Iterable[str], parsers: Mapping[str, Callable[[str], Any]], hint: str = "KEY=VALUE"
 ) -> dict[str, Any]:
     """Take the settings as they were given, KEY=VALUE each; ``parsers`` has those there are."""
-    return dict(_setting(text, parsers, hint) for text in given)
+    found: dict[str, Any] = {}
+    for text in given:
+        name, value = _setting(text, parsers, hint)
+        if name in found:
+            raise typer.BadParameter(f"expected {name} once", param_hint=hint)
+        found[name] = value
+    return found
 
 
 def _setting(text: str, parsers: Mapping[str, Callable[[str], Any]], hint: str) -> tuple[str, Any]:

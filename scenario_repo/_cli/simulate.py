@@ -50,7 +50,9 @@ async def simulate(  # noqa: PLR0913 - one for each option
 ) -> int:
     """Say who would be due by other settings, beside who is due today; nothing is changed or claimed.
 
-    By the real rules, on the real data: nobody waits for it, and nobody sees it.
+    By the real rules, on the real data: nobody waits for it, and nobody sees it. Numbers are exact, also those of fewer
+    than 5 persons, for whoever may list them: they are not to be given away. Of who is due, when they may be told is
+    no part: delivery policies and deliver_within change nothing here.
     """
     wanted = ScenarioSettings(
         scenario_type=scenario, organization_id=organization, **given_settings(given, PARSERS, "--set")

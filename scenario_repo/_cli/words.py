@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from pydantic import JsonValue
+
+from scenario_repo.models import ReportLine
 
 
 def counted(number: int, noun: str) -> str:
@@ -40,6 +43,13 @@ def length_of(value: timedelta) -> str:
         if seconds and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:g}s"
+
+
+def not_counted(lines: Iterable[ReportLine]) -> Iterator[str]:
+    """Say what is in no number of a report, if anything is not."""
+    names = [" ".join(filter(None, (line.scenario_type, line.delivery_status, line.failure_code))) for line in lines]
+    if names:
+        yield f"not counted, fewer than 5 persons each: {', '.join(names)}"
 
 
 def setting_of(value: object) -> str:

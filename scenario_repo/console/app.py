@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from scenario_repo._cli.endings import line_of
 from scenario_repo._cli.past import past_lines
-from scenario_repo._cli.words import minute_of
+from scenario_repo._cli.words import minute_of, not_counted
 from scenario_repo._limits import MAX_DAYS
 from scenario_repo.console import asked, organizations, outcomes, overview, people
 from scenario_repo.console.guard import LOOPBACK, Guard
@@ -154,6 +154,7 @@ class _Pages:
             zone=zone.key,
             lengths=sorted({*organizations.DAYS, days}),
             total=report.count(),
+            not_counted=list(not_counted(report.not_counted())),
             statuses=organizations.STATUSES,
             figures=[organizations.per_day(report), organizations.per_scenario(report)] if report.lines else [],
             reasons=organizations.reasons(report),

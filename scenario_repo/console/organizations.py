@@ -36,15 +36,18 @@ class Figure:
 
 def per_day(report: OrganizationReport) -> Figure:
     """Show how many were sent, are pending and failed, of each day on which they were triggered."""
-    counts: Counter[tuple[date, str]] = Counter()
+    counts: Counter[tuple[date | None, str]] = Counter()
     for line in report.lines:
-        counts[line.day, str(line.delivery_status)] += line.notifications
+        counts[line.day, str(line.delivery_status)] += line.notifications or 0
     zone = ZoneInfo(report.time_zone)
     first, last = report.since.astimezone(zone).date(), report.until.astimezone(zone).date()
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     series = {status: [counts[day, status] for day in days] for status in _NAMES}
     labels = [str(day) for day in days]
     rows = [(label, *numbers(values)) for label, *values in zip(labels, *series.values(), strict=True)]
+    together = [counts[None, status] for status in _NAMES]
+    if any(together):
+        rows.append(("days of fewer than 5, together", *numbers(together)))
     table = Table(f"Notifications per day ({zone.key})", ("day", *_NAMES), rows, frozenset(_NAMES))
     return Figure("per-day", charts.stacked([f"{day:%m-%d}" for day in days], series, name_id="per-day-name"), table)
 

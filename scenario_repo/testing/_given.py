@@ -259,11 +259,11 @@ class RetryOutcomeFields(TypedDict, total=False):
 class ReportLineFields(TypedDict, total=False):
     """The fields of a ReportLine."""
 
-    day: date
+    day: date | None
     scenario_type: ScenarioType | str
     delivery_status: DeliveryStatus | str
     failure_code: str | None
-    notifications: int
+    notifications: int | None
 
 
 class ReportFields(TypedDict, total=False):
@@ -353,6 +353,7 @@ class OutcomesFields(TypedDict, total=False):
     """The fields of Outcomes."""
 
     says_hope: bool
+    says_when: bool
     told: OutcomeGroup
     not_told: OutcomeGroup
     difference: OutcomeDifference | None

@@ -230,14 +230,14 @@ def a_retry_outcome(**fields: Unpack[_given.RetryOutcomeFields]) -> RetryOutcome
 
 
 def a_report_line(**fields: Unpack[_given.ReportLineFields]) -> ReportLine:
-    """Build one day's line of one sent notification; a failed one could not be delivered."""
+    """Build one day's line of five sent notifications; failed ones could not be delivered."""
     failed = fields.get("delivery_status") == DeliveryStatus.FAILED
     default = {
         "day": NOON.date(),
         "scenario_type": ScenarioType.INACTIVITY,
         "delivery_status": DeliveryStatus.SENT,
         "failure_code": FailureReason.EXPIRED if failed else None,
-        "notifications": 1,
+        "notifications": 5,
     }
     return ReportLine(**{**default, **fields})
 
@@ -317,6 +317,7 @@ def some_outcomes(**fields: Unpack[_given.OutcomesFields]) -> Outcomes:
     """Build what came of it where both groups did alike."""
     default = {
         "says_hope": True,
+        "says_when": True,
         "told": an_outcome_group(),
         "not_told": an_outcome_group(),
         "difference": an_outcome_difference(),

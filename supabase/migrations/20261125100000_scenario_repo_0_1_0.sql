@@ -2072,12 +2072,24 @@ grant execute on function scenario_private.is_muted(uuid, uuid, text) to service
 -- Whether a text is the name of a time zone: an abbreviation or an offset has no summer.
 create or replace function scenario_private.is_time_zone(p_name text)
 returns boolean
-language sql
+language plpgsql
 immutable
 strict
 set search_path = ''
+-- Whatever is set below ends with the function.
+set timezone = 'UTC'
 as $$
-  select exists (select from pg_catalog.pg_timezone_names as zone where zone.name = p_name)
+begin
+  -- The view opens the file of every zone there is, which takes longer than most reports. PostgreSQL reads a setting
+  -- without a digit as a name or not at all, and says it again as the name is written.
+  if p_name ~ '^[A-Za-z_/-]+$' then
+    perform set_config('timezone', p_name, true);
+    return current_setting('timezone') = p_name;
+  end if;
+  return exists (select from pg_catalog.pg_timezone_names as zone where zone.name = p_name);
+exception when invalid_parameter_value then
+  return false;
+end
 $$;
 revoke all on function scenario_private.is_time_zone(text) from public, anon, authenticated;
 grant execute on function scenario_private.is_time_zone(text) to service_role;
@@ -5021,6 +5033,9 @@ grant execute on function scenario_private.keep_left_out(uuid, boolean, boolean,
 -- one.
 --   out  {"passes": [{"scenario_type", "finished_at", "left_out": [{"reason", "mentors"}]}]}; finished_at is null for
 --        one under way; mentors is null for fewer than 5, who could be told apart
+-- Into the sum over all organizations go those with 5 or more; the others only where they are 5 organizations or more:
+-- else the sum less what the organizations are told would be what one of them is not told. And 3 persons who are
+-- members of two organizations are not 6.
 -- A reason is one of a claim (cooldown, reminders_spent, muted, user_gone, …), or history: it came true too long ago.
 -- A pass that ended before there was anything to keep, has no line.
 -- Raises SR001 if p_under_way is null.
@@ -5069,14 +5084,23 @@ begin
               '[]'
             )
             from (
-              select counted.reason, sum(counted.mentors)::bigint as mentors
-              from scenario_private.left_out as page
-              cross join unnest(page.organization_ids, page.reasons, page.mentors)
-                as counted (organization_id, reason, mentors)
-              where page.pass_id = pass.id
-                and (page.finished_at is null) = p_under_way
-                and (p_organization_id is null or counted.organization_id = p_organization_id)
-              group by counted.reason
+              select
+                organization.reason,
+                case
+                  when count(*) filter (where organization.mentors < 5) >= 5 then sum(organization.mentors)
+                  else sum(organization.mentors) filter (where organization.mentors >= 5)
+                end::bigint as mentors
+              from (
+                select counted.organization_id, counted.reason, sum(counted.mentors) as mentors
+                from scenario_private.left_out as page
+                cross join unnest(page.organization_ids, page.reasons, page.mentors)
+                  as counted (organization_id, reason, mentors)
+                where page.pass_id = pass.id
+                  and (page.finished_at is null) = p_under_way
+                  and (p_organization_id is null or counted.organization_id = p_organization_id)
+                group by counted.organization_id, counted.reason
+              ) as organization
+              group by organization.reason
             ) as tally
           )
         )
@@ -5283,6 +5307,11 @@ grant execute on function public.scenario_evaluate_next_page(text, uuid, integer
 -- in which PostgreSQL refuses every write and row lock, also those of an app's own rule. So nobody waits for a
 -- simulation, and nobody sees it: no row, no number of a sequence, no trigger, no transaction id. What the
 -- subtransaction has set ends with it.
+--
+-- Its numbers are exact, also those of fewer than 5 persons, like those of the dry run that it is: it is for whoever
+-- holds the secret key and may have the persons themselves listed, pages of it are added up by the caller, and a setting
+-- for a small organization can't be tried by numbers that are not told. What is made to be given away to an
+-- organization leaves them out: its outcomes and who was left out.
 
 -- The settings that a scenario type would have after p_changes, as the row of simulated_settings. For an organization
 -- they are what it overrides, above the defaults.
@@ -5672,14 +5701,6 @@ begin
       order by wanted.attnum
     );
   end if;
-  if rule is not null and not exists (
-    select
-    from pg_class as relation
-    cross join lateral pg_options_to_table(relation.reloptions) as option
-    where relation.oid = rule and option.option_name = 'security_invoker' and option.option_value::boolean
-  ) then
-    faults := faults || 'it is no view with security_invoker: it would read with its owner''s rights'::text;
-  end if;
   -- What it hopes for, if it says so.
   hope := to_regclass(format('scenario_private.%I', p_scenario_type || '_hope'));
   if hope is not null and not has_table_privilege(hope, 'select') then
@@ -5695,6 +5716,20 @@ begin
       order by wanted.attnum
     );
   end if;
+  faults := faults || array(
+    select format(
+      '%s is no view with security_invoker: it would read with its owner''s rights',
+      case when given.place = 1 then 'it' else given.view::text end
+    )
+    from unnest(array[rule, hope]) with ordinality as given (view, place)
+    where given.view is not null and not exists (
+      select
+      from pg_class as relation
+      cross join lateral pg_options_to_table(relation.reloptions) as option
+      where relation.oid = given.view and option.option_name = 'security_invoker' and option.option_value::boolean
+    )
+    order by given.place
+  );
   if not exists (
     select
     from public.scenario_evaluation_config as config
@@ -7782,21 +7817,26 @@ grant execute on function scenario_private.shown_group(bigint, bigint, bigint) t
 
 -- Says what came of an organization's notifications of a type that were settled from p_since (inclusive) to p_until
 -- (exclusive).
---   out  {"says_hope", "told": {…}, "not_told": {…}, "difference": {"share", "lowest", "highest"} or null}
+--   out  {"says_hope", "says_when", "told": {…}, "not_told": {…}, "difference": {"share", "lowest", "highest"}}
 --   a group  {"persons", "hoped", "share", "lowest", "highest", "undecided"}
 -- Persons are counted, not notifications: each once, from the first time in the period.
 --   told       to whom one was sent
---   not_told   whose notification failed though she was there and still due, who was told nothing of the type in the
---              period, and nothing within p_within_seconds after it failed. One that may have been told all the same (a
---              lease that nobody settled) is in neither group; nor is one that is pending.
+--   not_told   whose notification failed though she was there and still due; to whom the organization sent nothing of
+--              the type in the period, and nobody did from its beginning until p_within_seconds after it failed.
+--              Whoever may have been told all the same (by a lease that nobody settled) is in neither group; nor is one
+--              that is pending. Who was held or muted before anything was claimed has no row; they are counted by
+--              scenario_get_left_out
 --   persons    of those whose p_within_seconds are over; undecided: of the others
 --   hoped      who did what the scenario hopes for within p_within_seconds
 -- says_hope is false where the type has no view of what it hopes for: then hoped and what follows from it are null. So
--- is every number that fewer than 5 persons stand behind, and hoped where fewer than 5 of the group did not. Whoever
--- asks for periods that overlap can still reckon: give figures of fixed periods away, not this function.
+-- is every number that fewer than 5 persons stand behind, and hoped where fewer than 5 of the group did not; so is the
+-- difference unless both shares are shown.
+-- says_when is false where no date says when some of the hoped ones did it: they have by now, perhaps too late.
+-- Whoever asks twice, for periods that overlap or for another p_within_seconds, can subtract: what is given away is
+-- figures of fixed periods that do not overlap, not this function.
 -- One that waited for longer than the type's deliver_within and 30 days is not found.
--- Raises SR001 if an argument is missing or p_within_seconds is not between 1 and 36,525 days, SR004 for an unknown
--- scenario type.
+-- Raises SR001 if an argument is missing, p_until is before p_since or p_within_seconds is not between 1 and 36,525
+-- days, SR004 for an unknown scenario type.
 create or replace function public.scenario_get_outcomes(
   p_organization_id uuid,
   p_scenario_type text,
@@ -7822,15 +7862,20 @@ declare
   told_persons bigint;
   told_hoped bigint;
   told_undecided bigint;
+  told_is_dated boolean;
   other_persons bigint;
   other_hoped bigint;
   other_undecided bigint;
+  other_is_dated boolean;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_given('p_organization_id', p_organization_id);
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_given('p_since', p_since);
   perform scenario_private.require_given('p_until', p_until);
+  if p_until < p_since then
+    raise exception using errcode = 'SR001', message = 'expected p_until not before p_since';
+  end if;
   perform scenario_private.require_between('p_within_seconds', p_within_seconds, 1, 36525 * 86400.0);
   within := make_interval(secs => p_within_seconds);
   longest := interval '30 days' + coalesce(
@@ -7868,40 +7913,62 @@ begin
        select
          person.is_failed,
          person.settled_at + $5 > now() as is_undecided,
-         hope.hoped_at <= person.settled_at + $5 as is_hoped
+         hope.hoped_at <= person.settled_at + $5 as is_hoped,
+         hope.hoped_at > person.settled_at as is_dated
        from person
        left join lateral (%s) as hope on person.settled_at + $5 <= now()
        where not person.is_failed
          or not exists (
            select
-           from public.scenario_notifications as later
-           where later.user_id = person.user_id
-             and later.scenario_type = $2
-             and not later.is_failed
-             and later.triggered_at > person.settled_at - $6
-             and later.settled_at >= person.settled_at
-             and later.settled_at < person.settled_at + $5
+           from public.scenario_notifications as other
+           left join scenario_private.handover as handover
+             on handover.notification_id = other.id and handover.unsettled_at is not null
+           cross join lateral (
+             select case when other.is_failed or other.settled_at is null
+               then coalesce(other.unsettled_at, handover.unsettled_at)
+               else other.settled_at
+             end as told_at
+           ) as perhaps
+           where other.user_id = person.user_id
+             and other.scenario_type = $2
+             and other.triggered_at > $3 - $6
+             and (not other.is_failed or other.unsettled_at is not null)
+             and perhaps.told_at >= $3
+             and perhaps.told_at < person.settled_at + $5
          )
      )
      select
        count(*) filter (where not counted.is_failed and not counted.is_undecided),
        count(*) filter (where not counted.is_failed and counted.is_hoped),
        count(*) filter (where not counted.is_failed and counted.is_undecided),
+       bool_and(counted.is_dated) filter (where not counted.is_failed and counted.is_hoped),
        count(*) filter (where counted.is_failed and not counted.is_undecided),
        count(*) filter (where counted.is_failed and counted.is_hoped),
-       count(*) filter (where counted.is_failed and counted.is_undecided)
+       count(*) filter (where counted.is_failed and counted.is_undecided),
+       bool_and(counted.is_dated) filter (where counted.is_failed and counted.is_hoped)
      from counted',
     case
       when hope is null then 'select null::timestamptz as hoped_at'
-      -- Of one person, by the notification: set by set it would be of everybody.
-      else format('select found.hoped_at from %s as found where found.notification_id = person.id offset 0', hope)
+      -- Of one person, by the notification: set by set it would be of everybody. An app's own may have several rows.
+      else format(
+        'select min(found.hoped_at) filter (where found.hoped_at >= person.settled_at) as hoped_at
+         from (select hope.hoped_at from %s as hope where hope.notification_id = person.id offset 0) as found',
+        hope
+      )
     end
   )
-  into told_persons, told_hoped, told_undecided, other_persons, other_hoped, other_undecided
+  into
+    told_persons, told_hoped, told_undecided, told_is_dated,
+    other_persons, other_hoped, other_undecided, other_is_dated
   using p_organization_id, p_scenario_type, p_since, p_until, within, longest;
 
   return json_build_object(
     'says_hope', hope is not null,
+    -- Of numbers that are shown.
+    'says_when', not (
+      (not told_is_dated and least(told_hoped, told_persons - told_hoped) >= 5) is true
+      or (not other_is_dated and least(other_hoped, other_persons - other_hoped) >= 5) is true
+    ),
     'told', scenario_private.shown_group(told_persons, told_hoped, told_undecided),
     'not_told', scenario_private.shown_group(other_persons, other_hoped, other_undecided),
     'difference', (
@@ -7957,6 +8024,9 @@ begin
   perform scenario_private.require_between('p_limit', p_limit, 1, 1000);
   if p_after_at is not null then
     perform scenario_private.require_given('p_after_id', p_after_id);
+  end if;
+  if p_after_id is not null then
+    perform scenario_private.require_given('p_after_at', p_after_at);
   end if;
   if p_organization_id is null then
     ids := array(
@@ -8116,9 +8186,9 @@ grant execute on function public.scenario_export_person(uuid, integer) to servic
 -- Afterwards nothing of her is known: no cooldown, no milestone, no mute. As long as she is an active mentor she may be
 -- claimed for and told again; who is to be told nothing more leaves peer_mentors first, or is deleted as a user. The
 -- figures of an organization's report are counted from rows, and so are fewer; those of passes stay.
--- A worker that has one of her notifications in hand may still send it; it settles as unknown. What is claimed for her
--- while this runs is erased too, unless it is committed later; that claim counted on her history as it was, and no later
--- one knows of it until it is committed. Erasing twice finds nothing.
+-- A worker that has one of her notifications in hand may still send it; it settles as unknown. Whoever has written to
+-- these tables and not committed, such as a claim or a page under way, is waited for: then what is theirs is seen. Who
+-- begins to write after that may claim for her anew. Erasing twice finds nothing.
 -- It never waits while it has a lock, so it is part of no deadlock: what others have in hand it tries again, for up to
 -- five seconds (then 55P03, and nothing is erased).
 -- Raises SR001 without a user.
@@ -8131,6 +8201,7 @@ set search_path = ''
 as $$
 declare
   until constant timestamptz := clock_timestamp() + interval '5 seconds';
+  writers text[];
   notification_ids uuid[];
   handover_ids uuid[];
   notification_count integer := 0;
@@ -8142,6 +8213,27 @@ declare
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_given('p_user_id', p_user_id);
+  -- A page locks its pass before it reads whom to claim for.
+  writers := array(
+    select distinct lock.virtualtransaction
+    from pg_catalog.pg_locks as lock
+    where lock.relation in (
+        'public.scenario_notifications'::regclass, 'public.scenario_mutes'::regclass,
+        'public.scenario_evaluation_config'::regclass, 'scenario_private.handover'::regclass,
+        'scenario_private.delivery_turn'::regclass
+      )
+      and lock.database = (select own.oid from pg_catalog.pg_database as own where own.datname = current_database())
+      and lock.mode in ('RowShareLock', 'RowExclusiveLock')
+      and lock.granted
+      and lock.pid is distinct from pg_backend_pid()
+  );
+  while exists (select from pg_catalog.pg_locks as lock where lock.virtualtransaction = any (writers)) loop
+    if clock_timestamp() > until then
+      raise exception using
+        errcode = 'lock_not_available', message = 'others have written for more than five seconds and not committed';
+    end if;
+    perform pg_sleep(0.02);
+  end loop;
   loop
     begin
       perform
@@ -8219,6 +8311,9 @@ grant execute on function public.scenario_erase_person(uuid, integer) to service
 -- index alone; which of them failed, and why, from the failed ones; which of them are pending, from the hand-over. The
 -- rest was sent. One statement is one snapshot, so the parts agree whoever settles meanwhile, and no sum is kept that
 -- could drift.
+--
+-- Whether at least 5 persons stand behind a number, the first few of its rows mostly tell. Who is behind a number that
+-- is not shown, is known whole: its days are put together.
 
 -- The days of a zone that a period touches: each with its part of the period. The days before p_first and after p_last
 -- are left out.
@@ -8255,6 +8350,10 @@ grant execute on function scenario_private.days_between(timestamptz, timestamptz
 -- scenario type, delivery status and, for failed ones, the code.
 --   out  {"time_zone", "lines": [{"day", "scenario_type", "delivery_status", "failure_code", "notifications"}]}, only
 --        what is not zero; failure_code is null but for failed ones
+-- A day on which fewer than 5 persons stand behind a number has no line of it. All such days of a type, status and code
+-- make one line whose day is null; its notifications are null where they too are of fewer than 5 persons. Nothing is
+-- told that a hidden number could be reckoned from: there is no sum over days, types or codes. Whoever asks for periods
+-- that overlap can still reckon: give figures of fixed periods away, not this function.
 -- Raises SR001 if an argument is missing, or if PostgreSQL knows no such time zone.
 create or replace function public.scenario_get_organization_report(
   p_organization_id uuid,
@@ -8300,7 +8399,7 @@ begin
       where first_at is not null
     ),
     per_day as materialized (
-      select part.day, scenario.type as scenario_type, counted.notifications
+      select part.day, part.starts_at, part.ends_at, scenario.type as scenario_type, counted.notifications
       from part
       cross join unnest(scenario_private.scenario_types()) as scenario (type)
       cross join lateral (
@@ -8315,10 +8414,14 @@ begin
       where counted.notifications > 0
     ),
     other as materialized (
-      select part.day, failed.scenario_type, 'failed' as delivery_status, failed.failure_code, failed.notifications
+      select
+        part.day, failed.scenario_type, 'failed' as delivery_status, failed.failure_code, failed.notifications,
+        failed.ids, null::uuid[] as user_ids
       from part
       cross join lateral (
-        select notification.scenario_type, notification.failed_code as failure_code, count(*) as notifications
+        select
+          notification.scenario_type, notification.failed_code as failure_code, count(*) as notifications,
+          array_agg(notification.id) as ids
         from public.scenario_notifications as notification
         where notification.organization_id = p_organization_id
           and notification.is_failed
@@ -8333,39 +8436,112 @@ begin
         handover.scenario_type,
         'pending',
         null,
-        count(*)
+        count(*),
+        null,
+        array_agg(handover.user_id)
       from scenario_private.handover as handover
       where handover.organization_id = p_organization_id
         and handover.triggered_at >= p_since
         and handover.triggered_at < p_until
       group by 1, 2
+    ),
+    tally as materialized (
+      -- Five of the persons behind each number, or all where there are fewer.
+      select
+        other.day, other.scenario_type, other.delivery_status, other.failure_code, other.notifications,
+        case
+          when cardinality(first_few.persons) >= 5 or other.notifications <= 8 then first_few.persons
+          else (
+            select array_agg(distinct behind.user_id)
+            from (
+              select notification.user_id
+              from public.scenario_notifications as notification
+              where notification.id = any (other.ids)
+              union all
+              select unnest(other.user_ids)
+            ) as behind (user_id)
+          )
+        end as persons
+      from other
+      cross join lateral (
+        select array_agg(distinct behind.user_id) as persons
+        from (
+          select notification.user_id
+          from public.scenario_notifications as notification
+          where notification.id = any (other.ids[:8])
+          union all
+          select unnest(other.user_ids[:8])
+        ) as behind (user_id)
+      ) as first_few
+      union all
+      select
+        sent.day, sent.scenario_type, 'sent', null, sent.notifications,
+        case
+          when cardinality(first_few.persons) >= 5 or sent.notifications <= 8 then first_few.persons
+          else (
+            select array_agg(distinct notification.user_id)
+            from public.scenario_notifications as notification
+            where notification.organization_id = p_organization_id
+              and notification.scenario_type = sent.scenario_type
+              and notification.triggered_at >= sent.starts_at
+              and notification.triggered_at < sent.ends_at
+              and notification.delivery_status = 'sent'
+          )
+        end
+      from (
+        select
+          per_day.day, per_day.starts_at, per_day.ends_at, per_day.scenario_type,
+          (per_day.notifications - coalesce(sum(other.notifications), 0))::bigint as notifications
+        from per_day
+        left join other on other.day = per_day.day and other.scenario_type = per_day.scenario_type
+        group by per_day.day, per_day.starts_at, per_day.ends_at, per_day.scenario_type, per_day.notifications
+        having per_day.notifications > coalesce(sum(other.notifications), 0)
+      ) as sent
+      cross join lateral (
+        select array_agg(distinct few.user_id) as persons
+        from (
+          select notification.user_id
+          from public.scenario_notifications as notification
+          where notification.organization_id = p_organization_id
+            and notification.scenario_type = sent.scenario_type
+            and notification.triggered_at >= sent.starts_at
+            and notification.triggered_at < sent.ends_at
+            and notification.delivery_status = 'sent'
+          limit 8
+        ) as few
+      ) as first_few
+    ),
+    line as (
+      select tally.day, tally.scenario_type, tally.delivery_status, tally.failure_code, tally.notifications
+      from tally
+      where scenario_private.shown(cardinality(tally.persons)) is not null
+      union all
+      select
+        null, hidden.scenario_type, hidden.delivery_status, hidden.failure_code,
+        case when scenario_private.shown(count(distinct person.user_id)) is not null
+          then sum(hidden.notifications) filter (where person.place = 1) end
+      from tally as hidden
+      cross join unnest(hidden.persons) with ordinality as person (user_id, place)
+      where scenario_private.shown(cardinality(hidden.persons)) is null
+      group by hidden.scenario_type, hidden.delivery_status, hidden.failure_code
     )
     select json_build_object(
       'time_zone', p_time_zone,
       'lines', coalesce(
         json_agg(
           json_build_object(
-            'day', tally.day,
-            'scenario_type', tally.scenario_type,
-            'delivery_status', tally.delivery_status,
-            'failure_code', tally.failure_code,
-            'notifications', tally.notifications
+            'day', line.day,
+            'scenario_type', line.scenario_type,
+            'delivery_status', line.delivery_status,
+            'failure_code', line.failure_code,
+            'notifications', line.notifications
           )
-          order by tally.day, tally.scenario_type, tally.delivery_status, tally.failure_code
+          order by line.day, line.scenario_type, line.delivery_status, line.failure_code
         ),
         '[]'
       )
     )
-    from (
-      select * from other
-      union all
-      select
-        per_day.day, per_day.scenario_type, 'sent', null, per_day.notifications - coalesce(sum(other.notifications), 0)
-      from per_day
-      left join other on other.day = per_day.day and other.scenario_type = per_day.scenario_type
-      group by per_day.day, per_day.scenario_type, per_day.notifications
-      having per_day.notifications > coalesce(sum(other.notifications), 0)
-    ) as tally
+    from line
   );
 end
 $$;
@@ -8376,7 +8552,8 @@ grant execute on function public.scenario_get_organization_report(uuid, timestam
 
 -- supabase/schemas/18_status.sql ======================================================================================
 
--- How things stand: one look at the passes, at what waits, and at what failed lately.
+-- How things stand: one look at the passes, at what waits, and at what failed lately. Of the system as a whole and for
+-- its operator: exact numbers, also where fewer than 5 persons stand behind them, since one failure is one to look into.
 
 -- Says how things stand, for each scenario type.
 --   out  {"version", "scenarios": […], "failures": […]}

@@ -116,6 +116,9 @@ grant execute on function scenario_private.keep_left_out(uuid, boolean, boolean,
 -- one.
 --   out  {"passes": [{"scenario_type", "finished_at", "left_out": [{"reason", "mentors"}]}]}; finished_at is null for
 --        one under way; mentors is null for fewer than 5, who could be told apart
+-- Into the sum over all organizations go those with 5 or more; the others only where they are 5 organizations or more:
+-- else the sum less what the organizations are told would be what one of them is not told. And 3 persons who are
+-- members of two organizations are not 6.
 -- A reason is one of a claim (cooldown, reminders_spent, muted, user_gone, …), or history: it came true too long ago.
 -- A pass that ended before there was anything to keep, has no line.
 -- Raises SR001 if p_under_way is null.
@@ -164,14 +167,23 @@ begin
               '[]'
             )
             from (
-              select counted.reason, sum(counted.mentors)::bigint as mentors
-              from scenario_private.left_out as page
-              cross join unnest(page.organization_ids, page.reasons, page.mentors)
-                as counted (organization_id, reason, mentors)
-              where page.pass_id = pass.id
-                and (page.finished_at is null) = p_under_way
-                and (p_organization_id is null or counted.organization_id = p_organization_id)
-              group by counted.reason
+              select
+                organization.reason,
+                case
+                  when count(*) filter (where organization.mentors < 5) >= 5 then sum(organization.mentors)
+                  else sum(organization.mentors) filter (where organization.mentors >= 5)
+                end::bigint as mentors
+              from (
+                select counted.organization_id, counted.reason, sum(counted.mentors) as mentors
+                from scenario_private.left_out as page
+                cross join unnest(page.organization_ids, page.reasons, page.mentors)
+                  as counted (organization_id, reason, mentors)
+                where page.pass_id = pass.id
+                  and (page.finished_at is null) = p_under_way
+                  and (p_organization_id is null or counted.organization_id = p_organization_id)
+                group by counted.organization_id, counted.reason
+              ) as organization
+              group by organization.reason
             ) as tally
           )
         )

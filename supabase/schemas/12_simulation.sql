@@ -5,6 +5,11 @@
 -- in which PostgreSQL refuses every write and row lock, also those of an app's own rule. So nobody waits for a
 -- simulation, and nobody sees it: no row, no number of a sequence, no trigger, no transaction id. What the
 -- subtransaction has set ends with it.
+--
+-- Its numbers are exact, also those of fewer than 5 persons, like those of the dry run that it is: it is for whoever
+-- holds the secret key and may have the persons themselves listed, pages of it are added up by the caller, and a setting
+-- for a small organization can't be tried by numbers that are not told. What is made to be given away to an
+-- organization leaves them out: its outcomes and who was left out.
 
 -- The settings that a scenario type would have after p_changes, as the row of simulated_settings. For an organization
 -- they are what it overrides, above the defaults.

@@ -246,14 +246,6 @@ begin
       order by wanted.attnum
     );
   end if;
-  if rule is not null and not exists (
-    select
-    from pg_class as relation
-    cross join lateral pg_options_to_table(relation.reloptions) as option
-    where relation.oid = rule and option.option_name = 'security_invoker' and option.option_value::boolean
-  ) then
-    faults := faults || 'it is no view with security_invoker: it would read with its owner''s rights'::text;
-  end if;
   -- What it hopes for, if it says so.
   hope := to_regclass(format('scenario_private.%I', p_scenario_type || '_hope'));
   if hope is not null and not has_table_privilege(hope, 'select') then
@@ -269,6 +261,20 @@ begin
       order by wanted.attnum
     );
   end if;
+  faults := faults || array(
+    select format(
+      '%s is no view with security_invoker: it would read with its owner''s rights',
+      case when given.place = 1 then 'it' else given.view::text end
+    )
+    from unnest(array[rule, hope]) with ordinality as given (view, place)
+    where given.view is not null and not exists (
+      select
+      from pg_class as relation
+      cross join lateral pg_options_to_table(relation.reloptions) as option
+      where relation.oid = given.view and option.option_name = 'security_invoker' and option.option_value::boolean
+    )
+    order by given.place
+  );
   if not exists (
     select
     from public.scenario_evaluation_config as config

@@ -77,21 +77,26 @@ grant execute on function scenario_private.shown_group(bigint, bigint, bigint) t
 
 -- Says what came of an organization's notifications of a type that were settled from p_since (inclusive) to p_until
 -- (exclusive).
---   out  {"says_hope", "told": {…}, "not_told": {…}, "difference": {"share", "lowest", "highest"} or null}
+--   out  {"says_hope", "says_when", "told": {…}, "not_told": {…}, "difference": {"share", "lowest", "highest"}}
 --   a group  {"persons", "hoped", "share", "lowest", "highest", "undecided"}
 -- Persons are counted, not notifications: each once, from the first time in the period.
 --   told       to whom one was sent
---   not_told   whose notification failed though she was there and still due, who was told nothing of the type in the
---              period, and nothing within p_within_seconds after it failed. One that may have been told all the same (a
---              lease that nobody settled) is in neither group; nor is one that is pending.
+--   not_told   whose notification failed though she was there and still due; to whom the organization sent nothing of
+--              the type in the period, and nobody did from its beginning until p_within_seconds after it failed.
+--              Whoever may have been told all the same (by a lease that nobody settled) is in neither group; nor is one
+--              that is pending. Who was held or muted before anything was claimed has no row; they are counted by
+--              scenario_get_left_out
 --   persons    of those whose p_within_seconds are over; undecided: of the others
 --   hoped      who did what the scenario hopes for within p_within_seconds
 -- says_hope is false where the type has no view of what it hopes for: then hoped and what follows from it are null. So
--- is every number that fewer than 5 persons stand behind, and hoped where fewer than 5 of the group did not. Whoever
--- asks for periods that overlap can still reckon: give figures of fixed periods away, not this function.
+-- is every number that fewer than 5 persons stand behind, and hoped where fewer than 5 of the group did not; so is the
+-- difference unless both shares are shown.
+-- says_when is false where no date says when some of the hoped ones did it: they have by now, perhaps too late.
+-- Whoever asks twice, for periods that overlap or for another p_within_seconds, can subtract: what is given away is
+-- figures of fixed periods that do not overlap, not this function.
 -- One that waited for longer than the type's deliver_within and 30 days is not found.
--- Raises SR001 if an argument is missing or p_within_seconds is not between 1 and 36,525 days, SR004 for an unknown
--- scenario type.
+-- Raises SR001 if an argument is missing, p_until is before p_since or p_within_seconds is not between 1 and 36,525
+-- days, SR004 for an unknown scenario type.
 create or replace function public.scenario_get_outcomes(
   p_organization_id uuid,
   p_scenario_type text,
@@ -117,15 +122,20 @@ declare
   told_persons bigint;
   told_hoped bigint;
   told_undecided bigint;
+  told_is_dated boolean;
   other_persons bigint;
   other_hoped bigint;
   other_undecided bigint;
+  other_is_dated boolean;
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_given('p_organization_id', p_organization_id);
   perform scenario_private.require_scenario_type(p_scenario_type);
   perform scenario_private.require_given('p_since', p_since);
   perform scenario_private.require_given('p_until', p_until);
+  if p_until < p_since then
+    raise exception using errcode = 'SR001', message = 'expected p_until not before p_since';
+  end if;
   perform scenario_private.require_between('p_within_seconds', p_within_seconds, 1, 36525 * 86400.0);
   within := make_interval(secs => p_within_seconds);
   longest := interval '30 days' + coalesce(
@@ -163,40 +173,62 @@ begin
        select
          person.is_failed,
          person.settled_at + $5 > now() as is_undecided,
-         hope.hoped_at <= person.settled_at + $5 as is_hoped
+         hope.hoped_at <= person.settled_at + $5 as is_hoped,
+         hope.hoped_at > person.settled_at as is_dated
        from person
        left join lateral (%s) as hope on person.settled_at + $5 <= now()
        where not person.is_failed
          or not exists (
            select
-           from public.scenario_notifications as later
-           where later.user_id = person.user_id
-             and later.scenario_type = $2
-             and not later.is_failed
-             and later.triggered_at > person.settled_at - $6
-             and later.settled_at >= person.settled_at
-             and later.settled_at < person.settled_at + $5
+           from public.scenario_notifications as other
+           left join scenario_private.handover as handover
+             on handover.notification_id = other.id and handover.unsettled_at is not null
+           cross join lateral (
+             select case when other.is_failed or other.settled_at is null
+               then coalesce(other.unsettled_at, handover.unsettled_at)
+               else other.settled_at
+             end as told_at
+           ) as perhaps
+           where other.user_id = person.user_id
+             and other.scenario_type = $2
+             and other.triggered_at > $3 - $6
+             and (not other.is_failed or other.unsettled_at is not null)
+             and perhaps.told_at >= $3
+             and perhaps.told_at < person.settled_at + $5
          )
      )
      select
        count(*) filter (where not counted.is_failed and not counted.is_undecided),
        count(*) filter (where not counted.is_failed and counted.is_hoped),
        count(*) filter (where not counted.is_failed and counted.is_undecided),
+       bool_and(counted.is_dated) filter (where not counted.is_failed and counted.is_hoped),
        count(*) filter (where counted.is_failed and not counted.is_undecided),
        count(*) filter (where counted.is_failed and counted.is_hoped),
-       count(*) filter (where counted.is_failed and counted.is_undecided)
+       count(*) filter (where counted.is_failed and counted.is_undecided),
+       bool_and(counted.is_dated) filter (where counted.is_failed and counted.is_hoped)
      from counted',
     case
       when hope is null then 'select null::timestamptz as hoped_at'
-      -- Of one person, by the notification: set by set it would be of everybody.
-      else format('select found.hoped_at from %s as found where found.notification_id = person.id offset 0', hope)
+      -- Of one person, by the notification: set by set it would be of everybody. An app's own may have several rows.
+      else format(
+        'select min(found.hoped_at) filter (where found.hoped_at >= person.settled_at) as hoped_at
+         from (select hope.hoped_at from %s as hope where hope.notification_id = person.id offset 0) as found',
+        hope
+      )
     end
   )
-  into told_persons, told_hoped, told_undecided, other_persons, other_hoped, other_undecided
+  into
+    told_persons, told_hoped, told_undecided, told_is_dated,
+    other_persons, other_hoped, other_undecided, other_is_dated
   using p_organization_id, p_scenario_type, p_since, p_until, within, longest;
 
   return json_build_object(
     'says_hope', hope is not null,
+    -- Of numbers that are shown.
+    'says_when', not (
+      (not told_is_dated and least(told_hoped, told_persons - told_hoped) >= 5) is true
+      or (not other_is_dated and least(other_hoped, other_persons - other_hoped) >= 5) is true
+    ),
     'told', scenario_private.shown_group(told_persons, told_hoped, told_undecided),
     'not_told', scenario_private.shown_group(other_persons, other_hoped, other_undecided),
     'difference', (

@@ -32,6 +32,9 @@ begin
   if p_after_at is not null then
     perform scenario_private.require_given('p_after_id', p_after_id);
   end if;
+  if p_after_id is not null then
+    perform scenario_private.require_given('p_after_at', p_after_at);
+  end if;
   if p_organization_id is null then
     ids := array(
       select handover.notification_id

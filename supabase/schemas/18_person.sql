@@ -91,9 +91,9 @@ grant execute on function public.scenario_export_person(uuid, integer) to servic
 -- Afterwards nothing of her is known: no cooldown, no milestone, no mute. As long as she is an active mentor she may be
 -- claimed for and told again; who is to be told nothing more leaves peer_mentors first, or is deleted as a user. The
 -- figures of an organization's report are counted from rows, and so are fewer; those of passes stay.
--- A worker that has one of her notifications in hand may still send it; it settles as unknown. What is claimed for her
--- while this runs is erased too, unless it is committed later; that claim counted on her history as it was, and no later
--- one knows of it until it is committed. Erasing twice finds nothing.
+-- A worker that has one of her notifications in hand may still send it; it settles as unknown. Whoever has written to
+-- these tables and not committed, such as a claim or a page under way, is waited for: then what is theirs is seen. Who
+-- begins to write after that may claim for her anew. Erasing twice finds nothing.
 -- It never waits while it has a lock, so it is part of no deadlock: what others have in hand it tries again, for up to
 -- five seconds (then 55P03, and nothing is erased).
 -- Raises SR001 without a user.
@@ -106,6 +106,7 @@ set search_path = ''
 as $$
 declare
   until constant timestamptz := clock_timestamp() + interval '5 seconds';
+  writers text[];
   notification_ids uuid[];
   handover_ids uuid[];
   notification_count integer := 0;
@@ -117,6 +118,27 @@ declare
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_given('p_user_id', p_user_id);
+  -- A page locks its pass before it reads whom to claim for.
+  writers := array(
+    select distinct lock.virtualtransaction
+    from pg_catalog.pg_locks as lock
+    where lock.relation in (
+        'public.scenario_notifications'::regclass, 'public.scenario_mutes'::regclass,
+        'public.scenario_evaluation_config'::regclass, 'scenario_private.handover'::regclass,
+        'scenario_private.delivery_turn'::regclass
+      )
+      and lock.database = (select own.oid from pg_catalog.pg_database as own where own.datname = current_database())
+      and lock.mode in ('RowShareLock', 'RowExclusiveLock')
+      and lock.granted
+      and lock.pid is distinct from pg_backend_pid()
+  );
+  while exists (select from pg_catalog.pg_locks as lock where lock.virtualtransaction = any (writers)) loop
+    if clock_timestamp() > until then
+      raise exception using
+        errcode = 'lock_not_available', message = 'others have written for more than five seconds and not committed';
+    end if;
+    perform pg_sleep(0.02);
+  end loop;
   loop
     begin
       perform

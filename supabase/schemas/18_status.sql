@@ -1,4 +1,5 @@
--- How things stand: one look at the passes, at what waits, and at what failed lately.
+-- How things stand: one look at the passes, at what waits, and at what failed lately. Of the system as a whole and for
+-- its operator: exact numbers, also where fewer than 5 persons stand behind them, since one failure is one to look into.
 
 -- Says how things stand, for each scenario type.
 --   out  {"version", "scenarios": […], "failures": […]}

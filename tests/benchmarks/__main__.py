@@ -31,6 +31,7 @@ SECTIONS = {
     "memory": "tests.benchmarks.sections.memory",
     "client": "tests.benchmarks.sections.client",
     "delivery": "tests.benchmarks.sections.delivery",
+    "report": "tests.benchmarks.sections.report_speed",
     "privacy": "tests.benchmarks.sections.personal_data",
 }
 

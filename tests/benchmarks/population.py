@@ -87,6 +87,52 @@ def fill_failures(database: Database, first: int, last: int, each: int) -> None:
     vacuum(database, "scenario_notifications")
 
 
+def fill_month(database: Database, number: int) -> None:
+    """Give organization 1 that many notifications in 30 days, of every type: 10 % failed, the newest 2 % pending."""
+    users = number // 10
+    fill_users(database, users)
+    with database.filler() as filler:
+        with _without_indexes(filler, "public.scenario_notifications"):
+            run(
+                filler,
+                f"""
+                insert into public.scenario_notifications
+                  (
+                    user_id, organization_id, scenario_type, triggered_at, settled_at, delivery_status, failure_code,
+                    milestone_value, deliver_until
+                  )
+                select {user("(n %% %s::integer)")}, md5('organization 1')::uuid, type, triggered_at,
+                  case when status <> 'pending' then triggered_at end, status,
+                  case when status = 'failed'
+                    then (array['invalid_token', 'expired', 'no_longer_due', 'user_gone'])[1 + n / 40 %% 4] end,
+                  case when type = 'milestone' then n end,
+                  triggered_at + interval '7 days'
+                from generate_series(1, %s::integer) as n
+                cross join lateral (
+                  select
+                    now() - interval '30 days' * (1 - n / %s::float8) as triggered_at,
+                    (array['inactivity', 'milestone', 'certification_expiry', 'welcome_back'])[1 + n %% 4] as type,
+                    case when n / 4 %% 10 = 0 then 'failed' when n > %s * 0.98 then 'pending' else 'sent' end as status
+                ) as past
+                """,
+                users,
+                number,
+                number,
+                number,
+            )
+        run(
+            filler,
+            """
+            insert into scenario_private.handover
+              (notification_id, user_id, organization_id, scenario_type, triggered_at)
+            select id, user_id, organization_id, scenario_type, triggered_at
+            from public.scenario_notifications where delivery_status = 'pending'
+            """,
+        )
+        run(filler, "vacuum (analyze) scenario_private.handover")
+    vacuum(database, "scenario_notifications")
+
+
 def fill_mentors(database: Database, number: int, *, inactive: str = "u %% 2 = 0") -> None:
     """Make users 1 to number mentors with 20 activities each; the even numbers have been inactive for 40 days.
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.integration.database import Database
+from tests.integration.evaluation import empty, reused_database
 from tests.postgres.migrations import apply_migrations
 from tests.postgres.server import PostgresServer
 
@@ -29,6 +30,21 @@ def database(postgres_server: PostgresServer, migrated: str) -> Iterator[Databas
     name = f"test_{next(_numbers)}"
     yield Database(postgres_server.create_database(name, template=migrated))
     postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def reused(request: pytest.FixtureRequest, postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
+    """Make one database for all tests of a module."""
+    module = request.module.__name__.rpartition(".")[2].removeprefix("test_")
+    with reused_database(postgres_server, module, migrated) as database:
+        yield database
+
+
+@pytest.fixture
+def emptied(reused: Database) -> Iterator[Database]:
+    """Empty the module's database after each test: for a module whose ``database`` is this one."""
+    yield reused
+    empty(reused)
 
 
 @pytest.fixture

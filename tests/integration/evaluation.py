@@ -67,6 +67,18 @@ def evaluate(  # noqa: PLR0913 - the function's own arguments
     return page
 
 
+def next_page(
+    worker: psycopg.Connection, limit: int = 10_000, organization_id: UUID | None = None, kind: str = "inactivity"
+) -> dict[str, Any]:
+    """Evaluate the next page of the pass under way, and claim for whoever is due."""
+    row = worker.execute(
+        "select public.scenario_evaluate_next_page(%s, %s, %s)", [kind, organization_id, limit]
+    ).fetchone()
+    assert row is not None
+    page: dict[str, Any] = row[0]
+    return page
+
+
 def explain(
     worker: psycopg.Connection, user_id: UUID, kind: str, organization_id: UUID = ORGANIZATION
 ) -> dict[str, Any]:

@@ -162,6 +162,7 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     call("scenario_get_outcomes", "%s, 'inactivity', now(), now(), 86400", ORGANIZATION)
     _tell_enough(database, worker)
     call("scenario_get_outcomes", "%s, 'inactivity', now() - interval '90 days', now(), 86400", ORGANIZATION)
+    call("scenario_get_organization_report", "%s, now() - interval '90 days', now()", ORGANIZATION)
     # After a claim of before.
     database.let_pass(timedelta(days=30))
     call("scenario_claim_notifications", "%s", json.dumps([new_claim(owner)], default=str))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -22,12 +21,10 @@ from tests.integration.evaluation import (
     OTHER_ORGANIZATION,
     act,
     configure,
-    empty,
     evaluate,
     explain,
-    reused_database,
+    next_page,
 )
-from tests.postgres.server import PostgresServer
 from tests.rows import ORGANIZATION, ago, insert_activities, insert_mentors
 
 _SEED = Path(__file__).parents[2] / "supabase" / "seed.sql"
@@ -35,18 +32,10 @@ _SEED_ORGANIZATION = UUID("5ca1ab1e-0000-4000-8000-000000000001")
 _TABLES = ("scenario_notifications", "scenario_evaluation_config", "peer_mentors", "activities", "certifications")
 
 
-@pytest.fixture(scope="module")
-def reused(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
-    """Keep one database for all tests."""
-    with reused_database(postgres_server, "evaluation", migrated) as database:
-        yield database
-
-
 @pytest.fixture
-def database(reused: Database) -> Iterator[Database]:
-    """Empty the database after each test."""
-    yield reused
-    empty(reused)
+def database(emptied: Database) -> Database:
+    """Keep one database for all tests, emptied after each."""
+    return emptied
 
 
 def quiet_mentors(database: Database, number: int, organization_id: UUID = ORGANIZATION) -> list[UUID]:
@@ -55,16 +44,6 @@ def quiet_mentors(database: Database, number: int, organization_id: UUID = ORGAN
     with database.connect() as worker:
         insert_activities(worker, ids, ago("40 days"), organization_id=organization_id)
     return ids
-
-
-def next_page(worker: psycopg.Connection, limit: int, organization_id: UUID | None = None) -> dict[str, Any]:
-    """Evaluate the next page of the pass under way."""
-    row = worker.execute(
-        "select public.scenario_evaluate_next_page('inactivity', %s, %s)", [organization_id, limit]
-    ).fetchone()
-    assert row is not None
-    page: dict[str, Any] = row[0]
-    return page
 
 
 def notified(worker: psycopg.Connection) -> list[UUID]:

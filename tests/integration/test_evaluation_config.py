@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -17,28 +16,17 @@ from tests.integration.evaluation import (
     OTHER_ORGANIZATION,
     act,
     certify,
-    empty,
     evaluate,
-    reused_database,
 )
-from tests.postgres.server import PostgresServer
 from tests.rows import ORGANIZATION
 
 _PREFIX = "scenario_evaluation_config_"
 
 
-@pytest.fixture(scope="module")
-def reused(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
-    """Keep one database for all tests."""
-    with reused_database(postgres_server, "evaluation_config", migrated) as database:
-        yield database
-
-
 @pytest.fixture
-def database(reused: Database) -> Iterator[Database]:
-    """Empty the database after each test."""
-    yield reused
-    empty(reused)
+def database(emptied: Database) -> Database:
+    """Keep one database for all tests, emptied after each."""
+    return emptied
 
 
 def override(worker: psycopg.Connection, kind: str, organization_id: UUID = ORGANIZATION, **settings: object) -> None:

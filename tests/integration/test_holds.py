@@ -13,7 +13,7 @@ from typing import Final
 import psycopg
 import pytest
 
-from tests.integration.database import Database, results
+from tests.integration.database import Database, now, results
 from tests.integration.delivery import lease, settle, settlement
 from tests.integration.evaluation import configure, empty
 from tests.integration.histories import (
@@ -68,9 +68,10 @@ def mentor(request: pytest.FixtureRequest, database: Database, worker: psycopg.C
 
 @pytest.mark.parametrize("outcome", [*COUNTING, *NOT_COUNTING], ids=lambda outcome: outcome.__name__)
 def test_a_row_holds_until_its_outcome_says(mentor: Mentor, outcome: Outcome) -> None:
-    """Each later claim is refused one microsecond before that, and granted then."""
+    """Each later claim is refused one microsecond before that, and granted then; and the row by itself tells so."""
     mentor.be_claimed()
     end = outcome(mentor)
+    assert tells_of(mentor, end)
     if end is None:
         mentor.become_due()
         assert is_free(mentor)
@@ -85,6 +86,17 @@ def test_a_row_holds_until_its_outcome_says(mentor: Mentor, outcome: Outcome) ->
         assert is_held(mentor, end - passed)
     with mentor.at(end - passed):
         assert is_free(mentor)
+
+
+def tells_of(mentor: Mentor, end: datetime | None) -> bool:
+    """Say whether what is told of the row by itself is that it holds until then; None: that it does not."""
+    with mentor.worker.transaction():
+        holds = end is not None and end > now(mentor.worker)
+        ((told,),) = mentor.worker.execute(
+            "select public.scenario_explain_notification(%s) -> 'notification'", [mentor.row()["id"]]
+        ).fetchall()
+    until = told["holds_until"] and datetime.fromisoformat(told["holds_until"])
+    return (told["holds"], until) == (holds, end if holds and end != FOR_GOOD else None)
 
 
 def is_held(mentor: Mentor, end: datetime | None) -> bool:

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from itertools import chain
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from tests.integration.database import Database
-from tests.integration.evaluation import act, configure, empty, reused_database
-from tests.postgres.server import PostgresServer
+from tests.integration.evaluation import act, configure, next_page
 from tests.rows import ORGANIZATION, ago, insert_mentors, insert_notifications
 
 OTHER = UUID(int=2)
 
 
-@pytest.fixture(scope="module")
-def shared(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
-    """Make one database for this module."""
-    with reused_database(postgres_server, "left_out", migrated) as database:
-        yield database
-
-
 @pytest.fixture
-def database(shared: Database) -> Iterator[Database]:
-    """Empty it after each test."""
-    yield shared
-    empty(shared)
-
-
-def run(worker: psycopg.Connection, organization: UUID | None = None, limit: int = 10_000) -> dict[str, Any]:
-    """Evaluate the next page of inactivity."""
-    row = worker.execute(
-        "select public.scenario_evaluate_next_page('inactivity', %s, %s)", [organization, limit]
-    ).fetchone()
-    assert row is not None
-    page: dict[str, Any] = row[0]
-    return page
+def database(emptied: Database) -> Database:
+    """Keep one database for all tests, emptied after each."""
+    return emptied
 
 
 def left_out(
@@ -82,7 +62,7 @@ def test_each_is_left_out_where_she_is_for_her_reason(database: Database, worker
     with database.connect(role=None) as owner:
         owner.execute("update auth.users set deleted_at = now() where id = any (%s)", [gone])
         owner.execute("update auth.users set banned_until = now() + interval '1 day' where id = any (%s)", [banned])
-    page = run(worker)
+    page = next_page(worker)
     reasons = {"cooldown": 6, "history": 7, "muted": 8, "user_gone": 9, "user_banned": 5, "reminders_spent": 5}
     assert left_out(worker, ORGANIZATION) == reasons
     assert left_out(worker, OTHER) == {"cooldown": 5, "duplicate_in_batch": 5}
@@ -97,11 +77,11 @@ def test_a_pass_is_a_gauge_and_no_counter(database: Database, worker: psycopg.Co
     users = quiet(database, worker, 6)
     insert_notifications(worker, users, delivery_status="sent", triggered_at=ago("5 days"))
     for _ in range(3):
-        run(worker)
+        next_page(worker)
         assert left_out(worker) == {"cooldown": 6}
     for user in users:
         act(worker, user, "1 day")
-    run(worker)
+    next_page(worker)
     assert left_out(worker) == {}
     assert worker.execute("select count(*) from scenario_private.left_out").fetchone() == (1,)
 
@@ -110,14 +90,14 @@ def test_a_pass_under_way_is_shown_only_when_asked_for(database: Database, worke
     """Its pages add up; at its end they take the place of the pass before, which is shown until then."""
     users = quiet(database, worker, 12)
     insert_notifications(worker, users[:6], delivery_status="sent", triggered_at=ago("5 days"))
-    run(worker)
+    next_page(worker)
     insert_notifications(worker, users[6:], delivery_status="sent", triggered_at=ago("5 days"))
     assert left_out(worker, under_way=True) is None
-    run(worker, limit=4)
-    run(worker, limit=4)
+    next_page(worker, limit=4)
+    next_page(worker, limit=4)
     assert left_out(worker) == {"cooldown": 6}
     assert left_out(worker, ORGANIZATION, under_way=True) == {"cooldown": 8}
-    while run(worker, limit=4)["next_after"] is not None:
+    while next_page(worker, limit=4)["next_after"] is not None:
         pass
     assert left_out(worker) == {"cooldown": 12}
     assert left_out(worker, under_way=True) is None
@@ -127,9 +107,9 @@ def test_a_pass_that_was_given_up_leaves_nothing_behind(database: Database, work
     """A pass that begins anew forgets the pages of the one that did not end."""
     users = quiet(database, worker, 12)
     insert_notifications(worker, users, delivery_status="sent", triggered_at=ago("5 days"))
-    run(worker, limit=6)
+    next_page(worker, limit=6)
     worker.execute("update public.scenario_evaluation_config set resume_after = null")
-    run(worker)
+    next_page(worker)
     assert left_out(worker) == {"cooldown": 12}
 
 
@@ -137,13 +117,13 @@ def test_an_organization_is_told_of_the_newest_pass_over_it(database: Database, 
     """Of its own or of all; another one's pass is none of its."""
     users = quiet(database, worker, 6)
     insert_notifications(worker, users, delivery_status="sent", triggered_at=ago("5 days"))
-    run(worker)
+    next_page(worker)
     more = quiet(database, worker, 5)
     insert_notifications(worker, more, delivery_status="sent", triggered_at=ago("5 days"))
-    run(worker, ORGANIZATION)
+    next_page(worker, organization_id=ORGANIZATION)
     assert (left_out(worker, ORGANIZATION), left_out(worker)) == ({"cooldown": 11}, {"cooldown": 6})
     assert left_out(worker, OTHER) == {}
-    run(worker)
+    next_page(worker)
     assert left_out(worker) == {"cooldown": 11}
 
 
@@ -151,8 +131,36 @@ def test_fewer_than_five_are_not_counted(database: Database, worker: psycopg.Con
     """There is the reason, and no number."""
     few, enough = quiet(database, worker, 4), quiet(database, worker, 5, OTHER)
     insert_notifications(worker, [*few, *enough], delivery_status="sent", triggered_at=ago("5 days"))
-    run(worker)
+    next_page(worker)
     assert (left_out(worker, ORGANIZATION), left_out(worker, OTHER)) == ({"cooldown": None}, {"cooldown": 5})
+
+
+def test_the_sum_gives_no_organizations_few_away(database: Database, worker: psycopg.Connection) -> None:
+    """Less what the organizations with five or more are told, it would be what one is not told."""
+    groups = [quiet(database, worker, number, UUID(int=100 + number)) for number in (11, 5, 4, 3)]
+    insert_notifications(worker, chain(*groups), delivery_status="sent", triggered_at=ago("5 days"))
+    next_page(worker)
+    assert left_out(worker) == {"cooldown": 16}
+
+
+def test_many_small_organizations_are_a_sum(database: Database, worker: psycopg.Connection) -> None:
+    """Of five organizations with few each, none can be told from it."""
+    groups = [quiet(database, worker, 2, UUID(int=100 + number)) for number in range(5)]
+    insert_notifications(worker, chain(*groups[:4]), delivery_status="sent", triggered_at=ago("5 days"))
+    next_page(worker)
+    assert left_out(worker) == {"cooldown": None}
+    insert_notifications(worker, groups[4], delivery_status="sent", triggered_at=ago("5 days"))
+    next_page(worker)
+    assert left_out(worker) == {"cooldown": 10}
+
+
+def test_three_members_of_two_organizations_are_not_six(database: Database, worker: psycopg.Connection) -> None:
+    """A number that fewer than five persons stand behind is not shown because each counts twice."""
+    users = quiet(database, worker, 3)
+    insert_mentors(worker, users, organization_id=OTHER)
+    insert_notifications(worker, users, delivery_status="sent", triggered_at=ago("5 days"))
+    next_page(worker)
+    assert left_out(worker) == {"cooldown": None}
 
 
 def test_a_refused_claim_is_left_out_too(database: Database, worker: psycopg.Connection) -> None:
@@ -167,7 +175,7 @@ def test_a_refused_claim_is_left_out_too(database: Database, worker: psycopg.Con
         )
         assert broken != rule
         owner.execute(f"create or replace view scenario_private.inactivity_rule as {broken}".encode())
-        page = run(owner)
+        page = next_page(owner)
         assert (page["claimed"], page["skipped"]) == (0, {"invalid_metadata": 5})
         assert left_out(owner, ORGANIZATION) == {"invalid_metadata": 5}
 
@@ -177,5 +185,5 @@ def test_a_page_adds_one_row(database: Database, worker: psycopg.Connection) -> 
     for number in range(10):
         users = quiet(database, worker, 2, UUID(int=100 + number))
         insert_notifications(worker, users, delivery_status="sent", triggered_at=ago("5 days"))
-    run(worker, limit=15)
+    next_page(worker, limit=15)
     assert worker.execute("select count(*) from scenario_private.left_out").fetchone() == (1,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,26 +12,24 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.integration.database import Database
-from tests.integration.evaluation import empty, reused_database
-from tests.postgres.server import PostgresServer
-from tests.rows import ORGANIZATION, ago, ahead, insert_activities, insert_certificates, insert_notification
+from tests.rows import (
+    ORGANIZATION,
+    ago,
+    ahead,
+    insert_activities,
+    insert_certificates,
+    insert_notification,
+    set_handover,
+)
 
 OTHER = UUID(int=2)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def shared(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
-    """Make one database for this module."""
-    with reused_database(postgres_server, "outcomes", migrated) as database:
-        yield database
-
-
 @pytest.fixture
-def database(shared: Database) -> Iterator[Database]:
-    """Empty it after each test."""
-    yield shared
-    empty(shared)
+def database(emptied: Database) -> Database:
+    """Keep one database for all tests, emptied after each."""
+    return emptied
 
 
 def outcomes(
@@ -66,6 +64,15 @@ def failed(worker: psycopg.Connection, users: Iterable[UUID], code: str | None =
     told(worker, users, **{"delivery_status": "failed", "failure_code": code} | columns)
 
 
+def interval_of(worker: psycopg.Connection, function: str, *numbers: int) -> tuple[float, ...]:
+    """Ask one of the two functions for an interval, to the four places of the published tables."""
+    row = worker.execute(
+        f"select lowest, highest from scenario_private.{function}({', '.join(map(str, numbers))})".encode()  # noqa: S608
+    ).fetchone()
+    assert row is not None
+    return tuple(round(bound, 4) for bound in row)
+
+
 def counts(group: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
     """Return the numbers of a group."""
     return group["persons"], group["hoped"], group["undecided"]
@@ -78,10 +85,56 @@ def test_shares_and_their_intervals_are_those_of_the_books(database: Database, w
     failed(worker, other)
     insert_activities(worker, [*one[:56], *other[:48]], ago("20 days"))
     found = outcomes(worker)
-    assert found["says_hope"] is True
+    assert (found["says_hope"], found["says_when"]) == (True, True)
     assert (counts(found["told"]), counts(found["not_told"])) == ((70, 56, None), (80, 48, None))
     assert [round(found["told"][name], 4) for name in ("share", "lowest", "highest")] == [0.8, 0.6918, 0.877]
     assert [round(found["difference"][name], 4) for name in ("share", "lowest", "highest")] == [0.2, 0.0524, 0.3339]
+
+
+@pytest.mark.parametrize(
+    ("hits", "number", "interval"),
+    [
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+        (29, 29, (0.8830, 1.0)),
+    ],
+)
+def test_a_share_has_wilsons_interval(
+    worker: psycopg.Connection, hits: int, number: int, interval: tuple[float, float]
+) -> None:
+    """As published: Newcombe, Two-sided confidence intervals for the single proportion (1998), table I, method 3.
+
+    The last one is none of his: it is 1 less the interval of 0 of 29.
+    """
+    assert interval_of(worker, "share_interval", hits, number) == interval
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "interval"),
+    [
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+        ((6, 7), (2, 7), (0.0582, 0.8062)),
+        ((5, 56), (0, 29), (-0.0381, 0.1926)),
+        ((0, 10), (0, 20), (-0.1611, 0.2775)),
+        ((0, 10), (0, 10), (-0.2775, 0.2775)),
+        ((10, 10), (0, 20), (0.6791, 1.0)),
+        ((10, 10), (0, 10), (0.6075, 1.0)),
+    ],
+)
+def test_a_difference_has_newcombes_interval(
+    worker: psycopg.Connection, one: tuple[int, int], other: tuple[int, int], interval: tuple[float, float]
+) -> None:
+    """As published: Newcombe, Interval estimation for the difference (1998), table II, method 10."""
+    assert interval_of(worker, "difference_interval", *one, *other) == interval
+
+
+def test_of_nobody_there_is_no_share(worker: psycopg.Connection) -> None:
+    """No division by zero; and the interval says that it may be anything."""
+    row = worker.execute("select * from scenario_private.share_interval(0, 0)").fetchone()
+    assert row == (None, 0, 1)
 
 
 def test_what_is_hoped_for_counts_in_time_only(database: Database, worker: psycopg.Connection) -> None:
@@ -143,6 +196,43 @@ def test_who_was_told_soon_after_is_no_comparison(database: Database, worker: ps
     told(worker, soon, days=50)
     found = outcomes(worker)
     assert (found["told"]["persons"], found["not_told"]["persons"]) == (6, 6)
+
+
+def test_who_was_told_before_is_no_comparison(database: Database, worker: psycopg.Connection) -> None:
+    """Told in the period by another organization, then not reached: she knew. Told before the period: she is one."""
+    lately, long_ago = database.new_users(6), database.new_users(7)
+    told(worker, lately, days=50, organization_id=OTHER)
+    told(worker, long_ago, days=61, organization_id=OTHER)
+    failed(worker, [*lately, *long_ago])
+    assert counts(outcomes(worker)["not_told"]) == (7, None, None)
+
+
+def test_who_may_have_been_told_by_another_one_is_no_comparison(database: Database, worker: psycopg.Connection) -> None:
+    """By a later notification whose lease nobody settled, over or still pending; once her time is over, she is one."""
+    over, pending, too_late = (database.new_users(6) for _ in range(3))
+    failed(worker, [*over, *pending, *too_late])
+    for users, days in ((over, 20), (too_late, 10)):
+        when = ago(f"{days} days")
+        failed(worker, users, triggered_at=when, settled_at=ago(f"{days - 1} days"), unsettled_at=when)
+    waiting = [insert_notification(worker, user, triggered_at=ago("21 days")) for user in pending]
+    set_handover(worker, [row["id"] for row in waiting], unsettled_at=ago("20 days"))
+    assert counts(outcomes(worker)["not_told"]) == (6, None, None)
+
+
+def test_an_apps_own_hope_counts_a_person_once(database: Database, worker: psycopg.Connection) -> None:
+    """However many rows its view has of a notification: the first time after it counts, and none before it does."""
+    users = database.new_users(14)
+    told(worker, users)
+    insert_activities(worker, users[:6], ago("29 days"), ago("28 days"), ago("5 days"))
+    insert_activities(worker, users[6:], ago("40 days"))
+    with database.connect(role=None) as owner, owner.transaction(force_rollback=True):
+        owner.execute(
+            "create or replace view scenario_private.inactivity_hope with (security_invoker = true) as"
+            " select notification.id as notification_id, activity.activity_date as hoped_at"
+            " from public.scenario_notifications as notification"
+            " join scenario_source.activities as activity on activity.user_id = notification.user_id"
+        )
+        assert counts(outcomes(owner)["told"]) == (14, 6, None)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +331,10 @@ def test_a_certificate_is_renewed_as_the_rule_judges_it(
             case _:
                 insert_certificates(worker, [user], later, kind="first_aid", organization_id=OTHER)
     renewed = way in {"a later one", "moved", "replaced"}
-    assert counts(outcomes(worker, "certification_expiry")["told"]) == (12, 6 if renewed else None, None)
+    found = outcomes(worker, "certification_expiry")
+    assert counts(found["told"]) == (12, 6 if renewed else None, None)
+    # When it was, no column says: it may be too late.
+    assert found["says_when"] is not renewed
 
 
 def test_a_certificate_without_a_kind_is_renewed_in_its_place_alone(
@@ -282,7 +375,7 @@ def test_a_type_without_a_hope_says_so(database: Database, worker: psycopg.Conne
 
 
 def test_a_hope_of_other_columns_is_a_fault_of_the_rule(database: Database) -> None:
-    """check-rules names the column that is missing or of another type, and the right that is."""
+    """check-rules names the column that is missing or of another type, the right that is, and whose rights it uses."""
     check = "select public.scenario_check_rule('inactivity') -> 'faults'"
     hope = "scenario_private.inactivity_hope"
     with database.connect(role=None) as owner, owner.transaction(force_rollback=True):
@@ -298,12 +391,19 @@ def test_a_hope_of_other_columns_is_a_fault_of_the_rule(database: Database) -> N
             [
                 f"{hope}: expected a column notification_id of uuid",
                 f"{hope}: expected a column hoped_at of timestamp with time zone",
+                f"{hope} is no view with security_invoker: it would read with its owner's rights",
             ],
         )
 
 
 @pytest.mark.parametrize(
-    "arguments", ["null, 'inactivity', now(), now(), 60", "gen_random_uuid(), 'inactivity', now(), now(), 0"]
+    "arguments",
+    [
+        "null, 'inactivity', now(), now(), 60",
+        "gen_random_uuid(), 'inactivity', now(), now(), 0",
+        "gen_random_uuid(), 'inactivity', now(), now(), 'NaN'",
+        "gen_random_uuid(), 'inactivity', now(), now() - interval '1 second', 60",
+    ],
 )
 def test_what_is_missing_or_out_of_bounds_is_refused(worker: psycopg.Connection, arguments: str) -> None:
     """Before anything is read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -11,23 +10,14 @@ import pytest
 from psycopg import errors
 
 from tests.integration.database import Database
-from tests.integration.evaluation import KINDS, empty, reused_database
-from tests.postgres.server import PostgresServer
+from tests.integration.evaluation import KINDS, next_page
 from tests.rows import ORGANIZATION
 
 
-@pytest.fixture(scope="module")
-def reused(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
-    """Keep one database for all tests."""
-    with reused_database(postgres_server, "passes", migrated) as database:
-        yield database
-
-
 @pytest.fixture
-def database(reused: Database) -> Iterator[Database]:
-    """Empty the database after each test."""
-    yield reused
-    empty(reused)
+def database(emptied: Database) -> Database:
+    """Keep one database for all tests, emptied after each."""
+    return emptied
 
 
 def begin(
@@ -43,12 +33,6 @@ def begin(
 def order(passes: list[dict[str, Any]]) -> list[str]:
     """Return the scenarios in the order in which a run serves them."""
     return [one["scenario_type"] for one in sorted(passes, key=lambda one: one["place"])]
-
-
-def page(worker: psycopg.Connection, kind: str, limit: int = 100, organization_id: UUID | None = None) -> Any:  # noqa: ANN401 - json
-    """Evaluate the next page."""
-    row = worker.execute("select public.scenario_evaluate_next_page(%s, %s, %s)", [kind, organization_id, limit])
-    return row.fetchall()[0][0]
 
 
 def size_of(worker: psycopg.Connection, kind: str = "inactivity") -> int | None:
@@ -82,8 +66,8 @@ def test_runs_without_a_page_begin_with_each_scenario_in_turn(
 
 def test_who_had_a_page_waits_for_those_who_had_none(worker: psycopg.Connection) -> None:
     """A page counts as being served, whoever asked for it."""
-    page(worker, KINDS[0])
-    page(worker, KINDS[2])
+    next_page(worker, kind=KINDS[0])
+    next_page(worker, kind=KINDS[2])
     assert order(begin(worker)) == [KINDS[1], KINDS[3], KINDS[0], KINDS[2]]
 
 
@@ -109,7 +93,7 @@ def test_a_scenario_whose_page_is_running_elsewhere_is_not_the_first(
     """Two engines begin with different scenarios, and neither waits for the other."""
     with database.connect() as other:
         other.autocommit = False
-        page(other, KINDS[0])
+        next_page(other, kind=KINDS[0])
         worker.execute("set lock_timeout = '1s'")
         try:
             assert order(begin(worker))[0] == KINDS[1]
@@ -134,14 +118,14 @@ def test_a_size_that_was_done_in_time_is_kept(
     """A whole page's size is the next run's; the rest at the end of a pass proves no larger one."""
     database.new_mentors(5, ORGANIZATION)
     for limit, kept in ((2, 2), (1, 1), (100, 1), (3, 3), (2, 2)):
-        page(worker, "inactivity", limit, organization_id)
+        next_page(worker, limit, organization_id)
         (one,) = begin(worker, ["inactivity"], organization_id)
         assert one["page_size"] == kept
 
 
 def test_a_first_page_that_is_the_whole_pass_is_kept(worker: psycopg.Connection) -> None:
     """Nothing better is known."""
-    page(worker, "inactivity", 1000)
+    next_page(worker, 1000)
     assert size_of(worker) == 1000
 
 
@@ -153,7 +137,7 @@ def test_a_run_of_which_no_page_came_halves_the_pages(database: Database, worker
         sizes.append(begin(worker, ["inactivity"])[0]["page_size"])
         wait_a_moment(worker)
     assert sizes == [None, 500, 250, 125, 62, 31, 15, 7, 3, 1, 1, 1]
-    page(worker, "inactivity", 200)
+    next_page(worker, 200)
     assert [begin(worker, ["inactivity"])[0]["page_size"] for _ in range(2)] == [200, 200]
 
 

@@ -6,7 +6,7 @@ Exact boundaries are met inside one transaction, where now() stands still.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,29 +20,18 @@ from tests.integration.evaluation import (
     act,
     certify,
     configure,
-    empty,
     evaluate,
     explain,
     held,
-    reused_database,
 )
-from tests.postgres.server import PostgresServer
 from tests.rows import ORGANIZATION, insert_activities, insert_mentors, insert_notification
 from tests.rows import ago as moment_ago
 
 
-@pytest.fixture(scope="module")
-def reused(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
-    """Keep one database for all tests."""
-    with reused_database(postgres_server, "rules", migrated) as database:
-        yield database
-
-
 @pytest.fixture
-def database(reused: Database) -> Iterator[Database]:
-    """Empty the database after each test."""
-    yield reused
-    empty(reused)
+def database(emptied: Database) -> Database:
+    """Keep one database for all tests, emptied after each."""
+    return emptied
 
 
 @pytest.fixture

@@ -153,7 +153,8 @@ def test_what_is_pending_tells_where_it_is(database: Database, worker: psycopg.C
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [((None, None, None, None, 0), "p_limit"), ((None, None, None, None, 1_001), "p_limit"),
-     ((None, None, "2026-01-01T00:00:00Z", None, 10), "p_after_id")],
+     ((None, None, "2026-01-01T00:00:00Z", None, 10), "p_after_id"),
+     ((None, None, None, str(UUID(int=1)), 10), "p_after_at")],
 )  # fmt: skip
 def test_half_a_place_and_no_page_are_refused(
     worker: psycopg.Connection, arguments: tuple[object, ...], message: str

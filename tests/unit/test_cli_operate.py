@@ -447,6 +447,13 @@ def test_config_refuses_what_does_not_fit_unsent(run: Run, server: respx.MockRou
     assert not server.calls
 
 
+def test_config_refuses_a_setting_that_is_given_twice(run: Run) -> None:
+    """Which of the two was meant, is not guessed."""
+    told = run("config", "set", "inactivity", "cooldown=3d", "cooldown=4d")
+    assert told.code == 2
+    assert "expected cooldown once" in told.err
+
+
 # Wrong usage -------------------------------------------------------------
 
 

@@ -60,6 +60,19 @@ def test_outcomes_are_shares_with_their_intervals_and_no_word_of_cause(run: Run,
     assert json.loads(run("outcomes", ORGANIZATION_ID, "inactivity", "--json").out)["told"]["hoped"] == 20
 
 
+def test_outcomes_of_a_fixed_period(run: Run, server: respx.MockRouter) -> None:
+    """A quarter is asked for as it is, in UTC unless the time has a zone; a beginning alone lasts until now."""
+    route = server.post("/rpc/scenario_get_outcomes").respond(json=some_outcomes().model_dump(mode="json"))
+    assert not run(
+        "outcomes", ORGANIZATION_ID, "inactivity", "--since", "2026-01-01", "--until", "2026-04-01T00:00+02:00"
+    ).code
+    asked = [datetime.fromisoformat(_asked(route)[name]) for name in ("p_since", "p_until")]
+    assert asked == [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 31, 22, tzinfo=UTC)]
+    run("outcomes", ORGANIZATION_ID, "inactivity", "--since", "2026-01-01")
+    assert datetime.now(UTC) - datetime.fromisoformat(_asked(route)["p_until"]) < timedelta(minutes=1)
+    assert not run("outcomes", ORGANIZATION_ID, "inactivity", "--until", "0001-01-01").code
+
+
 def test_outcomes_of_a_few_are_not_shown(run: Run, server: respx.MockRouter) -> None:
     """What the database leaves out is a dash, and there is no difference."""
     few = an_outcome_group(persons=None, hoped=None, share=None, lowest=None, highest=None)
@@ -67,7 +80,15 @@ def test_outcomes_of_a_few_are_not_shown(run: Run, server: respx.MockRouter) -> 
     server.post("/rpc/scenario_get_outcomes").respond(json=outcomes.model_dump(mode="json"))
     lines = run("outcomes", ORGANIZATION_ID, "milestone").out.splitlines()
     assert lines[2].split() == ["not", "told", "-", "-", "-", "-", "-"]
-    assert lines[3:] == ["hoped for: within 14d; -: fewer than 5 persons"]
+    assert lines[3:] == ["hoped for: within 14d; -: fewer than 5 persons, or all but fewer than 5"]
+
+
+def test_outcomes_without_a_date_claim_no_time(run: Run, server: respx.MockRouter) -> None:
+    """Where no date says when it was done, the line does not say that it was in time."""
+    outcomes = some_outcomes(says_when=False)
+    server.post("/rpc/scenario_get_outcomes").respond(json=outcomes.model_dump(mode="json"))
+    last = run("outcomes", ORGANIZATION_ID, "certification_expiry").out.splitlines()[-1]
+    assert last.startswith("hoped for: by now: no date says when it was;")
 
 
 def test_a_type_without_a_hope_says_so(run: Run, server: respx.MockRouter) -> None:
@@ -99,6 +120,7 @@ def test_left_out_says_whom_a_pass_left_out(run: Run, server: respx.MockRouter) 
         ],
     )
     assert (_asked(route)["p_organization_id"], _asked(route)["p_under_way"]) == (str(ORGANIZATION_ID), False)
+    assert "muted few" in run("left-out").out
     assert len(json.loads(run("left-out", "--json").out)) == 2
 
 
@@ -256,10 +278,35 @@ def test_a_report_is_csv_for_a_spreadsheet(run: Run, reported: respx.Route) -> N
     rows = list(csv.DictReader(told.out.splitlines()))
     assert [(row["delivery_status"], row["failure_code"], row["notifications"]) for row in rows] == [
         ("sent", "", "7"),
-        ("failed", "expired", "1"),
+        ("failed", "expired", "5"),
     ]
     assert reported.called
     assert run("report", ORGANIZATION_ID, "--csv", "--json").code == 2
+
+
+def test_a_report_of_few_persons_has_no_number_and_says_so(run: Run, server: respx.MockRouter, tmp_path: Path) -> None:
+    """Days of fewer than 5 are one line without a date; of fewer than 5 in all it has no number, in no form."""
+    day = datetime.now(UTC).date()
+    lines = [
+        a_report_line(day=day, notifications=7),
+        a_report_line(day=None, notifications=6),
+        a_report_line(day=None, delivery_status="failed", notifications=None),
+    ]
+    answer = {"lines": [line.model_dump(mode="json") for line in lines]}
+    server.post("/rpc/scenario_get_organization_report").respond(200, json=answer)
+
+    told = run("report", ORGANIZATION_ID, "--days", 2, "--chart", tmp_path / "few.svg").out
+    assert "not counted, fewer than 5 persons each: inactivity failed expired\n" in told
+    assert "total 0 13 0 13" in [" ".join(line.split()) for line in told.splitlines()]
+    assert told.splitlines()[-1] == "days of fewer than 5 persons, together  6"
+    drawn = (tmp_path / "few.svg").read_text()
+    assert "(UTC; without numbers of fewer than 5 persons)" in drawn
+    assert [told.splitlines()[-2].split()[-1], ">7<" in drawn, ">13<" in drawn] == ["7", True, False]
+    rows = list(csv.DictReader(run("report", ORGANIZATION_ID, "--csv").out.splitlines()))
+    assert [(row["day"], row["notifications"]) for row in rows] == [(str(day), "7"), ("", "6"), ("", "")]
+    dumped = json.loads(run("report", ORGANIZATION_ID, "--json").out)
+    assert [(line["day"], line["notifications"]) for line in dumped["lines"]][1:] == [(None, 6), (None, None)]
+    assert dumped["undelivered"] == {}
 
 
 def test_a_reports_days_are_a_zones(run: Run, reported: respx.Route) -> None:

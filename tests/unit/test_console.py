@@ -332,6 +332,23 @@ async def test_numbers_about_few_persons_are_left_out(answers: PostgrestAnswers)
     assert "names no cause" in text
 
 
+async def test_a_report_of_few_persons_has_no_number_and_says_so(bare: PostgrestAnswers) -> None:
+    """Days of fewer than 5 have one row without a date, and what is in no number is named."""
+    few = a_report_line(day=None, delivery_status="failed", failure_code="gone", notifications=None)
+    lines = (a_report_line(day=None, notifications=6), few)
+    bare.get_organization_report(a_report(organization_id=ORGANIZATION, lines=lines))
+    bare.get_outcomes(some_outcomes())
+    bare.get_left_out([])
+    bare.get_settings([])
+    async with opened(bare) as browser:
+        text = (await browser.get(f"/organization?id={ORGANIZATION}&days=7")).text
+    (table,) = re.findall(r"<caption>Notifications per day \(UTC\)</caption>.*?</table>", text, re.DOTALL)
+    row = re.sub(r"<[^>]*>", " ", table.rpartition("<tr")[2]).split()
+    assert " ".join(row).endswith("days of fewer than 5, together 6 0 0")
+    assert "6 notifications triggered" in text
+    assert "not counted, fewer than 5 persons each: inactivity failed gone" in text
+
+
 async def test_the_days_are_those_of_a_time_zone(answers: PostgrestAnswers) -> None:
     """A day begins at midnight there, and the report is asked for that zone."""
     async with opened(answers) as browser:
