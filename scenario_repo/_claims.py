@@ -143,6 +143,8 @@ def _is_one_object(metadata: Sequence[dict[str, JsonValue] | None]) -> bool:
     first = metadata[0]
     if first is None or any(one != first for one in metadata):
         return False
+    if all(isinstance(value, str) for value in first.values()):  # text equals text alone
+        return True
     text = json.dumps(first)
     return all(json.dumps(one) == text for one in metadata)
 
@@ -173,10 +175,10 @@ def leased_outcomes_of(claims: Sequence[NotificationClaim], answer: Answer) -> l
         outcomes = _outcomes(claims, answer)
         if answer.taken_over is not None:
             for place, notification_id in zip(answer.taken_over.place, answer.taken_over.id, strict=True):
-                outcomes[place - 1] = {"notification": {"id": notification_id}}
+                outcomes[place - 1] = {"notification": {"id": notification_id.hex}}
         for outcome in outcomes:
             if "notification" in outcome:
-                outcome["notification"] = rows[outcome["notification"]["id"]]
+                outcome["notification"] = rows[UUID(outcome["notification"]["id"])]
         return _LEASED_OUTCOMES.validate_python(outcomes)
     except (LookupError, ValueError):
         failure = _unfit()
@@ -192,7 +194,7 @@ def _outcomes(claims: Sequence[NotificationClaim], answer: Answer) -> list[dict[
     outcomes: list[dict[str, Any]] = [
         {
             "notification": {
-                "id": UUID(f"{answer.id_prefix}{place:05x}"),
+                "id": f"{answer.id_prefix}{place:05x}",
                 "user_id": claim.user_id,
                 "organization_id": claim.organization_id,
                 "scenario_type": claim.scenario_type,

@@ -42,6 +42,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 declare
   kinds text[];
@@ -146,6 +147,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare

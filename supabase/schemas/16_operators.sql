@@ -10,6 +10,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 as $$
 declare
@@ -86,6 +87,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 as $$
 declare

@@ -28,6 +28,8 @@ SECTIONS = {
     "evaluation": "tests.benchmarks.sections.evaluation",
     "parallel": "tests.benchmarks.sections.parallel",
     "peers": "tests.benchmarks.sections.peers",
+    "whole": "tests.benchmarks.sections.whole_job",
+    "memory": "tests.benchmarks.sections.memory",
     "client": "tests.benchmarks.sections.client",
     "delivery": "tests.benchmarks.sections.delivery",
     "delivery_peers": "tests.benchmarks.sections.delivery_peers",

@@ -133,8 +133,11 @@ def fill_month(database: Database, number: int) -> None:
     vacuum(database, "scenario_notifications")
 
 
-def fill_mentors(database: Database, number: int, activities: int = 20) -> None:
-    """Make users 1 to number mentors with 20 activities each; the even numbers have been inactive for 40 days."""
+def fill_mentors(database: Database, number: int, activities: int = 20, *, inactive: str = "u %% 2 = 0") -> None:
+    """Make users 1 to number mentors with 20 activities each; the even numbers have been inactive for 40 days.
+
+    `inactive` is the SQL that says of another number whether its user is inactive.
+    """
     fill_users(database, number)
     with database.filler() as filler:
         run(
@@ -151,7 +154,7 @@ def fill_mentors(database: Database, number: int, activities: int = 20) -> None:
                 f"""
                 insert into public.activities (user_id, organization_id, activity_date)
                 select {user()}, md5('organization ' || u %% 50)::uuid,
-                  now() - interval '1 day' * (k * 3 + case when u %% 2 = 0 then 40 else 0 end)
+                  now() - interval '1 day' * (k * 3 + case when {inactive} then 40 else 0 end)
                     - interval '1 second' * (u %% 80000)
                 from generate_series(%s::integer, 1, -1) as k, generate_series(1, %s::integer) as u
                 """,

@@ -1,9 +1,9 @@
 // The queues of Node, driven line by line: {"peer", "command", "keys", "url"} in, {"seconds", "accepted"} or
 // {"error"} out. Only the enqueueing itself is timed.
 
-import { createInterface } from 'node:readline'
 import { PgBoss } from 'pg-boss'
 import { Logger, makeWorkerUtils } from 'graphile-worker'
+import { answerLines } from './lines.mjs'
 
 const QUEUE = 'inactivity'
 const COOLDOWN_SECONDS = 30 * 86_400
@@ -75,13 +75,4 @@ async function answer ({ peer, command, url, keys, batch }) {
   return { seconds, accepted: await queue.count() - before }
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  let said
-  try {
-    said = await answer(JSON.parse(line))
-  } catch (error) {
-    said = { error: `${error.name}: ${error.message}` }
-  }
-  process.stdout.write(`${JSON.stringify(said)}\n`)
-}
-process.exit(0)
+await answerLines(answer)

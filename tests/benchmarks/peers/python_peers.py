@@ -16,11 +16,14 @@ from procrastinate.jobs import Job
 from tests.benchmarks.peers.queue import BATCH, Enqueued, Peer, Queue
 
 
-class _Procrastinate:
+class Procrastinate:
+    """An opened procrastinate."""
+
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def enqueue(self, keys: Sequence[str]) -> Enqueued:
+        """Enqueue a job for each key."""
         started = perf_counter()
         accepted = 0
         for first in range(0, len(keys), BATCH):
@@ -46,14 +49,17 @@ async def open_procrastinate(url: str) -> AsyncIterator[Queue]:
     """Open procrastinate with its own connector."""
     async with App(connector=PsycopgConnector(conninfo=url)).open_async() as app:
         await app.schema_manager.apply_schema_async()
-        yield _Procrastinate(app)
+        yield Procrastinate(app)
 
 
-class _Pgqueuer:
+class Pgqueuer:
+    """An opened pgqueuer."""
+
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
 
     async def enqueue(self, keys: Sequence[str]) -> Enqueued:
+        """Enqueue a job for each key."""
         started = perf_counter()
         accepted = 0
         for first in range(0, len(keys), BATCH):
@@ -76,7 +82,7 @@ async def open_pgqueuer(url: str) -> AsyncIterator[Queue]:
     try:
         queries = Queries(AsyncpgDriver(connection))
         await queries.install()
-        yield _Pgqueuer(queries)
+        yield Pgqueuer(queries)
     finally:
         await connection.close()
 

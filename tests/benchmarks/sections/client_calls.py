@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, TypeAdapter
 from scenario_repo import (
     ClaimOutcome,
     DeliveryResult,
+    EvaluationPage,
     LeasedNotification,
     NewScenarioNotification,
     NotificationClaim,
@@ -29,10 +30,12 @@ OUTCOMES = TypeAdapter(list[ClaimOutcome])
 TIMES = TypeAdapter(list[AwareDatetime | None])
 LEASED = TypeAdapter(list[LeasedNotification])
 ANSWERS = TypeAdapter(list[SettlementAnswer])
+PAGE = TypeAdapter(EvaluationPage)
 TABLE = "scenario_notifications"
 COLUMNS = ",".join(ScenarioNotification.model_fields)
 KIND = ScenarioType.INACTIVITY
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+EVALUATED = {"evaluated": 10_000, "due": 20, "claimed": 10, "history": 0, "skipped": {"in_cooldown": 10}}
 METADATA = {"last_activity_at": "2026-09-01T12:00:00+00:00"}
 
 
@@ -69,6 +72,11 @@ def calls(call: type[C]) -> list[tuple[str, C]]:
             lambda repository: repository.list_notifications(user_id),
             lambda client: _history(client, user_id),
             json.dumps([row] * 50).encode(),
+        ),
+        "evaluate_next_page": make(
+            lambda repository: repository.evaluate_next_page(KIND, limit=10_000),
+            _evaluate,
+            json.dumps(EVALUATED | {"next_after": str(user_id)}).encode(),
         ),
     }
     return [*made.items(), *_batches(make, 1_000), *_batches(make, 20_000)]
@@ -208,6 +216,11 @@ async def _last_sent_many(client: Any, ids: list[UUID]) -> dict[UUID, datetime |
     arguments = {"p_user_ids": [str(one) for one in ids], "p_scenario_type": KIND}
     answer = await client.rpc("scenario_get_last_sent_at_many", arguments).execute()
     return dict(zip(ids, TIMES.validate_python(answer.data["answers"]), strict=True))
+
+
+async def _evaluate(client: Any) -> EvaluationPage:  # noqa: ANN401
+    arguments = {"p_scenario_type": KIND, "p_organization_id": None, "p_limit": 10_000, "p_due_within_seconds": None}
+    return PAGE.validate_python((await client.rpc("scenario_evaluate_next_page", arguments).execute()).data)
 
 
 async def _lease(client: Any, size: int) -> list[LeasedNotification]:  # noqa: ANN401
