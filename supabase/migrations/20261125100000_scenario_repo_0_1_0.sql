@@ -5432,6 +5432,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 as $$
 declare
   kinds text[];
@@ -5536,6 +5537,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set timezone = 'UTC'
 as $$
 declare
@@ -7716,6 +7718,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 as $$
 declare
@@ -7792,6 +7795,7 @@ language plpgsql
 volatile
 security invoker
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 as $$
 declare

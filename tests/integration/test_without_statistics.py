@@ -55,7 +55,6 @@ CALLS = {
     "report": f"scenario_get_organization_report({_ORGANIZATION}, now() - interval '40 days', now())",
     "status": "scenario_get_status()",
 }
-# A page turns it off for itself, and these two look up a handful of ids.
 
 
 @pytest.fixture(scope="module")
