@@ -5301,7 +5301,7 @@ declare
   expected double precision;
   source record;
   histogram uuid[];
-  bounds uuid[] := '{}';
+  bounds uuid[] := '{}'::uuid[];
   bound uuid;
   lowest uuid;
   highest uuid;
@@ -5541,7 +5541,7 @@ set jit = off
 set timezone = 'UTC'
 as $$
 declare
-  somewhere constant uuid := '00000000-0000-0000-0000-000000000000';
+  somewhere constant uuid := '00000000-0000-0000-0000-000000000000'::uuid;
   pass public.scenario_evaluation_config;
   range scenario_private.pass_range;
   bounds uuid[];
@@ -5550,7 +5550,6 @@ declare
   is_over boolean := false;
   evaluated record;
   page json;
-  page_size integer;
   started_at timestamptz;
 begin
   perform scenario_private.require_schema(p_needs_schema);
@@ -6734,14 +6733,12 @@ comment on column scenario_private.lease_candidate.facts is
 revoke all on table scenario_private.lease_candidate from public, anon, authenticated;
 grant select on table scenario_private.lease_candidate to service_role;
 
--- What the rule of a scenario type says of its candidates that have no reason yet, nulls where nothing. The query is
--- planned for each call: whatever does not need the rule's name is not in it.
+-- What the rule of a scenario type says of its candidates that have no reason yet, nulls where nothing: whoever calls it
+-- names the columns. The query is planned for each call: whatever does not need the rule's name is not in it.
 create or replace function scenario_private.answers_of_rule(
   p_scenario_type text, p_candidates scenario_private.lease_candidate[]
 )
-returns table (
-  id uuid, is_active boolean, is_enabled boolean, stands boolean, milestone_value integer, subjects text[], facts jsonb
-)
+returns setof record
 language plpgsql
 volatile
 set search_path = ''
@@ -6831,7 +6828,10 @@ begin
               array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
             )
           end as facts
-        from scenario_private.answers_of_rule(kind, p_candidates) as rule
+        from scenario_private.answers_of_rule(kind, p_candidates) as rule (
+          id uuid, is_active boolean, is_enabled boolean, stands boolean, milestone_value integer, subjects text[],
+          facts jsonb
+        )
         join unnest(p_candidates) as asked on asked.id = rule.id
         cross join lateral (
           select case
@@ -8853,14 +8853,14 @@ declare
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_given('p_user_id', p_user_id);
-  -- A page locks its pass before it reads whom to claim for.
+  -- A page locks its range before it reads whom to claim for.
   writers := array(
     select distinct lock.virtualtransaction
     from pg_catalog.pg_locks as lock
     where lock.relation in (
         'public.scenario_notifications'::regclass, 'public.scenario_mutes'::regclass,
         'public.scenario_evaluation_config'::regclass, 'scenario_private.handover'::regclass,
-        'scenario_private.delivery_turn'::regclass
+        'scenario_private.delivery_turn'::regclass, 'scenario_private.pass_range'::regclass
       )
       and lock.database = (select own.oid from pg_catalog.pg_database as own where own.datname = current_database())
       and lock.mode in ('RowShareLock', 'RowExclusiveLock')

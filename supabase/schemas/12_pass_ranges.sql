@@ -122,7 +122,7 @@ declare
   expected double precision;
   source record;
   histogram uuid[];
-  bounds uuid[] := '{}';
+  bounds uuid[] := '{}'::uuid[];
   bound uuid;
   lowest uuid;
   highest uuid;

@@ -151,7 +151,7 @@ set jit = off
 set timezone = 'UTC'
 as $$
 declare
-  somewhere constant uuid := '00000000-0000-0000-0000-000000000000';
+  somewhere constant uuid := '00000000-0000-0000-0000-000000000000'::uuid;
   pass public.scenario_evaluation_config;
   range scenario_private.pass_range;
   bounds uuid[];
@@ -160,7 +160,6 @@ declare
   is_over boolean := false;
   evaluated record;
   page json;
-  page_size integer;
   started_at timestamptz;
 begin
   perform scenario_private.require_schema(p_needs_schema);

@@ -38,14 +38,12 @@ comment on column scenario_private.lease_candidate.facts is
 revoke all on table scenario_private.lease_candidate from public, anon, authenticated;
 grant select on table scenario_private.lease_candidate to service_role;
 
--- What the rule of a scenario type says of its candidates that have no reason yet, nulls where nothing. The query is
--- planned for each call: whatever does not need the rule's name is not in it.
+-- What the rule of a scenario type says of its candidates that have no reason yet, nulls where nothing: whoever calls it
+-- names the columns. The query is planned for each call: whatever does not need the rule's name is not in it.
 create or replace function scenario_private.answers_of_rule(
   p_scenario_type text, p_candidates scenario_private.lease_candidate[]
 )
-returns table (
-  id uuid, is_active boolean, is_enabled boolean, stands boolean, milestone_value integer, subjects text[], facts jsonb
-)
+returns setof record
 language plpgsql
 volatile
 set search_path = ''
@@ -135,7 +133,10 @@ begin
               array(select subject from unnest(fresh.subjects) as subject where subject = any (rule.subjects))
             )
           end as facts
-        from scenario_private.answers_of_rule(kind, p_candidates) as rule
+        from scenario_private.answers_of_rule(kind, p_candidates) as rule (
+          id uuid, is_active boolean, is_enabled boolean, stands boolean, milestone_value integer, subjects text[],
+          facts jsonb
+        )
         join unnest(p_candidates) as asked on asked.id = rule.id
         cross join lateral (
           select case

@@ -122,14 +122,14 @@ declare
 begin
   perform scenario_private.require_schema(p_needs_schema);
   perform scenario_private.require_given('p_user_id', p_user_id);
-  -- A page locks its pass before it reads whom to claim for.
+  -- A page locks its range before it reads whom to claim for.
   writers := array(
     select distinct lock.virtualtransaction
     from pg_catalog.pg_locks as lock
     where lock.relation in (
         'public.scenario_notifications'::regclass, 'public.scenario_mutes'::regclass,
         'public.scenario_evaluation_config'::regclass, 'scenario_private.handover'::regclass,
-        'scenario_private.delivery_turn'::regclass
+        'scenario_private.delivery_turn'::regclass, 'scenario_private.pass_range'::regclass
       )
       and lock.database = (select own.oid from pg_catalog.pg_database as own where own.datname = current_database())
       and lock.mode in ('RowShareLock', 'RowExclusiveLock')

@@ -325,6 +325,7 @@ def arguments(called: list[tuple[str, str]], user_id: UUID, organization_id: UUI
         "text[]": ["inactivity"],
         "jsonb": [],
         "integer": 5,
+        "bigint": 5,
         "double precision": 60,
         "boolean": True,
         "interval": "30 days",

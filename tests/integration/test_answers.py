@@ -147,7 +147,9 @@ def answers(database: Database, worker: psycopg.Connection) -> dict[str, Any]:  
     call("scenario_simulate", """'inactivity', '{"inactive_after": "21 days"}', p_list => true""")
     stands_at = (
         "insert into scenario_private.pass_range (pass_id, number, place, upto)"
-        " select id, 1, %s, %s from public.scenario_evaluation_config where scenario_type = 'welcome_back'"
+        " select config.id, range.number, range.place::uuid, range.upto::uuid"
+        " from public.scenario_evaluation_config as config, (values (1, null, %s), (2, %s, null))"
+        " as range (number, place, upto) where config.scenario_type = 'welcome_back'"
     )
     worker.execute(stands_at, [owner, owner])
     call("scenario_export_person", "%s", owner)
