@@ -7337,7 +7337,9 @@ declare
   beginning constant uuid := gen_random_uuid();
   after uuid := beginning;
   has_wrapped boolean := false;
-  found_in_lap boolean := false;
+  -- The organizations of this lap, null for all that wait; and who had something in it: the next lap asks no other.
+  lap uuid[] := case when p_organization_id is not null then array[p_organization_id] end;
+  found uuid[] := array[]::uuid[];
   -- How many fair shares an organization may have, for some have little waiting; the next lap gives the others more.
   generosity integer := 2;
   -- Where nothing is due, more organizations are looked at together.
@@ -7379,8 +7381,8 @@ begin
     end if;
     exit when are_suspects and cardinality(leased_ids) > 0;
 
-    if p_organization_id is not null then
-      organizations := case when not has_wrapped then array[p_organization_id] end;
+    if lap is not null then
+      organizations := case when not has_wrapped then lap end;
       has_wrapped := true;
     else
       organizations := scenario_private.organizations_waiting(after, width);
@@ -7391,13 +7393,13 @@ begin
       width := least(2 * width, 10000);
     end if;
     if not are_suspects and coalesce(cardinality(organizations), 0) = 0 then
-      if p_organization_id is null and not has_wrapped then
+      if lap is null and not has_wrapped then
         has_wrapped := true;
         after := null;
-      elsif found_in_lap then
+      elsif cardinality(found) > 0 then
         has_wrapped := false;
-        found_in_lap := false;
-        after := beginning;
+        lap := found;
+        found := array[]::uuid[];
         generosity := least(4 * generosity, 1024);
       else
         exit when cardinality(leased_ids) > 0;
@@ -7503,7 +7505,7 @@ begin
       end if;
       continue;
     end if;
-    found_in_lap := true;
+    found := found || array(select distinct candidate.organization_id from unnest(candidates) as candidate);
     looked_at := looked_at + cardinality(candidates);
 
     candidates := scenario_private.ask_again(candidates);

@@ -116,6 +116,23 @@ def test_one_large_organization_fills_a_lease_in_few_rounds(
     assert rounds <= 12
 
 
+def test_who_has_nothing_due_is_looked_at_once(
+    postgres_server: PostgresServer, database: Database, worker: psycopg.Connection
+) -> None:
+    """Sixty organizations wait for tomorrow: the laps that fill the lease ask the one that has more, and no other."""
+    users = database.new_users(110)
+    claims = [new_claim(user, organization_id=UUID(int=1000 + place)) for place, user in enumerate(users[:60])]
+    claims += [new_claim(user, organization_id=UUID(int=7)) for user in users[60:]]
+    claim(worker, claims)
+    worker.execute(
+        "update scenario_private.handover set next_attempt_at = now() + interval '1 day' where organization_id <> %s",
+        [UUID(int=7)],
+    )
+    walks, told = _calls(postgres_server, database, "organizations_waiting", 40)
+    assert len(told["leased"]) == 40
+    assert walks <= 4
+
+
 def test_nothing_due_is_seen_without_a_look_at_each_type(
     postgres_server: PostgresServer, database: Database, worker: psycopg.Connection
 ) -> None:

@@ -309,9 +309,10 @@ def test_a_time_zone_is_what_postgresql_lists(worker: psycopg.Connection) -> Non
     names = "select name from pg_timezone_names"
     refused = worker.execute(f"{names} where not scenario_private.is_time_zone(name)").fetchall()
     assert refused == []
-    spelt = """select spelt from (
-        select lower(name) as spelt from pg_timezone_names union select upper(name) from pg_timezone_names
-        union select name || '/' from pg_timezone_names union select '/' || name from pg_timezone_names
+    spelt = """with few as (select name from pg_timezone_names where left(name, 2) in ('As', 'CE', 'Et', 'GM', 'UT'))
+      select spelt from (
+        select lower(name) as spelt from few union select upper(name) from few
+        union select name || '/' from few union select '/' || name from few
         union select abbrev from pg_timezone_abbrevs
         union select unnest(array['default', 'local', 'interval', 'America', 'CET-', '-', '/', '..', 'A/../UTC', ''])
       ) as other where spelt not in (select name from pg_timezone_names) and scenario_private.is_time_zone(spelt)"""
