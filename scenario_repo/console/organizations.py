@@ -37,6 +37,8 @@ class Figure:
     table: Table
     is_over_time: bool = False
     """Whether the newest is at its right."""
+    note: str = ""
+    """What its bars leave out."""
 
 
 def over_time(report: OrganizationReport) -> Figure:
@@ -54,12 +56,15 @@ def over_time(report: OrganizationReport) -> Figure:
     dates = [f"{start:%Y-%m}" if step == "month" else str(start) for start in starts]
     rows = [(label, *numbers(values)) for label, *values in zip(dates, *series.values(), strict=True)]
     together = [counts[None, status] for status in _NAMES]
+    note = ""
     if any(together):
+        note = f"Not in the bars: {sum(together):,} of days on which fewer than 5 persons stand behind a scenario's number."
         rows.append(("days of fewer than 5, together", *numbers(together)))
     name = f"week, from Monday ({zone.key})" if step == "week" else f"{step} ({zone.key})"
     table = Table(f"Notifications per {name}", (step, *_NAMES), rows, frozenset(_NAMES))
     labels = [f"{start:%b %Y}" if step == "month" else f"{start.day} {start:%b}" for start in starts]
-    return Figure("over-time", charts.stacked(labels, series, name_id="over-time-name"), table, is_over_time=True)
+    drawn = charts.stacked(labels, series, name_id="over-time-name")
+    return Figure("over-time", drawn, table, is_over_time=True, note=note)
 
 
 def _first_day(day: date, step: str) -> date:

@@ -375,6 +375,7 @@ async def test_a_report_of_few_persons_has_no_number_and_says_so(bare: Postgrest
     row = re.sub(r"<[^>]*>", " ", table.rpartition("<tr")[2]).split()
     assert " ".join(row).endswith("days of fewer than 5, together 6 0 0")
     assert "6 notifications triggered" in text
+    assert "Not in the bars: 6 of days" in text
     assert "not counted, fewer than 5 persons each: inactivity failed gone" in text
 
 
