@@ -58,7 +58,7 @@ def over_time(report: OrganizationReport) -> Figure:
     together = [counts[None, status] for status in _NAMES]
     note = ""
     if any(together):
-        note = f"Not in the bars: {sum(together):,} of days on which fewer than 5 persons stand behind a scenario's number."
+        note = f"Not in the bars: {sum(together):,} of days on which fewer than 5 persons stand behind a number."
         rows.append(("days of fewer than 5, together", *numbers(together)))
     name = f"week, from Monday ({zone.key})" if step == "week" else f"{step} ({zone.key})"
     table = Table(f"Notifications per {name}", (step, *_NAMES), rows, frozenset(_NAMES))
