@@ -27,9 +27,10 @@ class _Procrastinate:
         self._app = app
         self._done: list[str] = []
 
-        @app.task(name="inactivity", queue="default")
         async def inactivity(user_id: str) -> None:
             self._done.append(user_id)
+
+        app.task(name="inactivity", queue="default")(inactivity)
 
     async def enqueue(self, count: int) -> None:
         jobs: list[dict[str, JSONValue]] = [{"user_id": str(number)} for number in range(count)]
@@ -98,9 +99,10 @@ class _Pgqueuer:
     def _manager(connection: asyncpg.Connection, done: list[str]) -> PgQueuer:
         manager = PgQueuer(AsyncpgDriver(connection))
 
-        @manager.entrypoint("inactivity")
         async def inactivity(job: Job) -> None:
             done.append(str(job.id))
+
+        manager.entrypoint("inactivity")(inactivity)
 
         return manager
 

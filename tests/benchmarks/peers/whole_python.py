@@ -60,9 +60,10 @@ async def open_procrastinate(url: str) -> AsyncIterator[Teller]:
     sent: list[str] = []
     app = App(connector=PsycopgConnector(conninfo=url, max_size=16))
 
-    @app.task(name="inactivity")
     async def send(user_id: str) -> None:
         sent.append(user_id)
+
+    app.task(name="inactivity")(send)
 
     async with app.open_async(), await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await app.schema_manager.apply_schema_async()
@@ -104,9 +105,10 @@ class _Pgqueuer:
         stack.push_async_callback(connection.close)
         manager = QueueManager(Queries(AsyncpgDriver(connection)))
 
-        @manager.entrypoint("inactivity")
         async def send(job: Job) -> None:
             sent.append((job.payload or b"").decode())
+
+        manager.entrypoint("inactivity")(send)
 
         return manager
 

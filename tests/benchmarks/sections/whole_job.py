@@ -54,7 +54,8 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
         import uvloop  # noqa: PLC0415 - may be missing
     except ImportError:
         return None
-    return uvloop.Loop
+    loop: type[asyncio.AbstractEventLoop] = uvloop.Loop
+    return loop
 
 
 def _say(text: str) -> None:
