@@ -173,6 +173,7 @@ def test_the_console_ends_with_a_terminal_that_is_closed(showing: dict[str, str]
     """Nothing outlives the demo, however it ends."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
         os.execve(sys.executable, [sys.executable, "-c", SHOW], showing)  # noqa: S606 - our own
     with open(terminal, "r+b", buffering=0) as screen:  # noqa: PTH123 - a terminal
         told = b""
