@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from psycopg import AsyncConnection, sql
 
 from scenario_repo.testing import travel
 from scenario_repo.testing.time_travel import shift
+from tests.postgres.server import SUPERUSER
 from tests.rows import ago as moment_ago
 from tests.rows import insert_activities, insert_mentors, insert_users
 
@@ -22,6 +24,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._traveller: psycopg.Connection | None = None
 
     def connect(self, role: str | None = "service_role") -> psycopg.Connection:
         """Connect as a role of the API (None: as the owner, postgres), in autocommit."""
@@ -57,11 +60,13 @@ class Database:
 
     def let_pass(self, time: timedelta) -> None:
         """Let time pass, as an app's own tests do; a negative time takes a journey back."""
-        if time >= timedelta(0):
-            travel(self.url, time)
-        else:
-            with self.connect(role=None) as owner:
-                shift(owner, time)
+        if self._traveller is None or self._traveller.closed:
+            # Kept, and without triggers that would have to be switched off: a month has many journeys.
+            settings = "-c session_replication_role=replica"
+            self._traveller = psycopg.connect(self.url, user=SUPERUSER, autocommit=True, options=settings)
+            weakref.finalize(self, self._traveller.close)
+        go = travel if time >= timedelta(0) else shift
+        go(self._traveller, time)
 
 
 def claim(

@@ -60,6 +60,19 @@ def database(shared: Database) -> Iterator[Database]:
     empty(shared)
 
 
+@pytest.fixture(scope="module")
+def kept(shared: Database) -> Iterator[psycopg.Connection]:
+    """Keep one connection: its plans are made once."""
+    with shared.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def worker(database: Database, kept: psycopg.Connection) -> psycopg.Connection:  # noqa: ARG001 - emptied afterwards
+    """Use the one connection."""
+    return kept
+
+
 @pytest.fixture(params=KINDS)
 def mentor(request: pytest.FixtureRequest, database: Database, worker: psycopg.Connection) -> Mentor:
     """Make a mentor who is due, for each scenario type."""
