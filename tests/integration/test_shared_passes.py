@@ -26,9 +26,10 @@ RANGE = 50
 
 @pytest.fixture(scope="module")
 def reused(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
-    """Keep one database for all tests, in which ranges are small."""
+    """Keep one database for all tests, in which ranges are small, and statistics are those that a test makes."""
     with reused_database(postgres_server, "shared_passes", migrated) as database:
         set_range_size(database, RANGE)
+        database.run("alter table public.peer_mentors set (autovacuum_enabled = false)")
         yield database
 
 
