@@ -7,8 +7,8 @@ POSTGRES_VERSIONS := 17 18
 PARALLEL := --numprocesses 2 --dist loadfile
 # What rests on how the server plans, locks, writes its catalogue and reads types. By night: SUITE=tests/integration.
 SUITE := $(addprefix tests/integration/test_,answers.py claim_batches.py claim_races.py claims.py evaluation.py \
-  evaluation_races.py installation.py leases.py look_ups.py migrations.py moments.py own_tables.py passes.py \
-  personal_data_in_database.py plans.py purge.py settlements.py shared_passes.py source_misfits.py)
+  evaluation_races.py holds.py installation.py leases.py look_ups.py migrations.py moments.py own_tables.py \
+  passes.py personal_data_in_database.py plans.py purge.py rules.py settlements.py source_misfits.py status.py)
 STACK := supabase/local/node_modules/.installed-lock
 
 .DEFAULT_GOAL := help
