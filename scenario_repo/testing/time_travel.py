@@ -50,11 +50,14 @@ select
   space.nspname,
   class.relname,
   array(
-    select array[tgname::text, case tgenabled when 'A' then 'enable always' else 'enable' end]
+    select array[
+      tgname::text, case tgenabled when 'A' then 'enable always' when 'R' then 'enable replica' else 'enable' end
+    ]
     from pg_trigger
     where tgrelid = class.oid
       and not tgisinternal
-      and (tgenabled = 'A' or tgenabled = 'O' and current_setting('session_replication_role') <> 'replica')
+      -- Those that would fire on this connection.
+      and tgenabled in ('A', case current_setting('session_replication_role') when 'replica' then 'R' else 'O' end)
   ) as triggers,
   coalesce(
     array_agg(attribute.attname::text order by attribute.attnum) filter (
@@ -129,8 +132,8 @@ def travel(database: str | psycopg.Connection[Any], time: timedelta, *, tables: 
     Triggers are off meanwhile. Days off and opening hours stay where they are on the calendar and the clock.
 
     ``database`` is the URL, or a connection, of the tables' owner (``postgres``). Never use it on a database whose
-    history matters. Many journeys are faster on a connection with ``session_replication_role = replica``, where
-    triggers don't fire anyway: switched off and on again, a table takes every plan with it.
+    history matters. Many journeys are faster on one kept connection with ``session_replication_role = replica``,
+    where ordinary triggers don't fire: to switch them off is to alter the table, after which all plans are made anew.
 
     Raises:
         ValueError: the time is negative; or it is no whole number of days, and a table has a column of dates.

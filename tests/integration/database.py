@@ -6,6 +6,7 @@ import json
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,7 +25,6 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._traveller: psycopg.Connection | None = None
 
     def connect(self, role: str | None = "service_role") -> psycopg.Connection:
         """Connect as a role of the API (None: as the owner, postgres), in autocommit."""
@@ -58,13 +58,20 @@ class Database:
         with self.connect() as worker:
             insert_activities(worker, [user_id], *map(moment_ago, ago), organization_id=uuid4())
 
+    def replica(self) -> psycopg.Connection:
+        """Connect, in autocommit, where no ordinary trigger fires."""
+        settings = "-c session_replication_role=replica"
+        return psycopg.connect(self.url, user=SUPERUSER, autocommit=True, options=settings)
+
+    @cached_property
+    def _traveller(self) -> psycopg.Connection:
+        """Keep one connection for all journeys: a month has many."""
+        connection = self.replica()
+        weakref.finalize(self, connection.close)
+        return connection
+
     def let_pass(self, time: timedelta) -> None:
-        """Let time pass, as an app's own tests do; a negative time takes a journey back."""
-        if self._traveller is None or self._traveller.closed:
-            # Kept, and without triggers that would have to be switched off: a month has many journeys.
-            settings = "-c session_replication_role=replica"
-            self._traveller = psycopg.connect(self.url, user=SUPERUSER, autocommit=True, options=settings)
-            weakref.finalize(self, self._traveller.close)
+        """Let time pass; a negative time takes a journey back."""
         go = travel if time >= timedelta(0) else shift
         go(self._traveller, time)
 

@@ -29,8 +29,10 @@ create table public.shift (
 create function public.forbid() returns trigger language plpgsql as $$ begin raise 'forbidden'; end $$;
 create trigger forbid before update on public.shift for each row execute function public.forbid();
 create trigger forbid_always before update on public.shift for each row execute function public.forbid();
+create trigger forbid_replica before update on public.shift for each row execute function public.forbid();
 create trigger is_off before update on public.shift for each row execute function public.forbid();
 alter table public.shift enable always trigger forbid_always;
+alter table public.shift enable replica trigger forbid_replica;
 alter table public.shift disable trigger is_off;
 create view public.shifts as select member, held_at from public.shift;
 create or replace view scenario_source.activities as select member as user_id, held_at as activity_date
@@ -78,7 +80,8 @@ def test_the_past_moves_and_stays_in_order(database: Database, owner: psycopg.Co
     assert _one(owner, "select bool_and(deliver_until - triggered_at > '0') from public.scenario_notifications")
 
 
-def test_an_apps_own_tables_travel_too(owner: psycopg.Connection[Any]) -> None:
+@pytest.mark.parametrize("by", ["owner", "replica"])
+def test_an_apps_own_tables_travel_too(database: Database, owner: psycopg.Connection[Any], by: str) -> None:
     """They are found through the views: moments that are unique, dates, without triggers, which are then as before."""
     owner.execute(OWN_TABLES.encode())
     member = uuid4()
@@ -89,12 +92,13 @@ def test_an_apps_own_tables_travel_too(owner: psycopg.Connection[Any]) -> None:
         [member],
     )
     read = "select min(now() - held_at), max(current_date - held_on), min(localtimestamp - noted_at) from public.shift"
-    travel(owner, DAY, tables=["public.diary"])
+    with database.replica() if by == "replica" else database.connect(role=None) as traveller:
+        travel(traveller, DAY, tables=["public.diary"])
     held, on, noted = _one(owner, read)
     assert (held // DAY, on, noted // DAY) == (1, 1, 1)
     assert _one(owner, "select (now() - written_at) >= '1 day' from public.diary")
     modes = _one(owner, "select jsonb_object_agg(tgname, tgenabled) from pg_trigger where tgname ~ 'forbid|is_off'")
-    assert modes == {"forbid": "O", "forbid_always": "A", "is_off": "D"}
+    assert modes == {"forbid": "O", "forbid_always": "A", "forbid_replica": "R", "is_off": "D"}
 
 
 def test_what_nobody_reads_stays(owner: psycopg.Connection[Any]) -> None:
