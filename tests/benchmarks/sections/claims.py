@@ -24,8 +24,8 @@ from tests.benchmarks.sections.claim_statements import (
 from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "claim"
-FRESH = Aim(1.3)
-IN_COOLDOWN = Aim(0.2)
+FRESH = Aim(1.2)
+IN_COOLDOWN = Aim(0.15)
 API_BATCH = 20_000
 _API_ROUNDS = 3
 _MILLION = 1_000_000

@@ -30,8 +30,8 @@ from tests.benchmarks.setting import Bench, Database, run, timed_run, value
 
 SECTION = "evaluation"
 PAGE = 10_000
-BOTH_FLOORS = Aim(1.5)
-IN_COOLDOWN = Aim(1 / 3)
+BOTH_FLOORS = Aim(1.3)
+IN_COOLDOWN = Aim(0.25)
 WHOLE_RUN_SECONDS = Aim(30)
 _LOOP_MENTORS = 500
 _TEMPORARY = "just_claimed"
