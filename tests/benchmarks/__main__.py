@@ -35,6 +35,7 @@ SECTIONS = {
     "delivery_peers": "tests.benchmarks.sections.delivery_peers",
     "delivery_pressure": "tests.benchmarks.sections.delivery_pressure",
     "report": "tests.benchmarks.sections.report_speed",
+    "without_statistics": "tests.benchmarks.sections.without_statistics",
     "privacy": "tests.benchmarks.sections.personal_data",
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from tests.benchmarks.measure import Figure, require, single
 from tests.benchmarks.population import COOLDOWN_DAYS, fill_users, user
+from tests.benchmarks.sections.claim_statements import CORE, expect, prepare
 from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "claim"
@@ -37,13 +38,6 @@ $$;
 grant select, insert on public.calendar_notifications to service_role;
 """
 _IDS = f"(select array_agg({user()}) from generate_series(1, {{size}}) as u)"
-_CHAINED = f"""
-select {{size}} - json_array_length(answer -> 'skipped' -> 'place')
-from (select {_IDS} as ids) as batch, scenario_private.claim(
-  scenario_private.new_id_prefix(), 'claim', ids, null, md5('organization')::uuid, null, 'inactivity', null,
-  interval '{COOLDOWN_DAYS} days', null, null, null, null, null, null, null
-) as answer
-"""
 _TWICE = """
 select count(*) from (
   select user_id from public.{table} group by user_id having count(*) > 1
@@ -60,12 +54,13 @@ def measure(bench: Bench, database: Database) -> Iterator[Figure]:
     with database.worker() as worker:
         # The boundary is ahead of the first claims and behind the second ones.
         boundary = value(worker, "select clock_timestamp() + interval '1 second'")
-        control, chained = f"select public.claim_calendar({_IDS.format(size=size)}, %s)", _CHAINED.format(size=size)
-        first = [value(worker, control, boundary), value(worker, chained)]
+        control = f"select public.claim_calendar({_IDS.format(size=size)}, %s)"
+        batch = prepare(worker, 1, size)
+        first = [value(worker, control, boundary), value(worker, CORE, batch)]
         require(first == [size, size], f"expected {size} first claims each, got {first}")
         run(worker, "select pg_sleep(greatest(0, extract(epoch from %s - clock_timestamp())) + 0.01)", boundary)
         value(worker, control, boundary)
-        value(worker, chained)
+        expect(run(worker, CORE, batch), claimed=0, cooldown=size)
         twice = {
             table: value(worker, _TWICE.format(table=table))
             for table in ("calendar_notifications", "scenario_notifications")
