@@ -246,6 +246,8 @@ set search_path = ''
 set timezone = 'UTC'
 set jit = off
 set enable_seqscan = off
+-- A small lease takes less time than its plans do.
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   has_policies constant boolean := scenario_private.has_delivery_policies();

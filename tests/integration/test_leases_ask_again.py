@@ -22,6 +22,11 @@ _RETIRED = "update peer_mentors set is_active = false where user_id = %s"
 _MUTED = "insert into scenario_mutes (user_id) values (%s)"
 _EXPIRED = "update scenario_notifications set deliver_until = now() - interval '1 second' where user_id = %s"
 _ACTIVE = "she is active again"
+_MADE_ANEW = """
+drop view scenario_private.errand_rule;
+create view scenario_private.errand_rule with (security_invoker = true) as {}
+grant select on scenario_private.errand_rule to service_role
+"""
 _BANNED = "update auth.users set banned_until = now() + interval '1 day' where id = %s"
 
 
@@ -87,6 +92,50 @@ def test_whose_rule_fails_is_refused_all_the_same(database: Database, worker: ps
         with database.connect(role=None) as owner:
             owner.execute("alter view scenario_private.gone rename to errand_rule")
     assert (told["leased"], told["failed"], told["rule_failed"]) == ([], {"mentor_not_active": 1}, 1)
+
+
+def _lease_another(database: Database, worker: psycopg.Connection, kind: str) -> dict[str, Any]:
+    Mentor(database, worker, kind).be_claimed()
+    return answer(worker)
+
+
+def test_a_rule_is_planned_once_a_connection(database: Database, worker: psycopg.Connection) -> None:
+    """Planning takes longer than a small lease; nobody else's id is kept in what is."""
+    for _ in range(3):
+        assert len(_lease_another(database, worker, "inactivity")["leased"]) == 1
+    kept = worker.execute(
+        "select statement, generic_plans, custom_plans from pg_prepared_statements where name ^@ 'scenario_rule_'"
+    ).fetchall()
+    assert [plans for _, *plans in kept] == [[3, 0]]
+    assert "unnest($1, $2, $3, $4)" in kept[0][0]
+
+
+@pytest.mark.parametrize("command", ["discard all", "deallocate all", "discard plans"])
+def test_a_connection_may_be_cleared_between_leases(
+    command: str, database: Database, worker: psycopg.Connection
+) -> None:
+    """As a pool does that hands the connection on."""
+    assert len(_lease_another(database, worker, "inactivity")["leased"]) == 1
+    worker.execute(command.encode())
+    worker.execute("set role service_role")
+    assert len(_lease_another(database, worker, "inactivity")["leased"]) == 1
+
+
+@pytest.mark.parametrize("facts", ["jsonb_build_object(", "json_build_object("], ids=["same types", "other types"])
+def test_a_rule_made_anew_is_asked_at_once(facts: str, database: Database, worker: psycopg.Connection) -> None:
+    """By a connection that has asked the old one, whatever the types of the new one's columns."""
+    assert len(_lease_another(database, worker, OWN)["leased"]) == 1
+    Mentor(database, worker, OWN).be_claimed()
+    with database.connect(role=None) as owner:
+        (rule,) = owner.execute("select pg_get_viewdef('scenario_private.errand_rule'::regclass)").fetchone() or ("",)
+        changed = rule.replace("(errand.number > 0) AS stands", "false AS stands").replace("jsonb_build_object(", facts)
+        assert "false AS stands" in changed
+        try:
+            owner.execute(_MADE_ANEW.format(changed).encode())
+            told = answer(worker)
+        finally:
+            owner.execute(_MADE_ANEW.format(rule).encode())
+    assert (told["leased"], told["failed"], told["rule_failed"]) == ([], {"no_longer_due": 1}, 0)
 
 
 def test_new_facts_wait_for_nobody(database: Database, worker: psycopg.Connection) -> None:
