@@ -20,11 +20,12 @@ _SINGLE_CALLS = 500
 
 _IDS = f"(select array_agg({user()} order by u) from generate_series(1, %s::integer) as u)"
 _BARE = """
-select json_agg(last.triggered_at order by asked.ordinality)
+select json_build_object('answers', json_agg(last.triggered_at order by asked.ordinality))
 from unnest(%s::uuid[]) with ordinality as asked (user_id)
 left join lateral (
   select triggered_at from public.scenario_notifications as notification
   where notification.user_id = asked.user_id and scenario_type = 'inactivity' and delivery_status = 'sent'
+    and not is_failed
   order by triggered_at desc limit 1
 ) as last on true
 """
