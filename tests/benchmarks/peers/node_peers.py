@@ -118,7 +118,7 @@ async def _open(peer: str, url: str) -> AsyncIterator[Queue]:
         yield _NodeQueue(process)
 
 
-PEERS = (
+CONTESTANTS = (
     Peer(
         "pg-boss",
         "insert, singletonKey + singletonSeconds",

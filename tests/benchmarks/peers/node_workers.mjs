@@ -2,9 +2,9 @@
 // "done"} or {"error"} out. Only fetching and completing is timed. All workers of a queue are in this one process, as
 // all of ours are in one of Python.
 
-import { createInterface } from 'node:readline'
 import { PgBoss } from 'pg-boss'
 import { Logger, makeWorkerUtils, run } from 'graphile-worker'
+import { answerLines } from './lines.mjs'
 
 const QUEUE = 'inactivity'
 const BATCH = 1000
@@ -107,13 +107,4 @@ async function answer ({ peer, command, url, count, workers }) {
   return await crew.deliver(workers)
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  let said
-  try {
-    said = await answer(JSON.parse(line))
-  } catch (error) {
-    said = { error: `${error.name}: ${error.message}` }
-  }
-  process.stdout.write(`${JSON.stringify(said)}\n`)
-}
-process.exit(0)
+await answerLines(answer)

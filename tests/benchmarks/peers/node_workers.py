@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from tests.benchmarks.peers.node_peers import NodeMissingError, NodeProcess, install, node_process
+from tests.benchmarks.peers.node_peers import NodeProcess, node_process
 from tests.benchmarks.peers.workers import BATCH, Contestant, Crew, Delivered
-
-__all__ = ["CREWS", "NodeMissingError", "install"]
 
 
 class _NodeCrew:
@@ -29,7 +27,7 @@ async def _open(peer: str, url: str) -> AsyncIterator[Crew]:
         yield _NodeCrew(process)
 
 
-CREWS = (
+CONTESTANTS = (
     Contestant("pg-boss", f"fetch with batchSize {BATCH:,}, complete of all ids", partial(_open, "pg-boss")),
     Contestant(
         "graphile-worker",

@@ -87,7 +87,7 @@ async def open_pgqueuer(url: str) -> AsyncIterator[Queue]:
         await connection.close()
 
 
-PEERS = (
+CONTESTANTS = (
     Peer(
         "procrastinate",
         "batch_defer_jobs, queueing_lock",

@@ -118,7 +118,7 @@ async def _open_pgqueuer(url: str) -> AsyncIterator[Crew]:
         await connection.close()
 
 
-CREWS = (
+CONTESTANTS = (
     Contestant(
         "procrastinate",
         f"run_worker_async, concurrency {_CONCURRENCY}, delete_jobs always; it fetches one job at a time",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from functools import partial
 
 from tests.benchmarks.measure import Aim, Figure, compared, require
+from tests.benchmarks.peers.installed import installed, say
 from tests.benchmarks.peers.workers import Contestant, Crew, open_ours
 from tests.benchmarks.population import fill_devices, fill_mentors, fill_pending
 from tests.benchmarks.setting import Bench
@@ -20,7 +20,7 @@ AHEAD = Aim(1, at_least=True)
 def measure(bench: Bench) -> Iterator[Figure]:
     """Let the workers of everybody who can be had here do as many jobs as there are."""
     size = bench.choose(quick=2_000, default=10_000)
-    crews = _available()
+    crews = installed(SECTION, "python_workers", "node_workers")
     with bench.database("workers_ours") as database:
         fill_mentors(database, 2 * size)
         fill_devices(database, size)
@@ -38,34 +38,11 @@ def measure(bench: Bench) -> Iterator[Figure]:
                 bench.server.drop_database(name)
 
 
-def _available() -> list[Contestant]:
-    """Return the peers that are installed, and say loudly who is not."""
-    crews: list[Contestant] = []
-    try:
-        from tests.benchmarks.peers import python_workers  # noqa: PLC0415 - may be missing
-
-        crews += python_workers.CREWS
-    except ImportError as error:
-        _say(f"WITHOUT procrastinate and pgqueuer: {error} (dependency group `bench`)")
-    from tests.benchmarks.peers import node_workers  # noqa: PLC0415 - beside the others
-
-    try:
-        node_workers.install()
-        crews += node_workers.CREWS
-    except node_workers.NodeMissingError as error:
-        _say(f"WITHOUT pg-boss and graphile-worker: {error}")
-    return crews
-
-
-def _say(text: str) -> None:
-    print(f"  {SECTION}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - loudly
-
-
 async def _measured(urls: dict[Contestant, str], size: int, rounds: int) -> list[Figure]:
     async with AsyncExitStack() as stack:
         crews = {who: await stack.enter_async_context(who.open(url)) for who, url in urls.items()}
         for who in urls:
-            _say(f"{who.name}: {who.how}")
+            say(SECTION, f"{who.name}: {who.how}")
         figures: list[Figure] = []
         for workers in (1, 8):
             seconds: dict[Contestant, list[float]] = {who: [] for who in crews}

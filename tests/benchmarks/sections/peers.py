@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 from tests.benchmarks.measure import Aim, Figure, compared, require
+from tests.benchmarks.peers.installed import installed, say
 from tests.benchmarks.peers.queue import OURS, UNGUARDED, Peer, Queue
 from tests.benchmarks.population import fill_users, user
 from tests.benchmarks.setting import Bench, Database, run, value
@@ -43,7 +43,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
         fill_users(database, everything)
         with unguarded.owner() as owner:
             run(owner, _UNGUARD)
-        databases = {peer: f"peer_{re.sub('[^a-z]', '_', peer.name.lower())}" for peer in _available()}
+        peers = installed(SECTION, "python_peers", "node_peers")
+        databases = {peer: f"peer_{re.sub('[^a-z]', '_', peer.name.lower())}" for peer in peers}
         urls = {peer: bench.server.create_database(name) for peer, name in databases.items()}
         try:
             ours = {OURS: database.url, UNGUARDED: unguarded.url}
@@ -53,34 +54,11 @@ def measure(bench: Bench) -> Iterator[Figure]:
                 bench.server.drop_database(name)
 
 
-def _available() -> list[Peer]:
-    """Return the peers that are installed, and say loudly who is not."""
-    peers: list[Peer] = []
-    try:
-        from tests.benchmarks.peers import python_peers  # noqa: PLC0415 - may be missing
-
-        peers += python_peers.PEERS
-    except ImportError as error:
-        _say(f"WITHOUT procrastinate and pgqueuer: {error} (dependency group `bench`)")
-    from tests.benchmarks.peers import node_peers  # noqa: PLC0415 - beside the others
-
-    try:
-        node_peers.install()
-        peers += node_peers.PEERS
-    except node_peers.NodeMissingError as error:
-        _say(f"WITHOUT pg-boss and graphile-worker: {error}")
-    return peers
-
-
-def _say(text: str) -> None:
-    print(f"  peers: {text}", file=sys.stderr, flush=True)  # noqa: T201 - loudly
-
-
 async def _measured(database: Database, urls: dict[Peer, str], rounds: dict[int, int]) -> list[Figure]:
     async with AsyncExitStack() as stack:
         queues = {peer.name: await stack.enter_async_context(peer.open(url)) for peer, url in urls.items()}
         for peer in urls:
-            _say(f"{peer.name} ({peer.how}): {peer.guarantee}")
+            say(SECTION, f"{peer.name} ({peer.how}): {peer.guarantee}")
         figures: list[Figure] = []
         start = 1
         for size, count in rounds.items():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 from tests.benchmarks.measure import Aim, Figure, compared, require
-from tests.benchmarks.peers import node_peers, whole_node
+from tests.benchmarks.peers.installed import installed, say
 from tests.benchmarks.peers.whole_job import DIRECT, Contestant, Teller, Told, over_http
 from tests.benchmarks.population import fill_mentors
 from tests.benchmarks.setting import Bench, Database, run
@@ -26,26 +25,9 @@ def measure(bench: Bench) -> Iterator[Figure]:
         fill_mentors(database, size, inactive="true")
         with bench.http(database) as stack:
             ours = {over_http(stack.secret_key): stack.url, DIRECT: database.url}
-            contestants = ours | dict.fromkeys(_peers(), database.url)
+            contestants = ours | dict.fromkeys(installed(SECTION, "whole_python", "whole_node"), database.url)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 yield from runner.run(_measured(database, contestants, size, rounds))
-
-
-def _peers() -> list[Contestant]:
-    """Return the peers that are installed, and say loudly who is not."""
-    peers: list[Contestant] = []
-    try:
-        from tests.benchmarks.peers import whole_python  # noqa: PLC0415 - may be missing
-
-        peers += whole_python.CONTESTANTS
-    except ImportError as error:
-        _say(f"WITHOUT procrastinate and pgqueuer: {error} (dependency group `bench`)")
-    try:
-        node_peers.install()
-        peers += whole_node.CONTESTANTS
-    except node_peers.NodeMissingError as error:
-        _say(f"WITHOUT pg-boss and graphile-worker: {error}")
-    return peers
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -58,23 +40,19 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return loop
 
 
-def _say(text: str) -> None:
-    print(f"  whole: {text}", file=sys.stderr, flush=True)  # noqa: T201 - loudly
-
-
 async def _measured(database: Database, urls: dict[Contestant, str], size: int, rounds: int) -> list[Figure]:
     fresh: dict[Contestant, list[Told]] = {one: [] for one in urls}
     again: dict[Contestant, list[Told]] = {one: [] for one in urls}
     async with AsyncExitStack() as stack:
         tellers = {one: await stack.enter_async_context(one.open(url)) for one, url in urls.items()}
         for one in urls:
-            _say(f"{one.name}: {one.how}; cooldown: {one.cooldown}")
+            say(SECTION, f"{one.name}: {one.how}; cooldown: {one.cooldown}")
         for turn in range(rounds):
             for one in tellers if turn % 2 == 0 else reversed(tellers):
                 first, second = await _round(database, one, tellers[one], size)
                 fresh[one].append(first)
                 again[one].append(second)
-                _say(f"{one.name}: fresh {first}, again {second}")
+                say(SECTION, f"{one.name}: fresh {first}, again {second}")
     ours = [one for one in urls if one.cooldown == DIRECT.cooldown]
     return [
         _figure(what, size, results, (our, peer), aim)
