@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import time
 from collections import Counter
@@ -128,6 +129,8 @@ async def _delivered(worker: DeliveryWorker, sender: Send | SendToDevice, *, onc
         else:
             delivery.cancel()
 
+    # What is loaded by now stays: looking at it again and again is a quarter of the work of many sends at once.
+    gc.freeze()
     try:
         with handled_signals(on_signal):
             await delivery

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import signal
@@ -60,6 +61,21 @@ def test_deliver_once_ends_when_nothing_is_due(
     server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
     told = run("deliver", "--once", "--sender", f"{sender('async def send(notification): pass')}:send")
     assert (told.code, told.out, told.err) == (0, "sent 3\n", "")
+
+
+def test_the_collector_leaves_what_was_loaded_in_peace(
+    run: Run, server: respx.MockRouter, sender: Callable[[str], str]
+) -> None:
+    """The sender's module too: it is loaded by then."""
+    server.post("/rpc/scenario_lease_notifications").mock(
+        side_effect=[httpx.Response(200, json=leased(1)), *[httpx.Response(200, json=leased(0))] * 9]
+    )
+    server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+    gc.unfreeze()
+    send = "import gc\nasync def send(notification): assert not any(o is globals() for o in gc.get_objects())"
+    told = run("deliver", "--once", "--sender", f"{sender(send)}:send")
+    gc.unfreeze()
+    assert (told.code, told.out, told.err) == (0, "sent 1\n", "")
 
 
 class Terminal(io.StringIO):
