@@ -13,6 +13,8 @@ from tests.postgres.server import SUPERUSER, PostgresServer, postgres_server
 from tests.rows import ORGANIZATION, ago, ahead, insert_activities, insert_certificates
 
 _PAGE = 5_000
+_MOST = 21
+"""18 before PostgreSQL 18, which counts the bodies of SQL functions too."""
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def test_statements_depend_on_pages_and_not_on_mentors(
     assert max(first, *between, last) <= repeated
     assert len(set(between)) == 1
     numbers = (dry, fresh, repeated, dry_again, first, between[0], last)
-    assert 3 <= min(numbers) <= max(numbers) <= 18
+    assert 3 <= min(numbers) <= max(numbers) <= _MOST
     # The same for 500 and for 5,000, whichever came first.
     _PER_PAGE.setdefault(kind, set()).add(numbers)
     assert len(_PER_PAGE[kind]) == 1
