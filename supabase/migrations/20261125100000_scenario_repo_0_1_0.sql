@@ -1440,7 +1440,7 @@ create table if not exists public.scenario_notifications (
     unique (user_id, scenario_type, cooldown_window_start)
 )
 -- Rows that were claimed together are settled together: each needs a free place in its page, to be settled in place.
--- Index-only look-ups need the visibility map: vacuum after 5 % of new rows instead of 20 %.
+-- Reports read an index alone, which needs the visibility map: vacuum after 5 % of new rows instead of 20 %.
 with (fillfactor = 50, autovacuum_vacuum_insert_scale_factor = 0.05);
 
 comment on table public.scenario_notifications is
@@ -1713,14 +1713,15 @@ create or replace trigger scenario_notifications_outcome_is_fixed
 -- A type has a rule (the view scenario_private.<type>_rule) and a default row in scenario_evaluation_config.
 -- `scenario-repo new-scenario` writes the migration that adds one.
 
--- The types that the CHECK lists, in its order.
+-- The types that the CHECK lists, in its order. In PL/pgSQL, which keeps the plan: small calls ask it again and again.
 create or replace function scenario_private.scenario_types()
 returns text[]
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select array(
+begin
+  return array(
     select literal.captured[1]
     from pg_catalog.pg_constraint as list
     cross join lateral pg_catalog.regexp_matches(pg_catalog.pg_get_constraintdef(list.oid), '''([a-z0-9_]+)''', 'g')
@@ -1728,7 +1729,8 @@ as $$
     where list.conrelid = 'public.scenario_notifications'::regclass
       and list.conname = 'scenario_notifications_scenario_type_is_known'
     order by literal.ordinal
-  )
+  );
+end
 $$;
 revoke all on function scenario_private.scenario_types() from public, anon, authenticated;
 grant execute on function scenario_private.scenario_types() to service_role;
@@ -2203,14 +2205,16 @@ revoke all on table public.scenario_delivery_policy, public.scenario_days_off
   from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table public.scenario_delivery_policy, public.scenario_days_off to service_role;
 
--- Whether there is any policy or day off: if not, nothing else here is asked.
+-- Whether there is any policy or day off: if not, nothing else here is asked. In PL/pgSQL, which keeps the plan.
 create or replace function scenario_private.has_delivery_policies()
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select exists (select from public.scenario_delivery_policy) or exists (select from public.scenario_days_off)
+begin
+  return exists (select from public.scenario_delivery_policy) or exists (select from public.scenario_days_off);
+end
 $$;
 revoke all on function scenario_private.has_delivery_policies() from public, anon, authenticated;
 grant execute on function scenario_private.has_delivery_policies() to service_role;
@@ -6889,12 +6893,13 @@ create or replace function scenario_private.with_answers(
   p_candidates scenario_private.lease_candidate[], p_ids uuid[], p_reasons text[], p_facts jsonb[]
 )
 returns scenario_private.lease_candidate[]
-language sql
+language plpgsql
 stable
 set search_path = ''
 set timezone = 'UTC'
 as $$
-  select array(
+begin
+  return array(
     select (
       asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
       asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
@@ -6908,7 +6913,8 @@ as $$
     )::scenario_private.lease_candidate
     from unnest(p_candidates) as asked
     left join unnest(p_ids, p_reasons, p_facts) as answer (id, reason, facts) on answer.id = asked.id
-  )
+  );
+end
 $$;
 revoke all on function
   scenario_private.with_answers(scenario_private.lease_candidate[], uuid[], text[], jsonb[])

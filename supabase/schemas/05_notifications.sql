@@ -145,7 +145,7 @@ create table if not exists public.scenario_notifications (
     unique (user_id, scenario_type, cooldown_window_start)
 )
 -- Rows that were claimed together are settled together: each needs a free place in its page, to be settled in place.
--- Index-only look-ups need the visibility map: vacuum after 5 % of new rows instead of 20 %.
+-- Reports read an index alone, which needs the visibility map: vacuum after 5 % of new rows instead of 20 %.
 with (fillfactor = 50, autovacuum_vacuum_insert_scale_factor = 0.05);
 
 comment on table public.scenario_notifications is

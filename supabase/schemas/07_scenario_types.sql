@@ -4,14 +4,15 @@
 -- A type has a rule (the view scenario_private.<type>_rule) and a default row in scenario_evaluation_config.
 -- `scenario-repo new-scenario` writes the migration that adds one.
 
--- The types that the CHECK lists, in its order.
+-- The types that the CHECK lists, in its order. In PL/pgSQL, which keeps the plan: small calls ask it again and again.
 create or replace function scenario_private.scenario_types()
 returns text[]
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select array(
+begin
+  return array(
     select literal.captured[1]
     from pg_catalog.pg_constraint as list
     cross join lateral pg_catalog.regexp_matches(pg_catalog.pg_get_constraintdef(list.oid), '''([a-z0-9_]+)''', 'g')
@@ -19,7 +20,8 @@ as $$
     where list.conrelid = 'public.scenario_notifications'::regclass
       and list.conname = 'scenario_notifications_scenario_type_is_known'
     order by literal.ordinal
-  )
+  );
+end
 $$;
 revoke all on function scenario_private.scenario_types() from public, anon, authenticated;
 grant execute on function scenario_private.scenario_types() to service_role;

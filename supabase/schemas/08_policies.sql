@@ -135,14 +135,16 @@ revoke all on table public.scenario_delivery_policy, public.scenario_days_off
   from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table public.scenario_delivery_policy, public.scenario_days_off to service_role;
 
--- Whether there is any policy or day off: if not, nothing else here is asked.
+-- Whether there is any policy or day off: if not, nothing else here is asked. In PL/pgSQL, which keeps the plan.
 create or replace function scenario_private.has_delivery_policies()
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select exists (select from public.scenario_delivery_policy) or exists (select from public.scenario_days_off)
+begin
+  return exists (select from public.scenario_delivery_policy) or exists (select from public.scenario_days_off);
+end
 $$;
 revoke all on function scenario_private.has_delivery_policies() from public, anon, authenticated;
 grant execute on function scenario_private.has_delivery_policies() to service_role;

@@ -194,12 +194,13 @@ create or replace function scenario_private.with_answers(
   p_candidates scenario_private.lease_candidate[], p_ids uuid[], p_reasons text[], p_facts jsonb[]
 )
 returns scenario_private.lease_candidate[]
-language sql
+language plpgsql
 stable
 set search_path = ''
 set timezone = 'UTC'
 as $$
-  select array(
+begin
+  return array(
     select (
       asked.id, asked.user_id, asked.organization_id, asked.scenario_type, asked.by_rule, asked.triggered_at,
       asked.deliver_until, asked.milestone_value, asked.subjects, asked.metadata, asked.priority, asked.has_reached,
@@ -213,7 +214,8 @@ as $$
     )::scenario_private.lease_candidate
     from unnest(p_candidates) as asked
     left join unnest(p_ids, p_reasons, p_facts) as answer (id, reason, facts) on answer.id = asked.id
-  )
+  );
+end
 $$;
 revoke all on function
   scenario_private.with_answers(scenario_private.lease_candidate[], uuid[], text[], jsonb[])

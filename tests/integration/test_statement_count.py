@@ -1,4 +1,4 @@
-"""The number of statements depends on pages, never on mentors: counted by the server itself."""
+"""The number of statements depends on pages, never on mentors, and a lease plans none of its own: the server counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ _MOST = 21
 @pytest.fixture(scope="module")
 def counting_server() -> Iterator[PostgresServer]:
     """Run a server that counts statements, those inside functions too."""
-    settings = {"shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.track": "all"}
+    settings = {
+        "shared_preload_libraries": "pg_stat_statements",
+        "pg_stat_statements.track": "all",
+        "pg_stat_statements.track_planning": "on",
+        # Whatever it analyzes is planned anew.
+        "autovacuum": "off",
+    }
     with postgres_server(settings) as server:
         yield server
 
@@ -105,3 +111,30 @@ def test_statements_depend_on_pages_and_not_on_mentors(
     # The same for 500 and for 5,000, whichever came first.
     _PER_PAGE.setdefault(kind, set()).add(numbers)
     assert len(_PER_PAGE[kind]) == 1
+
+
+# Of one type: which of several comes first is by chance, and each has a question of its own.
+_SMALL_LEASE = "select public.scenario_lease_notifications(1, 60, null, array['inactivity'])"
+_PLANNED = """
+select query from extensions.pg_stat_statements where plans > 0 and userid = 'service_role'::regrole
+"""
+
+
+@pytest.mark.parametrize("mentors", [500], indirect=True)
+def test_a_lease_plans_nothing_that_was_planned_before(counting_server: PostgresServer, populated: Database) -> None:
+    """Planning takes longer than a small lease: the second one of a connection plans the call to it, and no more."""
+    name = "counted_500"
+    with (
+        populated.connect() as worker,
+        psycopg.connect(counting_server.url(name, SUPERUSER), autocommit=True) as superuser,
+    ):
+        planned = []
+        for _ in range(2):
+            superuser.execute("select extensions.pg_stat_statements_reset()")
+            row = worker.execute(_SMALL_LEASE).fetchone()
+            assert row is not None
+            assert len(row[0]["leased"]) == 1
+            planned.append(superuser.execute(_PLANNED).fetchall())
+    assert len(planned[0]) > 10
+    assert len(planned[1]) == 1
+    assert "scenario_lease_notifications" in planned[1][0][0]
