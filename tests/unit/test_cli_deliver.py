@@ -51,14 +51,19 @@ def settle(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"answers": [answers[result["result"]] for result in results]})
 
 
+def hand_out(server: respx.MockRouter, number: int) -> tuple[respx.Route, respx.Route]:
+    """Lease so many and then none, and take their settlements; return the two routes."""
+    lease = server.post("/rpc/scenario_lease_notifications").mock(
+        side_effect=[httpx.Response(200, json=leased(number)), *[httpx.Response(200, json=leased(0))] * 9]
+    )
+    return lease, server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+
+
 def test_deliver_once_ends_when_nothing_is_due(
     run: Run, server: respx.MockRouter, sender: Callable[[str], str]
 ) -> None:
     """Every pending notification goes to the sender, and the counts are printed."""
-    server.post("/rpc/scenario_lease_notifications").mock(
-        side_effect=[httpx.Response(200, json=leased(3)), *[httpx.Response(200, json=leased(0))] * 9]
-    )
-    server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+    hand_out(server, 3)
     told = run("deliver", "--once", "--sender", f"{sender('async def send(notification): pass')}:send")
     assert (told.code, told.out, told.err) == (0, "sent 3\n", "")
 
@@ -67,10 +72,7 @@ def test_the_collector_leaves_what_was_loaded_in_peace(
     run: Run, server: respx.MockRouter, sender: Callable[[str], str]
 ) -> None:
     """The sender's module too: it is loaded by then."""
-    server.post("/rpc/scenario_lease_notifications").mock(
-        side_effect=[httpx.Response(200, json=leased(1)), *[httpx.Response(200, json=leased(0))] * 9]
-    )
-    server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+    hand_out(server, 1)
     gc.unfreeze()
     send = "import gc\nasync def send(notification): assert not any(o is globals() for o in gc.get_objects())"
     told = run("deliver", "--once", "--sender", f"{sender(send)}:send")
@@ -103,10 +105,7 @@ def test_a_delivery_shows_how_far_it_is_of_what_is_due(
     scenarios = [scenario_status(due_now=3), scenario_status(scenario_type="milestone", due_now=7)]
     status = {"version": 1, "scenarios": scenarios, "failures": []}
     server.post("/rpc/scenario_get_status").respond(200 if knows else 503, json=status)
-    server.post("/rpc/scenario_lease_notifications").mock(
-        side_effect=[httpx.Response(200, json=leased(3)), *[httpx.Response(200, json=leased(0))] * 9]
-    )
-    server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+    hand_out(server, 3)
     name = sender("async def send(notification): pass")
     told = run("deliver", "--once", "--scenario", "inactivity", "--sender", f"{name}:send")
     assert (told.code, told.out) == (0, "sent 3\n")
@@ -150,10 +149,7 @@ def test_everything_the_worker_has_can_be_asked_for(
     run: Run, server: respx.MockRouter, sender: Callable[[str], str]
 ) -> None:
     """Organization, scenarios, attempts, rate, and a sender to one device; the counts as JSON."""
-    lease = server.post("/rpc/scenario_lease_notifications").mock(
-        side_effect=[httpx.Response(200, json=leased(2)), *[httpx.Response(200, json=leased(0))] * 9]
-    )
-    settled = server.post("/rpc/scenario_settle_notifications").mock(side_effect=settle)
+    lease, settled = hand_out(server, 2)
     name = sender("async def send(notification, device): assert device.platform == 'ios'")
     filters = ("--organization", UUID(int=7), "--scenario", "milestone", "--scenario", "own_type")
     told = run("deliver", "--once", "--device-sender", f"{name}:send", *filters, "--max-attempts", 3, "--rate", 50.5,
