@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from time import perf_counter
 
 import psycopg
@@ -25,6 +26,8 @@ from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "delivery"
 _BATCH = 1_000
+_SMALL_BATCHES = (1, 20)
+"""What a worker leases whose sends end one by one, and one that begins with its usual concurrency."""
 
 # The same rows change in the same columns, without asking anybody.
 _LEASE_FLOOR = """
@@ -54,32 +57,38 @@ def measure(bench: Bench) -> Iterator[Figure]:
         fill_mentors(database, 2 * size)
         fill_devices(database, size)
         for workers in (1, 8):
-            ours: list[float] = []
-            floors: list[float] = []
-            for _ in range(bench.choose(quick=2, default=3)):
-                fill_pending(database, size)
-                ours.append(_lease_and_settle(database, workers, size))
-                fill_pending(database, size)
-                floors.append(_floor(database, size))
-            yield compared(
-                SECTION,
-                f"lease + settle, {workers} worker{'s' * (workers > 1)}",
-                size,
-                ours,
-                floors,
-                against="plain writes of the same rows, 1 worker",
-                note=f"{size / min(ours):,.0f} notifications/s at best, batches of {_BATCH:,}; each delivered once",
-            )
+            yield _against_floor(bench, database, size, workers, _BATCH)
+        for batch in _SMALL_BATCHES:
+            yield _against_floor(bench, database, 100 * batch, 1, batch)
         with bench.http(database) as stack:
             yield from _over_http(bench, database, stack, min(size, 5_000))
 
 
-def _lease_and_settle(database: Database, workers: int, size: int) -> float:
+def _against_floor(bench: Bench, database: Database, size: int, workers: int, batch: int) -> Figure:
+    ours: list[float] = []
+    floors: list[float] = []
+    for _ in range(bench.choose(quick=2, default=3)):
+        fill_pending(database, size)
+        ours.append(_lease_and_settle(database, workers, size, batch))
+        fill_pending(database, size)
+        floors.append(_floor(database, size, batch))
+    return compared(
+        SECTION,
+        f"lease + settle by {batch:,}, {workers} worker{'s' * (workers > 1)}",
+        size,
+        ours,
+        floors,
+        against="plain writes of the same rows, 1 worker",
+        note=f"{size / min(ours):,.0f} notifications/s at best; each delivered once",
+    )
+
+
+def _lease_and_settle(database: Database, workers: int, size: int, batch: int) -> float:
     with ExitStack() as stack:
         connections = [stack.enter_context(database.worker()) for _ in range(workers)]
         delivered: list[list[str]] = []
         with ThreadPoolExecutor(workers) as pool:
-            seconds = timed(lambda: delivered.extend(pool.map(_work, connections)))
+            seconds = timed(lambda: delivered.extend(pool.map(partial(_work, batch=batch), connections)))
     ids = [one for part in delivered for one in part]
     require(len(ids) == len(set(ids)) == size, f"{len(ids)} deliveries of {len(set(ids))} notifications out of {size}")
     with database.owner() as owner:
@@ -88,10 +97,10 @@ def _lease_and_settle(database: Database, workers: int, size: int) -> float:
     return seconds
 
 
-def _work(connection: psycopg.Connection) -> list[str]:
+def _work(connection: psycopg.Connection, batch: int) -> list[str]:
     """Lease and settle until nothing is due; return the ids."""
     delivered: list[str] = []
-    while leased := value(connection, "select public.scenario_lease_notifications(%s::integer, 300)", _BATCH)["leased"]:
+    while leased := value(connection, "select public.scenario_lease_notifications(%s::integer, 300)", batch)["leased"]:
         results = [{"id": row["id"], "lease_number": row["lease_number"], "result": "sent"} for row in leased]
         settled = value(connection, "select public.scenario_settle_notifications(%s::jsonb)", json.dumps(results))
         answers = settled["answers"]
@@ -100,11 +109,11 @@ def _work(connection: psycopg.Connection) -> list[str]:
     return delivered
 
 
-def _floor(database: Database, size: int) -> float:
+def _floor(database: Database, size: int, batch: int) -> float:
     with database.worker() as worker:
         return timed(
             lambda: [
-                run(worker, floor, _BATCH) for _ in range(0, size, _BATCH) for floor in (_LEASE_FLOOR, _SETTLE_FLOOR)
+                run(worker, floor, batch) for _ in range(0, size, batch) for floor in (_LEASE_FLOOR, _SETTLE_FLOOR)
             ]
         )
 

@@ -20,7 +20,7 @@ AHEAD = Aim(1, at_least=True)
 def measure(bench: Bench) -> Iterator[Figure]:
     """Let the workers of everybody who can be had here do as many jobs as there are."""
     size = bench.choose(quick=2_000, default=10_000)
-    crews = installed(SECTION, "python_workers", "node_workers")
+    crews: list[Contestant] = installed(SECTION, "python_workers", "node_workers")
     with bench.database("workers_ours") as database:
         fill_mentors(database, 2 * size)
         fill_devices(database, size)

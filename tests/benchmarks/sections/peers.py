@@ -43,7 +43,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         fill_users(database, everything)
         with unguarded.owner() as owner:
             run(owner, _UNGUARD)
-        peers = installed(SECTION, "python_peers", "node_peers")
+        peers: list[Peer] = installed(SECTION, "python_peers", "node_peers")
         databases = {peer: f"peer_{re.sub('[^a-z]', '_', peer.name.lower())}" for peer in peers}
         urls = {peer: bench.server.create_database(name) for peer, name in databases.items()}
         try:
