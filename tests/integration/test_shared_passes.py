@@ -24,12 +24,19 @@ RANGE = 50
 """So few mentors are a range here: a few thousand are as many ranges as a million elsewhere."""
 
 
+@contextmanager
+def ranged_database(server: PostgresServer, name: str, template: str, mentors: int) -> Iterator[Database]:
+    """Clone a database in which so few mentors are a range; it has no statistics but those that a test makes."""
+    with reused_database(server, name, template) as database:
+        set_range_size(database, mentors)
+        database.run("alter table public.peer_mentors set (autovacuum_enabled = false)")
+        yield database
+
+
 @pytest.fixture(scope="module")
 def reused(postgres_server: PostgresServer, migrated: str) -> Iterator[Database]:
-    """Keep one database for all tests, in which ranges are small, and statistics are those that a test makes."""
-    with reused_database(postgres_server, "shared_passes", migrated) as database:
-        set_range_size(database, RANGE)
-        database.run("alter table public.peer_mentors set (autovacuum_enabled = false)")
+    """Keep one database for all tests."""
+    with ranged_database(postgres_server, "shared_passes", migrated, RANGE) as database:
         yield database
 
 
@@ -383,8 +390,7 @@ def test_statistics_of_yesterday_are_not_trusted(database: Database, worker: psy
 
 def test_the_space_of_ids_is_the_last_resort(postgres_server: PostgresServer, migrated: str) -> None:
     """Too many to be walked, and no statistics: equal parts of what lies between the first and the last."""
-    with reused_database(postgres_server, "id_space", migrated) as database, database.connect() as worker:
-        set_range_size(database, 1)
+    with ranged_database(postgres_server, "id_space", migrated, 1) as database, database.connect() as worker:
         random = new_quiet(database, 4_500)
         with database.connect(role=None) as owner:
             owner.execute("alter table public.peer_mentors alter column user_id set statistics 0")
