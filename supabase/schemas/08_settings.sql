@@ -252,9 +252,9 @@ grant select on table scenario_private.standard_setting to service_role;
 
 -- Every mentor with the settings that hold for her: what the rules start from.
 --
--- The instants that follow from the default settings are reckoned once a query: reckoned for every mentor, they were a
--- twentieth of a page. OFFSET 0 keeps the planner from moving the sums back to the mentors. Where an organization
--- overrides a setting, they are reckoned for its mentors.
+-- The instants that follow from the default settings, and the clocks, are reckoned once a query, also where it asks of
+-- each mentor by herself: so they are materialized. Where an organization overrides a setting, its instants are reckoned
+-- for its mentors.
 create or replace view scenario_private.mentor_setting
 with (security_invoker = true)
 as
@@ -289,20 +289,22 @@ select
   coalesce(own_clock.stopped, standard.stopped) as stopped
 from scenario_source.mentors as mentor
 cross join (
-  select
-    config.*,
-    clock.stopped,
-    -- Most clocks never stand still: the function is spared them.
-    case
-      when clock.stopped is null then now() - config.inactive_after
-      else scenario_private.clock_back(now(), config.inactive_after, clock.stopped)
-    end as inactive_since,
-    now() - least(config.returned_within, config.inactive_after) as returned_since,
-    now() + config.expires_within as expires_until,
-    now() - config.due_within as history_before
-  from scenario_private.standard_setting as config
-  left join scenario_private.stopped_clock as clock on clock.organization_id is null
-  offset 0
+  with reckoned as materialized (
+    select
+      config.*,
+      clock.stopped,
+      -- Most clocks never stand still: the function is spared them.
+      case
+        when clock.stopped is null then now() - config.inactive_after
+        else scenario_private.clock_back(now(), config.inactive_after, clock.stopped)
+      end as inactive_since,
+      now() - least(config.returned_within, config.inactive_after) as returned_since,
+      now() + config.expires_within as expires_until,
+      now() - config.due_within as history_before
+    from scenario_private.standard_setting as config
+    left join scenario_private.stopped_clock as clock on clock.organization_id is null
+  )
+  select * from reckoned
 ) as standard
 left join public.scenario_evaluation_config as override
   on override.scenario_type = standard.scenario_type
@@ -311,7 +313,10 @@ left join public.scenario_evaluation_config as override
   and override.organization_id is distinct from (
     select nullif(current_setting('scenario_repo.simulated_organization', true), '')::uuid
   )
-left join (select * from scenario_private.stopped_clock offset 0) as own_clock
+left join (
+  with reckoned as materialized (select * from scenario_private.stopped_clock)
+  select * from reckoned
+) as own_clock
   on own_clock.organization_id = mentor.organization_id;
 comment on view scenario_private.mentor_setting is
   'Every mentor of every organization with the settings that hold there: the organization''s, or the default.';

@@ -205,6 +205,25 @@ def test_nothing_due_is_seen_without_a_look_at_each_type(
     assert 2.9 < (datetime.fromisoformat(told["next_due_at"]) - now(worker)).total_seconds() / 3600 <= 3
 
 
+def test_clocks_that_stand_still_are_reckoned_once(
+    postgres_server: PostgresServer, database: Database, worker: psycopg.Connection
+) -> None:
+    """For all mentors of a lease together: how many there are makes no difference."""
+    mentors = database.new_mentors(11, ORGANIZATION)
+    insert_activities(worker, mentors, ago("40 days"))
+    worker.execute(
+        "insert into scenario_days_off (organization_id, first_day, last_day, stops_clock)"
+        " values (%s, current_date - 20, current_date - 15, true)",
+        [ORGANIZATION],
+    )
+    assert evaluate(worker, "inactivity")["claimed"] == 11
+    for_one, told = _calls(postgres_server, database, "local_instant", 1)
+    assert len(told["leased"]) == 1
+    for_ten, told = _calls(postgres_server, database, "local_instant", 10)
+    assert len(told["leased"]) == 10
+    assert for_one == for_ten > 0
+
+
 def _calls(server: PostgresServer, database: Database, function: str, limit: int) -> tuple[int, dict[str, Any]]:
     """Lease, and return how often one of our functions was called, as the server counts it."""
     name = psycopg.conninfo.conninfo_to_dict(database.url)["dbname"]
