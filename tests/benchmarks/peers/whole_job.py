@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanag
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, Protocol
 
 import psycopg
@@ -24,7 +24,12 @@ from scenario_repo import (
 )
 
 WORKERS = 2
-"""How many connections hand out and complete, where the peer leaves that to its user: one a core of the machine."""
+"""How many connections hand out and complete, where the peer leaves that to its user: one a core of the machine.
+
+Ours find and claim too, for engines share a pass; no peer has a means to share out who is due.
+"""
+_PAUSE_SECONDS = 0.005
+"""Before a page is asked for again, where the rest of the pass is in the other's hands."""
 BATCH = 1_000
 """How many jobs are handed out and completed at once, where a batch is fetched by its size."""
 
@@ -98,19 +103,24 @@ class _Direct:
 
     async def tell(self) -> Told:
         started = perf_counter()
-        await asyncio.to_thread(_evaluate, self._connections[0])
+        run = _value(self._connections[0], "select public.scenario_begin_run(%s::text[])", ["inactivity"])
+        number = run["passes"][0]["pass_number"]
+        await asyncio.gather(*(asyncio.to_thread(_evaluate, one, number) for one in self._connections))
         enqueued = perf_counter()
         sent: list[str] = []
         await asyncio.gather(*(asyncio.to_thread(_deliver, one, sent) for one in self._connections))
         return Told.of(started, enqueued, sent)
 
 
-def _evaluate(connection: psycopg.Connection) -> None:
-    _value(connection, "select public.scenario_begin_run(%s::text[])", ["inactivity"])
+def _evaluate(connection: psycopg.Connection, number: int) -> None:
     is_over = False
     while not is_over:
-        page = _value(connection, "select public.scenario_evaluate_next_page('inactivity')")
+        page = _value(
+            connection, "select public.scenario_evaluate_next_page('inactivity', p_pass_number => %s)", number
+        )
         is_over = page["next_after"] is None
+        if page["in_other_hands"]:
+            sleep(_PAUSE_SECONDS)
 
 
 def _deliver(connection: psycopg.Connection, sent: list[str]) -> None:
@@ -156,9 +166,13 @@ class _OverHttp:
             sent.append(str(notification.user_id))
 
         started = perf_counter()
-        engine = ScenarioTriggerEngine(self._repositories[0])
-        report = await engine.run([ScenarioType.INACTIVITY], time_budget=timedelta(hours=1))
-        assert report.completed, report.errors
+        reports = await asyncio.gather(
+            *(
+                ScenarioTriggerEngine(one).run([ScenarioType.INACTIVITY], time_budget=timedelta(hours=1))
+                for one in self._repositories
+            )
+        )
+        assert all(report.completed for report in reports), [report.errors for report in reports]
         enqueued = perf_counter()
         await asyncio.gather(
             *(DeliveryWorker(one, send, concurrency=BATCH).run(until_idle=True) for one in self._repositories)
@@ -180,5 +194,5 @@ DIRECT = Contestant(
 
 def over_http(secret_key: str) -> Contestant:
     """Return ours over HTTP; its address is the server's."""
-    how = "ScenarioTriggerEngine, two DeliveryWorkers"
+    how = "two ScenarioTriggerEngines, two DeliveryWorkers"
     return Contestant("scenario_repo, HTTP", how, _COOLDOWN, _TABLES, partial(open_over_http, secret_key))
