@@ -14,6 +14,8 @@ from tests.benchmarks.setting import Bench, Database, run
 
 HISTORY_DAYS = 60
 COOLDOWN_DAYS = 30
+_PAGE = 10_000
+"""So many mentors are claimed for with ids of one prefix."""
 
 
 def user(number: str = "u") -> str:
@@ -233,21 +235,35 @@ def fill_devices(database: Database, number: int) -> None:
 
 
 def fill_pending(database: Database, number: int, origin: str = "evaluation") -> None:
-    """Have as many pending notifications and nothing else: one for each of the users with an even number."""
+    """Have as many pending notifications and nothing else: one for each of the users with an even number.
+
+    As the pages of a pass leave them: in the order of their users, and with ids that begin with the time.
+    """
     with database.filler() as filler:
         run(filler, "truncate public.scenario_notifications, scenario_private.handover")
         run(
             filler,
             f"""
+            with page as materialized (
+              select number, scenario_private.new_id_prefix() as id_prefix
+              from generate_series(0, %s::integer / {_PAGE}) as number
+            )
             insert into public.scenario_notifications
               (
-                user_id, organization_id, scenario_type, triggered_at, metadata, cooldown_window_start, origin,
+                id, user_id, organization_id, scenario_type, triggered_at, metadata, cooldown_window_start, origin,
                 cooldown, deliver_until
               )
-            select {user()}, md5('organization ' || u %% 50)::uuid, 'inactivity', now() - interval '1 hour',
+            select (page.id_prefix || lpad(to_hex(mentor.place %% {_PAGE}), 5, '0'))::uuid, mentor.user_id,
+              md5('organization ' || mentor.u %% 50)::uuid, 'inactivity', now() - interval '1 hour',
               '{{"inactive_days": 31}}', 'epoch', %s, interval '30 days', now() - interval '1 hour' + interval '7 days'
-            from generate_series(2, 2 * %s::integer, 2) as u
+            from (
+              select u, {user()} as user_id, row_number() over (order by {user()}) as place
+              from generate_series(2, 2 * %s::integer, 2) as u
+            ) as mentor
+            join page on page.number = mentor.place / {_PAGE}
+            order by mentor.place
             """,
+            number,
             origin,
             number,
         )
