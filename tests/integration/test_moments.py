@@ -91,7 +91,7 @@ def instant_of(local: datetime, zone: str, *, last: bool) -> datetime:
         if min(shown(begin, zone), shown(end, zone)) - DAY / 12
         <= local
         <= max(shown(begin, zone), shown(end, zone)) + DAY / 12
-        for step in range(60)
+        for step in range(61)
     ]
     equal = [moment for moment in found if shown(moment, zone) == local]
     if equal:
@@ -163,6 +163,17 @@ def test_a_clock_shows_it_when_pythons_does(
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(window=windows(), place=moments, off=st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 4)), max_size=2))
+# Samoa had no 30 December that year.
+@example(
+    window=Window("UTC", None, None, None, ()),
+    place=("Pacific/Apia", datetime(2011, 12, 1, tzinfo=UTC)),
+    off=[(0, 0)],
+)
+@example(
+    window=Window("UTC", None, time(9), time(17), ()),
+    place=("Pacific/Apia", datetime(2011, 12, 30, 3, tzinfo=UTC)),
+    off=[],
+)
 def test_the_next_moment_is_the_first_that_is_open(
     asked: psycopg.Connection, window: Window, place: tuple[str, datetime], off: list[tuple[int, int]]
 ) -> None:
