@@ -46,32 +46,70 @@ grant select, insert, update, delete on table public.scenario_mutes to authentic
 
 -- Refuses a scenario type that there is not (SR004), and more than 200 mutes of one person (SR003), also of those who
 -- write at the same moment. The person who writes may call nothing of ours: it runs with the owner's rights.
-create or replace function scenario_private.check_mute()
+--
+-- Locks are of 1,024 kinds, and taken in one order: however many mutes an app brings along, the server has room for
+-- them, and no two statements deadlock. Who has a single mute needs none.
+create or replace function scenario_private.check_mutes()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+  user_ids uuid[];
 begin
-  if new.scenario_type is not null then
-    perform scenario_private.require_scenario_type(new.scenario_type);
+  perform scenario_private.require_scenario_type(named.scenario_type)
+  from (select distinct written.scenario_type from written where written.scenario_type is not null) as named;
+
+  if tg_op = 'INSERT' then
+    user_ids := array(select distinct written.user_id from written);
+  else
+    -- Given to another person it is one more of hers.
+    user_ids := array(
+      select distinct written.user_id
+      from written
+      left join replaced on replaced.id = written.id
+      where replaced.user_id is distinct from written.user_id
+    );
   end if;
-  -- Given to another person it is one more of hers.
-  if tg_op = 'INSERT' or new.user_id <> old.user_id then
-    perform pg_advisory_xact_lock(hashtextextended('scenario_repo mutes ' || new.user_id, 0));
-    if (select count(*) from public.scenario_mutes as mute where mute.user_id = new.user_id) > 200 then
-      raise exception using errcode = 'SR003', message = 'expected at most 200 mutes of one user, got more';
-    end if;
+  user_ids := array(
+    select mute.user_id
+    from public.scenario_mutes as mute
+    where mute.user_id = any (user_ids)
+    group by mute.user_id
+    having count(*) > 1
+  );
+  perform pg_advisory_xact_lock(hashtext('scenario_repo mutes'), kind.number)
+  from (
+    select distinct hashtext(asked.user_id::text) & 1023 as number
+    from unnest(user_ids) as asked (user_id)
+    order by number
+  ) as kind;
+  if exists (
+    select
+    from public.scenario_mutes as mute
+    where mute.user_id = any (user_ids)
+    group by mute.user_id
+    having count(*) > 200
+  ) then
+    raise exception using errcode = 'SR003', message = 'expected at most 200 mutes of one user, got more';
   end if;
   return null;
 end
 $$;
-revoke all on function scenario_private.check_mute() from public, anon, authenticated, service_role;
+revoke all on function scenario_private.check_mutes() from public, anon, authenticated, service_role;
 
-create or replace trigger scenario_mutes_check_mute
-  after insert or update on public.scenario_mutes
-  for each row
-  execute function scenario_private.check_mute();
+create or replace trigger scenario_mutes_check_inserted
+  after insert on public.scenario_mutes
+  referencing new table as written
+  for each statement
+  execute function scenario_private.check_mutes();
+
+create or replace trigger scenario_mutes_check_updated
+  after update on public.scenario_mutes
+  referencing old table as replaced new table as written
+  for each statement
+  execute function scenario_private.check_mutes();
 
 -- Whether a person has muted a scenario type of an organization.
 create or replace function scenario_private.is_muted(p_user_id uuid, p_organization_id uuid, p_scenario_type text)

@@ -33,7 +33,8 @@ create policy delivery_turn_service_role_policy
 revoke all on table scenario_private.delivery_turn from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table scenario_private.delivery_turn to service_role;
 
--- Makes the rows of those who have none. Whoever is deleted, or given one, at this moment is left out: it never waits.
+-- Makes the rows of those who have none. Whoever is deleted, changed, or given one, at this moment is left out: it never
+-- waits. The users' rows are what is locked: there is room for any number.
 create or replace function scenario_private.begin_turns(p_user_ids uuid[])
 returns void
 language sql
@@ -49,12 +50,8 @@ as $$
   held as materialized (
     select users.id
     from auth.users as users
-    where users.id in (
-      select missing.user_id
-      from missing
-      where pg_try_advisory_xact_lock(hashtextextended('scenario_repo turn ' || missing.user_id, 0))
-    )
-    for key share skip locked
+    where users.id in (select missing.user_id from missing)
+    for no key update skip locked
   )
   insert into scenario_private.delivery_turn (user_id)
   select held.id from held

@@ -168,7 +168,7 @@ insert into known_function values
   ('scenario_private.await_moments(p_candidates scenario_private.lease_candidate[], p_has_gaps boolean)',
    'service_role', 'invoker'),
   ('scenario_private.begin_turns(p_user_ids uuid[])', 'service_role', 'definer'),
-  ('scenario_private.check_mute()', 'nobody', 'definer'),
+  ('scenario_private.check_mutes()', 'nobody', 'definer'),
   ('scenario_private.claim(p_id_prefix text, p_origin text, p_user_ids uuid[], p_organization_ids '
    'uuid[], p_organization_id uuid, p_scenario_types text[], p_scenario_type text, p_cooldowns '
    'interval[], p_cooldown interval, p_milestone_values integer[], p_metadata jsonb[], p_all_metadata '

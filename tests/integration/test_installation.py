@@ -151,8 +151,8 @@ DAMAGES: Final = {
         ],
     ),
     "a trigger is gone": (
-        "drop trigger scenario_mutes_check_mute on public.scenario_mutes",
-        ["public.scenario_mutes: expected the trigger scenario_mutes_check_mute, got none"],
+        "drop trigger scenario_mutes_check_inserted on public.scenario_mutes",
+        ["public.scenario_mutes: expected the trigger scenario_mutes_check_inserted, got none"],
     ),
     "a function is gone": (
         "drop function public.scenario_cancel_notifications(uuid[], integer)",

@@ -55,3 +55,35 @@ def test_she_is_told_by_the_organization_that_she_has_not_muted(database: Databa
     assert (row[0]["claimed"], row[0]["skipped"]) == (1, {"muted": 1})
     found = worker.execute("select organization_id::text from scenario_notifications").fetchall()
     assert found == [("ffffffff-ffff-ffff-ffff-ffffffffffff",)]
+
+
+@pytest.mark.parametrize(("each", "locks"), [(1, 0), (3, 1_024)])
+def test_an_app_brings_its_mutes_along_at_once(
+    each: int, locks: int, database: Database, worker: psycopg.Connection
+) -> None:
+    """The server has room for a few thousand locks in all: a statement takes a bounded number, whatever its rows."""
+    users = database.new_users(2_000)
+    with worker.transaction():
+        worker.execute(
+            "insert into scenario_mutes (user_id, scenario_type)"
+            " select person, kind from unnest(%s::uuid[]) as person"
+            " cross join unnest(('{inactivity,milestone,welcome_back}'::text[])[:%s]) as kind",
+            [users, each],
+        )
+        row = worker.execute(
+            "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+        ).fetchone()
+    assert row is not None
+    assert (0 < row[0] <= locks) if locks else row == (0,)
+
+
+def test_one_of_many_who_has_too_many_refuses_the_statement(database: Database, worker: psycopg.Connection) -> None:
+    """Nobody's is written then."""
+    full, other = database.new_users(2)
+    worker.execute(INSERT, [full, 200])
+    with pytest.raises(psycopg.Error) as refused:
+        worker.execute(
+            "insert into scenario_mutes (user_id, scenario_type) values (%s, null), (%s, null)", [other, full]
+        )
+    assert refused.value.sqlstate == "SR003"
+    assert worker.execute("select count(*) from scenario_mutes").fetchone() == (200,)

@@ -408,6 +408,29 @@ def test_a_retry_does_not_wait_for_itself(database: Database, worker: psycopg.Co
     assert ids(answer(worker)["leased"]) == [leased["id"]]
 
 
+def test_first_turns_take_no_room_among_the_locks(database: Database, worker: psycopg.Connection) -> None:
+    """The server has room for a few thousand in all: several leases of a thousand would have filled it."""
+    set_policy(database, min_gap=timedelta(hours=4))
+    waiting(database, worker, 40, KINDS[:1])
+    with worker.transaction():
+        assert len(lease(worker, 100)) == 40
+        row = worker.execute(
+            "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+        ).fetchone()
+    assert row == (0,)
+
+
+def test_a_first_turn_waits_for_nobody(database: Database, worker: psycopg.Connection) -> None:
+    """Whose row another one is writing is left for the next lease."""
+    set_policy(database, min_gap=timedelta(hours=4))
+    first, *others = waiting(database, worker, 3, KINDS[:1])
+    worker.execute("set lock_timeout = '2s'")
+    with database.connect(role=None) as owner, owner.transaction():
+        owner.execute("update auth.users set updated_at = now() where id = %s", [first])
+        assert {row["user_id"] for row in lease(worker, 100)} == {str(one) for one in others}
+    assert {row["user_id"] for row in lease(worker, 100)} == {str(first)}
+
+
 @pytest.mark.parametrize("isolation", [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ], ids=str)
 def test_the_gap_holds_under_any_number_of_leases(
     isolation: IsolationLevel, database: Database, worker: psycopg.Connection
