@@ -2311,32 +2311,64 @@ revoke all on function scenario_private.min_gap_of(uuid) from public, anon, auth
 grant execute on function scenario_private.min_gap_of(uuid) to service_role;
 
 -- The time in which clocks stand still: for each organization that has such days of its own, or a time zone of its own,
--- and for all others (null). Days are those of the organization's zone.
+-- and for all others (null). Days are those of the organization's zone. When a zone's days begin and end is reckoned once
+-- a zone, for there are few, and may be thousands of organizations; and not at all where no day stops a clock.
 create or replace view scenario_private.stopped_clock
 with (security_invoker = true)
 as
+with organization as materialized (
+  select listed.id, coalesce(own.time_zone, standard.time_zone, 'UTC') as time_zone
+  from (
+    select null::uuid as id
+    union all
+    (
+      select day.organization_id
+      from public.scenario_days_off as day
+      where day.stops_clock and day.organization_id is not null
+      union
+      select policy.organization_id
+      from public.scenario_delivery_policy as policy
+      where policy.time_zone is not null and policy.organization_id is not null
+    )
+  ) as listed
+  left join public.scenario_delivery_policy as own on own.organization_id = listed.id
+  left join public.scenario_delivery_policy as standard on standard.organization_id is null
+  where exists (select from public.scenario_days_off as day where day.stops_clock)
+),
+of_all as materialized (
+  select
+    zone.name as time_zone,
+    range_agg(
+      tstzrange(
+        scenario_private.local_instant(day.first_day::timestamp, zone.name, false),
+        scenario_private.local_instant((day.last_day + 1)::timestamp, zone.name, false)
+      )
+    ) as stopped
+  from (select distinct organization.time_zone as name from organization) as zone
+  cross join public.scenario_days_off as day
+  where day.stops_clock and day.organization_id is null
+  group by zone.name
+),
+of_its_own as materialized (
+  select
+    organization.id,
+    range_agg(
+      tstzrange(
+        scenario_private.local_instant(day.first_day::timestamp, organization.time_zone, false),
+        scenario_private.local_instant((day.last_day + 1)::timestamp, organization.time_zone, false)
+      )
+    ) as stopped
+  from organization
+  join public.scenario_days_off as day on day.stops_clock and day.organization_id = organization.id
+  group by organization.id
+)
 select
   organization.id as organization_id,
-  range_agg(
-    tstzrange(
-      scenario_private.local_instant(day.first_day::timestamp, policy.time_zone, false),
-      scenario_private.local_instant((day.last_day + 1)::timestamp, policy.time_zone, false)
-    )
-  ) as stopped
-from (
-  select day.organization_id as id from public.scenario_days_off as day where day.stops_clock
-  union
-  select policy.organization_id from public.scenario_delivery_policy as policy where policy.time_zone is not null
-  union
-  select null
-) as organization
-cross join lateral scenario_private.delivery_policy_of(organization.id) as policy
-join public.scenario_days_off as day
-  on day.stops_clock
-  and (day.organization_id = organization.id or day.organization_id is null)
--- Else every time zone would be looked up for nothing.
-where exists (select from public.scenario_days_off as day where day.stops_clock)
-group by organization.id;
+  coalesce(of_all.stopped, '{}') + coalesce(of_its_own.stopped, '{}') as stopped
+from organization
+left join of_all on of_all.time_zone = organization.time_zone
+left join of_its_own on of_its_own.id = organization.id
+where of_all.stopped is not null or of_its_own.stopped is not null;
 comment on view scenario_private.stopped_clock is
   'When clocks stand still, for each organization that differs from the others, and (null) for these.';
 revoke all on table scenario_private.stopped_clock from public, anon, authenticated;

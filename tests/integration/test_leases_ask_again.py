@@ -224,6 +224,30 @@ def test_clocks_that_stand_still_are_reckoned_once(
     assert for_one == for_ten > 0
 
 
+def test_clocks_of_one_zone_are_reckoned_once(
+    postgres_server: PostgresServer, database: Database, worker: psycopg.Connection
+) -> None:
+    """However many organizations have it: a lease of one does not become slower with each that an app gains."""
+    mentors = database.new_mentors(2, ORGANIZATION)
+    insert_activities(worker, mentors, ago("40 days"))
+    worker.execute(
+        "insert into scenario_days_off (first_day, last_day, stops_clock)"
+        " values (current_date - 20, current_date - 15, true)"
+    )
+    assert evaluate(worker, "inactivity")["claimed"] == 2
+    calls = []
+    for first, last in (1, 1), (2, 40):
+        worker.execute(
+            "insert into scenario_delivery_policy (organization_id, time_zone)"
+            " select md5(number::text)::uuid, 'Europe/Oslo' from generate_series(%s::integer, %s) as number",
+            [first, last],
+        )
+        number, told = _calls(postgres_server, database, "local_instant", 1)
+        assert len(told["leased"]) == 1
+        calls.append(number)
+    assert calls[0] == calls[1] > 0
+
+
 def _calls(server: PostgresServer, database: Database, function: str, limit: int) -> tuple[int, dict[str, Any]]:
     """Lease, and return how often one of our functions was called, as the server counts it."""
     name = psycopg.conninfo.conninfo_to_dict(database.url)["dbname"]
