@@ -209,14 +209,7 @@ def test_clocks_that_stand_still_are_reckoned_once(
     postgres_server: PostgresServer, database: Database, worker: psycopg.Connection
 ) -> None:
     """For all mentors of a lease together: how many there are makes no difference."""
-    mentors = database.new_mentors(11, ORGANIZATION)
-    insert_activities(worker, mentors, ago("40 days"))
-    worker.execute(
-        "insert into scenario_days_off (organization_id, first_day, last_day, stops_clock)"
-        " values (%s, current_date - 20, current_date - 15, true)",
-        [ORGANIZATION],
-    )
-    assert evaluate(worker, "inactivity")["claimed"] == 11
+    _claimed_beside_a_stopped_clock(database, worker, 11, ORGANIZATION)
     for_one, told = _calls(postgres_server, database, "local_instant", 1)
     assert len(told["leased"]) == 1
     for_ten, told = _calls(postgres_server, database, "local_instant", 10)
@@ -228,13 +221,7 @@ def test_clocks_of_one_zone_are_reckoned_once(
     postgres_server: PostgresServer, database: Database, worker: psycopg.Connection
 ) -> None:
     """However many organizations have it: a lease of one does not become slower with each that an app gains."""
-    mentors = database.new_mentors(2, ORGANIZATION)
-    insert_activities(worker, mentors, ago("40 days"))
-    worker.execute(
-        "insert into scenario_days_off (first_day, last_day, stops_clock)"
-        " values (current_date - 20, current_date - 15, true)"
-    )
-    assert evaluate(worker, "inactivity")["claimed"] == 2
+    _claimed_beside_a_stopped_clock(database, worker, 2, None)
     calls = []
     for first, last in (1, 1), (2, 40):
         worker.execute(
@@ -246,6 +233,19 @@ def test_clocks_of_one_zone_are_reckoned_once(
         assert len(told["leased"]) == 1
         calls.append(number)
     assert calls[0] == calls[1] > 0
+
+
+def _claimed_beside_a_stopped_clock(
+    database: Database, worker: psycopg.Connection, mentors: int, organization_id: UUID | None
+) -> None:
+    """Have mentors claimed for, and days off that stop the clock of their organization or of all."""
+    insert_activities(worker, database.new_mentors(mentors, ORGANIZATION), ago("40 days"))
+    worker.execute(
+        "insert into scenario_days_off (organization_id, first_day, last_day, stops_clock)"
+        " values (%s, current_date - 20, current_date - 15, true)",
+        [organization_id],
+    )
+    assert evaluate(worker, "inactivity")["claimed"] == mentors
 
 
 def _calls(server: PostgresServer, database: Database, function: str, limit: int) -> tuple[int, dict[str, Any]]:

@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanag
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from time import perf_counter, sleep
-from typing import Any, Protocol
+from time import perf_counter
+from typing import Protocol
 
 import psycopg
 
@@ -22,14 +22,14 @@ from scenario_repo import (
     ScenarioType,
     connect,
 )
+from tests.benchmarks.passes import begin_pass, share_pass
+from tests.benchmarks.setting import value
 
 WORKERS = 2
 """How many connections hand out and complete, where the peer leaves that to its user: one a core of the machine.
 
 Ours find and claim too, for engines share a pass; no peer has a means to share out who is due.
 """
-_PAUSE_SECONDS = 0.005
-"""Before a page is asked for again, where the rest of the pass is in the other's hands."""
 BATCH = 1_000
 """How many jobs are handed out and completed at once, where a batch is fetched by its size."""
 
@@ -103,43 +103,25 @@ class _Direct:
 
     async def tell(self) -> Told:
         started = perf_counter()
-        run = _value(self._connections[0], "select public.scenario_begin_run(%s::text[])", ["inactivity"])
-        number = run["passes"][0]["pass_number"]
-        await asyncio.gather(*(asyncio.to_thread(_evaluate, one, number) for one in self._connections))
+        number = await asyncio.to_thread(begin_pass, self._connections[0])
+        await asyncio.gather(*(asyncio.to_thread(share_pass, one, number) for one in self._connections))
         enqueued = perf_counter()
         sent: list[str] = []
         await asyncio.gather(*(asyncio.to_thread(_deliver, one, sent) for one in self._connections))
         return Told.of(started, enqueued, sent)
 
 
-def _evaluate(connection: psycopg.Connection, number: int) -> None:
-    is_over = False
-    while not is_over:
-        page = _value(
-            connection, "select public.scenario_evaluate_next_page('inactivity', p_pass_number => %s)", number
-        )
-        is_over = page["next_after"] is None
-        if page["in_other_hands"]:
-            sleep(_PAUSE_SECONDS)
-
-
 def _deliver(connection: psycopg.Connection, sent: list[str]) -> None:
     more = True
     while more:
-        lease = _value(connection, "select public.scenario_lease_notifications(%s::integer, 300)", BATCH)
+        lease = value(connection, "select public.scenario_lease_notifications(%s::integer, 300)", BATCH)
         more = bool(lease["leased"]) or lease["has_more"]
         results = []
         for row in lease["leased"]:
             sent.append(row["user_id"])  # the sender, which only counts
             results.append({"id": row["id"], "lease_number": row["lease_number"], "result": "sent"})
         if results:
-            _value(connection, "select public.scenario_settle_notifications(%s::jsonb)", json.dumps(results))
-
-
-def _value(connection: psycopg.Connection, statement: str, *parameters: object) -> Any:  # noqa: ANN401 - JSON
-    row = connection.execute(statement.encode(), parameters).fetchone()
-    assert row is not None
-    return row[0]
+            value(connection, "select public.scenario_settle_notifications(%s::jsonb)", json.dumps(results))
 
 
 @asynccontextmanager

@@ -10,25 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from tests.benchmarks.measure import Aim, Figure, compared, contest, require, single
+from tests.benchmarks.passes import PAGE, begin_pass, share_pass
 from tests.benchmarks.population import empty_notifications, fill_mentors
 from tests.benchmarks.sections.claim_statements import duplicates
 from tests.benchmarks.setting import Bench, Database, run, value
 
 SECTION = "parallel"
-PAGE = 10_000
 TWO_ENGINES = Aim(1.7, at_least=True)
 ONE_PASS = Aim(1.1)
 HUGE = 10_000_000
 _ACTIVITIES: Final = 20
 _FIRST_SIZE = 100_000
-_PAUSE_SECONDS = 0.005
 _BYTES_FOR_ONE: Final = 1.6
 """Of disk for each byte of a table: its indexes are sorted outside of it, and there is the WAL."""
 
-_NEXT = "select public.scenario_evaluate_next_page('inactivity', null, %s, p_pass_number => %s)"
 _PAGES = "select public.scenario_evaluate('inactivity', null, %s, %s)"
 
 
@@ -163,7 +161,7 @@ def _cost(database: Database, size: int, activities: int, of_first: dict[str, fl
 def _pass(database: Database, engines: int, size: int, *, claimed: int) -> _Shared:
     """Let so many engines do a pass between them, and check what is kept of it."""
     with database.worker() as worker:
-        number = value(worker, "select public.scenario_begin_run(array['inactivity'])")["passes"][0]["pass_number"]
+        number = begin_pass(worker)
     with ThreadPoolExecutor(engines) as pool:
         started = time.perf_counter()
         turned = [pool.submit(_engine, database, number) for _ in range(engines)]
@@ -181,16 +179,9 @@ def _pass(database: Database, engines: int, size: int, *, claimed: int) -> _Shar
 
 
 def _engine(database: Database, number: int) -> int:
-    """Ask for pages until the pass is over, and return in how many somebody was evaluated."""
-    pages = 0
+    """Take part in a pass, on a connection of its own."""
     with database.worker() as worker:
-        while True:
-            page: dict[str, Any] = value(worker, _NEXT, PAGE, number)
-            pages += int(page["evaluated"] > 0)
-            if page["next_after"] is None:
-                return pages
-            if page["in_other_hands"]:
-                time.sleep(_PAUSE_SECONDS)
+        return share_pass(worker, number)
 
 
 def _unshared(database: Database, size: int) -> float:
