@@ -47,8 +47,8 @@ grant select, insert, update, delete on table public.scenario_mutes to authentic
 -- Refuses a scenario type that there is not (SR004), and more than 200 mutes of one person (SR003), also of those who
 -- write at the same moment. The person who writes may call nothing of ours: it runs with the owner's rights.
 --
--- Locks are of 1,024 kinds, and taken in one order: however many mutes an app brings along, the server has room for
--- them, and no two statements deadlock. Who has a single mute needs none.
+-- Locks are of 1,024 kinds, and each statement takes its own in one order: however many mutes an app brings along, the
+-- server has room for them, and two that bring mutes of the same people don't deadlock. Who has a single mute needs none.
 create or replace function scenario_private.check_mutes()
 returns trigger
 language plpgsql

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from uuid import UUID
 
 import psycopg
@@ -87,3 +89,26 @@ def test_one_of_many_who_has_too_many_refuses_the_statement(database: Database, 
         )
     assert refused.value.sqlstate == "SR003"
     assert worker.execute("select count(*) from scenario_mutes").fetchone() == (200,)
+
+
+def test_two_apps_bring_mutes_of_the_same_people_along(database: Database) -> None:
+    """In whatever order: one waits for the other, and both are written."""
+    users = database.new_users(100)
+    barrier = Barrier(2, timeout=20)
+
+    def bring(order: list[UUID]) -> None:
+        with database.connect() as connection:
+            for _ in range(20):
+                barrier.wait()
+                connection.execute(
+                    "insert into scenario_mutes (user_id, organization_id)"
+                    " select person, gen_random_uuid()"
+                    " from unnest(%s::uuid[]) as person cross join generate_series(1, 2)",
+                    [order],
+                )
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(bring, order) for order in (users, users[::-1])]:
+            future.result(60)
+    with database.connect() as worker:
+        assert worker.execute("select count(*) from scenario_mutes").fetchone() == (8_000,)
